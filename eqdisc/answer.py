@@ -1,0 +1,122 @@
+"""The answer as text: the law in a readable form and in LaTeX, the front as a table with the pick marked, the verdict.
+
+Everything comes from the run folder, so that `eqdisc fit` and `eqdisc show` say the same.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .runs import Run, latex_names
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FORMS = ("unicode", "latex", "sympy")
+WIDTH = 120
+PICK = "→"
+
+
+def write_answer(run: Run) -> str:
+    """Return what `eqdisc fit` prints: law, front, verdict."""
+    return "\n\n".join(
+        part for part in (write_law(run), write_names(run), write_front(run), write_verdict(run)) if part
+    )
+
+
+def write_law(run: Run) -> str:
+    """Return each equation in a readable form with its LaTeX under it."""
+    pairs = zip(write_equations(run, "unicode"), write_equations(run, "latex"), strict=True)
+    return "\n".join(f"{readable}\n    {latex}" for readable, latex in pairs)
+
+
+def write_equations(run: Run, form: str) -> list[str]:
+    """Return the law's equations, one a line, as unicode, latex or sympy (plain arithmetic)."""
+    if form == "unicode":
+        return run.equations.readable()
+    if form == "latex":
+        rights = run.equations.latex().values()
+        return [
+            rf"\frac{{d {name}}}{{dt}} = {right}"
+            for name, right in zip(latex_names(run.equations), rights, strict=True)
+        ]
+    return [
+        f"d{symbol}/dt = {run.result['equations'][name]}" for name, symbol in zip(run.states, run.symbols, strict=True)
+    ]
+
+
+def write_names(run: Run) -> str:
+    """Return which symbol stands for which name of the table, where they differ."""
+    return "\n".join(
+        f"{symbol} stands for {name!r}" for name, symbol in zip(run.states, run.symbols, strict=True) if symbol != name
+    )
+
+
+def write_front(run: Run, equations: bool = False) -> str:
+    """Return the front as a table by rising complexity, the pick marked; with each law's equations if asked for."""
+    if not equations:
+        return _render(_tabulate(run))
+    lines = _render(_tabulate(run)).split("\n")
+    head, rows = lines[:2], lines[2:]
+    out = list(head)
+    for row, entry in zip(rows, run.front, strict=True):
+        out += [row, *(f"      {line}" for line in run.law(entry["equations"]).readable())]
+    return "\n".join(out)
+
+
+def write_verdict(run: Run) -> str:
+    """Return the verdict, its reasons, and the rivals where there are any."""
+    return "\n".join([f"verdict: {run.verdict}", *(f"  {reason}" for reason in run.reasons), *_rivals(run)])
+
+
+def write_validation(facts: Mapping[str, Any], fitted: float | None) -> str:
+    """Return the errors of a law on trajectories it never saw, one a line, then all of them beside the error fitted."""
+    lines = [f"{'trajectory':16s}{'error unseen':>14s}  ended"]
+    for row in facts["trajectories"]:
+        ended = row["status"].replace("_", " ") + ("" if row["end"] is None else f" at {row['end']:g}")
+        lines.append(f"{row['trajectory']:16s}{_number(row, 'error', '.3g'):>14s}  {ended}")
+    whole = f"{'all':16s}{_number(facts, 'error', '.3g'):>14s}"
+    return "\n".join([*lines, whole + ("" if fitted is None else f"  (fitted: {fitted:.3g})")])
+
+
+def _rivals(run: Run) -> Iterator[str]:
+    for number, rival in enumerate(run.alternatives, 1):
+        yield f"  alternative {number}:"
+        yield from (f"    {line}" for line in rival.readable())
+
+
+def _tabulate(run: Run) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    table.add_column("")
+    for heading in ("complexity", "parameters", "error fitted", "error unseen", "description length"):
+        table.add_column(heading, justify="right")
+    table.add_column("ended")
+    for k, entry in enumerate(run.front):
+        numbers = [
+            _number(entry, "train", ".3g"),
+            _number(entry, "unseen", ".3g"),
+            _number(entry, "description_length", ".1f"),
+        ]
+        cells = [PICK if k == run.result["selected"] else "", str(entry["complexity"]), str(entry["parameters"])]
+        table.add_row(*(Text(c) for c in [*cells, *numbers, entry.get("status", "ok").replace("_", " ")]))
+    return table
+
+
+def _number(entry: Mapping[str, Any], key: str, form: str) -> str:
+    value = entry.get(key)
+    return "-" if value is None or not math.isfinite(value) else format(value, form)
+
+
+def _render(table: Table) -> str:
+    from rich.console import Console
+
+    page = io.StringIO()
+    Console(file=page, width=WIDTH, color_system=None, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in page.getvalue().rstrip("\n").split("\n"))

@@ -1,0 +1,470 @@
+"""The command: words in, the answer on standard output, progress and warnings on standard error, an exit status.
+
+    0    a law was found (identified or ambiguous), or the command did what it was asked
+    1    the data or the options cannot be used: one sentence
+    2    the command line is wrong, with "did you mean"
+    3    the search ended and nothing deserves to be called the law
+    130  interrupted; the best so far is saved
+
+Whatever is slow to load (torch, SymPy, pandas, matplotlib) is loaded by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from . import __version__
+from .config import FitConfig
+from .errors import DataWarning, EqdiscError, OptionError
+
+if TYPE_CHECKING:
+    from .runs import Run
+    from .trajectory import Dataset
+
+FOUND, UNUSABLE, MISTYPED, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
+STATUS_OF = {"identified": FOUND, "ambiguous": FOUND, "not identified": NOTHING}
+
+TABLE, SEARCH, OUTPUT = Group("Table", sort_key=1), Group("Search", sort_key=2), Group("Output", sort_key=3)
+
+app = App(
+    name="eqdisc",
+    help="From a table of measurements over time to the differential equation behind it.",
+    help_epilogue="example:  eqdisc fit data/fsir.csv",
+    version=__version__,
+    version_flags=["--version"],
+)
+
+
+@Parameter(name="*", group=OUTPUT)
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a command says."""
+
+    json: Annotated[bool, Parameter(negative="")] = False
+    """Print the answer as JSON."""
+
+    quiet: Annotated[bool, Parameter(negative="")] = False
+    """Neither progress nor warnings on standard error."""
+
+    def tell(self, text: str) -> None:
+        """Write a line to standard error."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def answer(self, text: str, facts: Any, *, one_of_many: bool = False) -> None:
+        """Write the answer to standard output: the text, or the facts as JSON, on one line if others follow."""
+        if self.json:
+            from .runs import as_json
+
+            text = json.dumps(as_json(facts), indent=None if one_of_many else 2, ensure_ascii=False)
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:  # whoever reads has enough (head); the status still counts
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@Parameter(name="*", group=TABLE)
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """Which columns of a table are what."""
+
+    time: str | None = None
+    """Column of times [found by: t or time, else the first]."""
+
+    trajectory: str | None = None
+    """Column that tells trajectories apart [found by: trajectory]."""
+
+    states: str | None = None
+    """Columns that the law is about, with commas [found by: every other column of numbers]."""
+
+    def read(self, path: Path, output: Output) -> Dataset:
+        """Read a table in these roles."""
+        return _read(path, output, time=self.time, trajectory=self.trajectory, states=self.states)
+
+
+def _read(path: Path, output: Output, **roles: Any) -> Dataset:
+    """Read a table and pass on what was mended."""
+    from .tables import read_table
+
+    data = read_table(path, **roles)
+    for note in data.notes:
+        output.tell(f"warning: {note}")
+    return data
+
+
+Tables = Annotated[tuple[Path, ...], Parameter(help="Tables (.csv, .parquet, .xlsx), each a fit of its own.")]
+Table = Annotated[Path, Parameter(help="A table (.csv, .parquet, .xlsx).")]
+Folder = Annotated[Path, Parameter(help="Folder of a finished fit.")]
+
+
+@app.command(help_epilogue="example:  eqdisc fit data/fsir.csv --out runs/fsir")
+def fit(
+    data: Tables,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(group=OUTPUT, help="Run folder [default: runs/NAME-TIME].")] = None,
+    roles: Roles = Roles(),
+    validate: Annotated[Path | None, Parameter(group=SEARCH, help="Table that is simulated and never fitted.")] = None,
+    config: Annotated[FitConfig, Parameter(name="*", group=SEARCH)] = FitConfig(),
+    output: Output = Output(),
+) -> int:
+    """Find the law behind a table."""
+    from .runs import refuse_taken
+
+    if not data:
+        raise OptionError("there is no table to fit; name one.")
+    if validate is not None and config.held_out:
+        raise OptionError("--validate and --held-out both say what is unseen; use one of them.")
+    folders = _choose_folders(data, out)
+    for folder in folders:
+        refuse_taken(folder)
+    statuses = []
+    for path, folder in zip(data, folders, strict=True):
+        work = _Fit(path, folder, roles, validate, config, output, one_of_many=len(data) > 1)
+        statuses.append(_fenced(work.run, folder))
+        if statuses[-1] == INTERRUPTED:
+            break
+    return statuses[0] if len(data) == 1 else max((s for s in statuses if s != NOTHING), default=FOUND)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """One table, one run folder."""
+
+    table: Path
+    folder: Path
+    roles: Roles
+    validate: Path | None
+    config: FitConfig
+    output: Output
+    one_of_many: bool
+
+    def run(self) -> int:
+        """Read, search, save, answer; return the exit status."""
+        from .progress import RunJournal, obeying_interrupts, open_progress
+        from .runs import create_run
+
+        data = self.roles.read(self.table, self.output)
+        unseen = None if self.validate is None else self.roles.read(self.validate, self.output)
+        folder = create_run(self.folder, data, self.config, source=self.table, words=sys.argv)
+        with open_progress(self.output.quiet) as progress:
+            journal = RunJournal(folder, progress, self.config.time_limit)
+            progress.show("loading", None, None, "")
+            from .discovery import discover  # torch is loaded here, with config.json and data.csv in place
+
+            try:
+                with obeying_interrupts(journal):
+                    found = discover(data, self.config, validate=unseen, journal=journal)
+            except EqdiscError:
+                if journal.interrupted:
+                    return INTERRUPTED
+                folder.discard()
+                raise
+            progress.show("saving", None, None, "")
+            folder.write_discovery(found, self.table, keep_checkpoint=journal.interrupted)
+        self._answer()
+        return INTERRUPTED if journal.interrupted else STATUS_OF[found.verdict]
+
+    def _answer(self) -> None:
+        from .answer import write_answer
+        from .runs import load
+
+        run = load(self.folder)
+        text = "" if self.output.json else write_answer(run)
+        if self.one_of_many:
+            text = f"{self.table}\n\n{text}\n"
+        self.output.answer(text, run.result, one_of_many=self.one_of_many)
+        self.output.tell(f"saved in {self.folder}")
+
+
+def _choose_folders(tables: Sequence[Path], out: Path | None) -> list[Path]:
+    """Return a run folder for each table: `out` itself for one table, folders in it for several."""
+    from .runs import default_folder
+
+    if len(tables) == 1:
+        return [out or default_folder(tables[0])]
+    if out is None:
+        return _apart([default_folder(path) for path in tables])
+    return _apart([out / path.stem for path in tables])
+
+
+def _apart(folders: list[Path]) -> list[Path]:
+    """Number folders that would be the same: tables of one name from several places."""
+    seen: dict[Path, int] = {}
+    for folder in folders:
+        seen[folder] = seen.get(folder, 0) + 1
+    count = dict.fromkeys(seen, 0)
+    found = []
+    for folder in folders:
+        count[folder] += 1
+        found.append(folder if count[folder] == 1 else folder.with_name(f"{folder.name}-{count[folder]}"))
+    return found
+
+
+@app.command(help_epilogue="example:  eqdisc check data/fsir.csv")
+def check(data: Table, /, *, roles: Roles = Roles(), output: Output = Output()) -> int:
+    """Say what a table can support, each warning with its cure."""
+    from dataclasses import asdict
+
+    from .diagnosis import diagnose
+
+    found = diagnose(roles.read(data, output))
+    output.answer("\n".join(found.lines()), asdict(found))
+    return FOUND
+
+
+@app.command(help_epilogue="example:  eqdisc show runs/fsir --to latex")
+def show(
+    run: Folder,
+    /,
+    *,
+    front: Annotated[bool, Parameter(negative="", help="Every law on the front, with its equations.")] = False,
+    to: Annotated[
+        Literal["unicode", "latex", "sympy"] | None, Parameter(help="The equations alone, in this form.")
+    ] = None,
+    output: Output = Output(),
+) -> int:
+    """Show the law, the front and the verdict of a run."""
+    from .answer import write_answer, write_equations, write_front
+
+    if front and to is not None:
+        raise OptionError("--front shows every law in its readable form; leave out --to.")
+    found = _load(run, output)
+    if to is not None:
+        lines = write_equations(found, to)
+        output.answer("\n".join(lines), dict(zip(found.states, lines, strict=True)))
+    elif front:
+        output.answer(write_front(found, equations=True), found.front)
+    else:
+        output.answer(write_answer(found), found.result)
+    return FOUND
+
+
+@app.command(help_epilogue="example:  eqdisc simulate runs/fsir --x0 S=99,I=1,R=0 --t-end 200 --out sim.csv")
+def simulate(
+    run: Folder,
+    /,
+    *,
+    x0: Annotated[str | None, Parameter(help="Initial state, S=99,I=1; states left out start as in the data.")] = None,
+    t_end: Annotated[float | None, Parameter(help="Last time [default: the data's times].")] = None,
+    out: Annotated[Path | None, Parameter(group=OUTPUT, help="CSV file [default: standard output].")] = None,
+    output: Output = Output(),
+) -> int:
+    """Simulate the law of a run: every trajectory from its estimated start, or one from --x0."""
+    from .runs import replacing
+    from .status import Status
+
+    found = _load(run, output)
+    curves = found.simulate(None if x0 is None else _read_x0(x0), t_end=t_end)
+    for name, curve in curves.items():
+        if curve.status is not Status.OK:
+            output.tell(
+                f"warning: trajectory {name} ends at {found.result['time']} = {curve.end:g}. {curve.status.advice}"
+            )
+    rows = [[name, *row] for name, curve in curves.items() for row in _rows(curve.t, curve.x)]
+    header = ["trajectory", found.result["time"], *found.states]
+    facts = [dict(zip(header, row, strict=True)) for row in rows]
+    if out is None:
+        output.answer(_csv([header, *rows]).rstrip("\n"), facts)
+        return FOUND
+    with replacing(out) as draft:
+        draft.write_text(json.dumps(facts, indent=2) if output.json else _csv([header, *rows]), encoding="utf-8")
+    output.tell(f"saved in {out}")
+    return FOUND
+
+
+def _rows(t: Any, x: Any) -> list[list[float]]:
+    return [[time, *state] for time, state in zip(t.tolist(), x.tolist(), strict=True)]
+
+
+def _csv(rows: list[list[Any]]) -> str:
+    import csv
+    import io
+
+    page = io.StringIO()
+    csv.writer(page, lineterminator="\n").writerows(rows)
+    return page.getvalue()
+
+
+def _read_x0(text: str) -> dict[str, float]:
+    """Read S=99,I=1; a name may hold an equals sign, but no comma."""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = part.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not equals or not abs(number) < float("inf"):
+            raise OptionError(f"--x0 holds {part!r}; write each state with its value, such as S=99,I=1.")
+        if name.strip() in found:
+            raise OptionError(f"--x0 names {name.strip()!r} twice.")
+        found[name.strip()] = number
+    return found
+
+
+@app.command(help_epilogue="example:  eqdisc validate runs/fsir more.csv")
+def validate(
+    run: Folder,
+    data: Annotated[Path, Parameter(help="A table with the same states that was not fitted.")],
+    /,
+    *,
+    time: Annotated[str | None, Parameter(help="Column of times [default: that of the run].")] = None,
+    trajectory: Annotated[str | None, Parameter(help="Column that tells trajectories apart.")] = None,
+    output: Output = Output(),
+) -> int:
+    """Simulate the law of a run along trajectories it never saw, each from its own start."""
+    from .answer import write_validation
+
+    found = _load(run, output)
+    unseen = _read(data, output, time=time or found.result["time"], trajectory=trajectory, states=list(found.states))
+    facts = _validate(found, unseen)
+    output.answer(write_validation(facts, found.result["errors"].get("train")), facts)
+    return FOUND
+
+
+def _validate(run: Run, data: Dataset) -> dict[str, Any]:
+    import numpy as np
+
+    from .validation import METRIC, score, stretches_unseen
+
+    sigma = np.array([run.result["sigma"][name] for name in run.states])
+    stretches = stretches_unseen(data)
+    rows = []
+    for k, stretch in zip(data.trajectories, stretches, strict=True):
+        one = score(run.equations, [stretch], sigma)
+        rows.append({"trajectory": k.name, "error": one.error, "status": one.status.name.lower(), "end": one.end})
+    whole = score(run.equations, stretches, sigma)
+    return {"metric": METRIC, "error": whole.error, "horizon": whole.horizon, "trajectories": rows}
+
+
+@app.command(help_epilogue="example:  eqdisc systems fsir --out fsir.csv --noise 0.02")
+def systems(
+    name: Annotated[str | None, Parameter(help="A system of the catalogue [default: list them all].")] = None,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(group=OUTPUT, help="Simulate the system into this table.")] = None,
+    noise: Annotated[float, Parameter(help="Noise of that table, a share of each state's standard deviation.")] = 0.0,
+    seed: Annotated[int, Parameter(help="Seed of that noise.")] = 0,
+    output: Output = Output(),
+) -> int:
+    """List known laws, describe one, or simulate one into a table."""
+    from dataclasses import asdict
+
+    from .systems import catalogue
+
+    known = catalogue()
+    if name is None:
+        if out is not None or noise:
+            raise OptionError("--out and --noise need a system; name one, such as eqdisc systems fsir --out fsir.csv.")
+        lines = [f"{s.name:28s}{s.title}" for s in known.values()]
+        output.answer("\n".join(lines), [asdict(s) for s in known.values()])
+        return FOUND
+    from .errors import did_you_mean
+
+    if name not in known:
+        raise OptionError(f"the catalogue has no {name!r}.{did_you_mean(name, known)} eqdisc systems lists them all.")
+    if out is not None:
+        _write_system(name, out, noise, seed)
+        output.tell(f"saved in {out}")
+        return FOUND
+    if noise:
+        raise OptionError("--noise needs --out: it is added to the table that is simulated.")
+    output.answer(_describe(known[name]), asdict(known[name]))
+    return FOUND
+
+
+def _write_system(name: str, out: Path, noise: float, seed: int) -> None:
+    from .runs import replacing
+    from .systems import simulate_system
+    from .tables import write_table
+
+    data = simulate_system(name, noise=noise, seed=seed)
+    with replacing(out) as draft:
+        write_table(data, draft)
+
+
+def _describe(system: Any) -> str:
+    lines = [f"{system.name}: {system.title}", *(f"  d{s}/dt = {text}" for s, text in system.equations.items())]
+    if system.parameters:
+        lines.append("  " + ", ".join(f"{key} = {value:g}" for key, value in system.parameters.items()))
+    lines += [f"  from {', '.join(f'{v:g}' for v in x0)}" for x0 in system.x0]
+    return "\n".join([*lines, f"  source: {system.source}"])
+
+
+def _load(folder: Path, output: Output) -> Run:
+    from .runs import load
+
+    run = load(folder)
+    written = run.result.get("eqdisc", __version__)
+    if written != __version__:
+        output.tell(f"warning: {folder} was written by eqdisc {written}; this is {__version__}.")
+    return run
+
+
+# The fence around every command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status; no exception leaves but what ends Python itself."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that has no sqrt sign gets a question mark
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("default", DataWarning)
+        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+        return _fenced(lambda: app(words, exit_on_error=False, print_error=False, result_action="return_value"), None)
+
+
+def _fenced(work: Callable[[], int | None], folder: Path | None) -> int:
+    """Do the work and turn whatever is raised into one sentence and a status."""
+    try:
+        return work() or FOUND
+    except CycloptsError as error:
+        _say(f"{error} See eqdisc --help.")
+        return MISTYPED
+    except EqdiscError as error:
+        _say(str(error))
+        return UNUSABLE
+    except KeyboardInterrupt:
+        _say("interrupted.")
+        return INTERRUPTED
+    except OSError as error:
+        _say(f"{error.filename or 'a file'}: {error.strerror or error}.")
+        return UNUSABLE
+    except MemoryError:
+        _say("the memory is not enough for this table; use fewer rows or fewer --restarts.")
+        return UNUSABLE
+    except Exception as error:
+        kind, log = type(error).__name__, _write_log(folder)
+        _say(f"something went wrong that should not ({kind}); please report it with {log}.")
+        return UNUSABLE
+
+
+def _say(sentence: str) -> None:
+    print(f"eqdisc: {sentence}", file=sys.stderr, flush=True)
+
+
+def _write_log(folder: Path | None) -> Path:
+    """Write the exception at hand to RUN/error.log, or to the temporary folder where there is no run."""
+    import tempfile
+    import traceback
+
+    place = (folder if folder is not None and folder.is_dir() else Path(tempfile.gettempdir())) / "error.log"
+    place.write_text(f"eqdisc {__version__}\n{sys.argv}\n{traceback.format_exc()}", encoding="utf-8")
+    return place
+
+
+if __name__ == "__main__":
+    sys.exit(main())

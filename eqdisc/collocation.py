@@ -1,0 +1,440 @@
+r"""Collocation: terms fitted to trajectories by a lifted Gauss-Newton method, many lanes at once.
+
+All states on a fine grid are unknowns, tied by the Hermite-Simpson rule (4th order, implicit, so stiff laws are safe):
+
+    c_n = x_{n+1} - x_n - h/6 (f_n + 4 f_m + f_{n+1}) = 0,     x_m = (x_n + x_{n+1})/2 + h/8 (f_n - f_{n+1}).
+
+Linearised about the current states, one forward recursion gives dx = P + Q dtheta + R dx0 for parameters theta and each segment's own start x0; what is
+left is a small least-squares problem in theta, x0 being eliminated segment by segment. Unlike single shooting it starts from the
+data, so a wrong guess costs nothing (Bock, 1983; Tjoa & Biegler, Ind. Eng. Chem. Res. 30, 1991). Sensitivities, and with them
+the covariance of every number, come out of the same matrices. A lane that fails keeps its last finite state and a status; no other lane
+notices.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .denoising import Denoised
+from .description import EXPONENT_LIMIT, FLOOR
+from .status import Status
+from .terms import Terms, monomials
+from .trajectory import Dataset
+
+TINY = 1e-5  # scaled states are clamped here in features: a square root is too steep below for the steps
+LOWEST = 1e-7  # positive states are kept above this
+LONG = 200  # samples from which a trajectory is cut into segments with starts of their own
+SEGMENT = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """Segments of data on a fine grid: K segments, M steps, n samples, all padded alike (steps of length zero)."""
+
+    t: Float[np.ndarray, "K M1"]
+    step: Float[Tensor, "K M"]
+    sample: Int[Tensor, "K n"]  # grid index of each sample
+    x: Float[Tensor, "K n d"]  # measured values, zero where there is none
+    mask: Float[Tensor, "K n d"]
+    trajectory: tuple[int, ...]
+    counts: Float[Tensor, "d"]  # measured values a state
+
+    @property
+    def samples(self) -> int:
+        """Sample times in all."""
+        return int((self.mask.amax(-1) > 0).sum())
+
+    @classmethod
+    def of(cls, data: Dataset, clean: bool, segment: int | None = None, refine: int = 1, device: str = "cpu") -> Mesh:
+        """Lay a grid over scaled data: at least 90 steps a trajectory, 320 where data are clean, finer in wide gaps."""
+        grids = []
+        for k, trajectory in enumerate(data.trajectories):
+            n = len(trajectory.t)
+            length = segment or (SEGMENT if n >= LONG else n)
+            cuts = np.unique(np.linspace(0, n - 1, max(1, round((n - 1) / length)) + 1).round().astype(int))
+            for a, b in zip(cuts[:-1], cuts[1:], strict=True):
+                last = b == n - 1
+                grids.append((k, *_grid(trajectory.t[a : b + 1], clean, n, refine), trajectory.x[a : b + 1], last))
+        return cls._stack(grids, data.d, device)
+
+    @classmethod
+    def _stack(cls, grids: list, d: int, device: str) -> Mesh:
+        most, widest = max(len(g[1]) for g in grids), max(len(g[2]) for g in grids)
+        t = np.zeros((len(grids), most))
+        sample = np.zeros((len(grids), widest), int)
+        x = np.full((len(grids), widest, d), np.nan)
+        for q, (_, grid, index, values, last) in enumerate(grids):
+            t[q, : len(grid)], t[q, len(grid) :] = grid, grid[-1]
+            sample[q, : len(index)] = index
+            kept = len(index) if last else len(index) - 1  # the next segment's first sample belongs to it
+            x[q, :kept] = values[:kept]
+        mask = torch.as_tensor(np.isfinite(x).astype(float), device=device)
+        return cls(
+            t=t,
+            step=torch.as_tensor(np.diff(t, axis=1), device=device),
+            sample=torch.as_tensor(sample, device=device),
+            x=torch.as_tensor(np.nan_to_num(x), device=device),
+            mask=mask,
+            trajectory=tuple(g[0] for g in grids),
+            counts=mask.sum((0, 1)),
+        )
+
+    def states(self, denoised: Denoised) -> Float[Tensor, "1 K M1 d"]:
+        """Return denoised states on the grid, where every fit starts."""
+        x = np.stack([denoised.at(k, t) for k, t in zip(self.trajectory, self.t, strict=True)])
+        return torch.as_tensor(x, device=self.x.device)[None]
+
+
+def _grid(t: np.ndarray, clean: bool, n: int, refine: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return grid times and the index of each sample; wide intervals get more steps."""
+    fewest = max(3 if clean else 1, min(8, math.ceil((320 if clean else 90) / max(n - 1, 1))))
+    gaps = np.diff(t)
+    steps = refine * np.clip(np.ceil(fewest * gaps / np.median(gaps) - 1e-6), min(fewest, 3), 4 * fewest).astype(int)
+    pieces = [a + (b - a) * np.arange(m) / m for a, b, m in zip(t[:-1], t[1:], steps, strict=True)]
+    return np.r_[np.concatenate(pieces), t[-1]], np.r_[0, np.cumsum(steps)]
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """R lanes of fitted terms: states on the grid, sigma (R, d), data term of the description length, defect, curvature.
+
+    `hessian` (R, P, P) is the Gauss-Newton matrix over the parameters that `index` names, x0 eliminated, in scaled units.
+    """
+
+    terms: Terms
+    x: Float[Tensor, "R K M1 d"]
+    sigma: Float[Tensor, "R d"]
+    nll: Float[Tensor, "R"]
+    defect: Float[Tensor, "R"]
+    hessian: Float[Tensor, "R P P"]
+    index: Parameters
+    status: Int[Tensor, "R"]
+
+    def select(self, lanes: Tensor | slice) -> Fit:
+        """Return those lanes."""
+        return Fit(
+            self.terms.select(lanes), self.x[lanes], self.sigma[lanes], self.nll[lanes], self.defect[lanes],
+            self.hessian[lanes], self.index.select(lanes), self.status[lanes],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    """The free numbers of each lane: exponent of `state` in `term`, or coefficient of `term` in equation `state`."""
+
+    term: Int[Tensor, "R P"]
+    state: Int[Tensor, "R P"]
+    is_exponent: Bool[Tensor, "R P"]
+    valid: Bool[Tensor, "R P"]
+
+    @classmethod
+    def of(cls, terms: Terms, positive: Tensor) -> Parameters:
+        """Name the free exponents of terms that are used, then the coefficients that are there."""
+        used = terms.support.any(-1, keepdim=True)
+        flat = torch.cat([(terms.free & used & positive).flatten(1), terms.support.flatten(1)], 1)
+        most = max(int(flat.sum(1).max()), 1)
+        order = (~flat).to(torch.int8).argsort(dim=-1, stable=True)[:, :most]
+        m, d = terms.exponents.shape[1:]
+        place = order % (m * d)
+        return cls(place // d, place % d, order < m * d, flat.gather(1, order))
+
+    def select(self, lanes: Tensor | slice) -> Parameters:
+        return Parameters(self.term[lanes], self.state[lanes], self.is_exponent[lanes], self.valid[lanes])
+
+
+class Collocation:
+    """The engine: a mesh, and which states carry real exponents."""
+
+    def __init__(self, mesh: Mesh, positive: np.ndarray) -> None:
+        self.mesh = mesh
+        self.positive = torch.as_tensor(positive, device=mesh.x.device)
+        self.d = mesh.x.shape[-1]
+        self._lane = torch.arange(len(mesh.trajectory), device=mesh.x.device)[:, None]
+
+    # ---------------------------------------------------------------- the field and its derivatives
+
+    def _flat(self, x: Tensor) -> Tensor:
+        return x.flatten(1, -2)
+
+    def field(self, terms: Terms, x: Float[Tensor, "R ... d"]) -> Float[Tensor, "R ... d"]:
+        """Evaluate the right-hand side of every lane on its own states."""
+        values, _ = monomials(terms.exponents, self._flat(x), self.positive, TINY)
+        return (values @ terms.coefficients).view(x.shape)
+
+    def linearise(
+        self, terms: Terms, index: Parameters | None, x: Float[Tensor, "R ... d"], extra: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return f (..., d), df/dx (..., d, d) and df/dtheta (..., d, P); `extra` (L, d) exponents append d * L trial columns."""
+        flat = self._flat(x)
+        values, log_x = monomials(terms.exponents, flat, self.positive, TINY)
+        f = values @ terms.coefficients
+        size = flat.abs().clamp_min(TINY)
+        inverse = torch.where(self.positive, 1.0, torch.where(flat < 0, -1.0, 1.0)) / torch.where(self.positive, size, size.clamp_min(1e-9))
+        weights = (terms.coefficients[:, :, :, None] * terms.exponents[:, :, None, :]).flatten(2)  # (R, m, e * i)
+        dfdx = (values @ weights).unflatten(-1, (self.d, self.d)) * inverse[..., None, :]
+        columns = []
+        if index is not None:
+            columns.append(self._parameter_columns(terms, index, values, log_x))
+        if extra is not None:
+            trial, _ = monomials(extra[None], flat, self.positive, TINY)
+            eye = torch.eye(self.d, dtype=flat.dtype, device=flat.device)
+            columns.append((eye[:, :, None] * trial[..., None, None, :]).flatten(-2))  # (R, N, d, d * L)
+        shape = x.shape[:-1]
+        dfdp = torch.cat(columns, -1) if columns else flat.new_zeros((*flat.shape, 0))
+        return f.view(*shape, -1), dfdx.view(*shape, self.d, self.d), dfdp.view(*shape, self.d, -1)
+
+    def _parameter_columns(self, terms: Terms, index: Parameters, values: Tensor, log_x: Tensor) -> Tensor:
+        n = values.shape[1]
+        wide = lambda i: i[:, None].expand(-1, n, -1)  # noqa: E731
+        logs = torch.where(index.is_exponent[:, None], log_x.gather(-1, wide(index.state)), 1.0)
+        column = values.gather(-1, wide(index.term)) * logs * index.valid[:, None]
+        lane = torch.arange(len(values), device=values.device)[:, None]
+        unit = torch.nn.functional.one_hot(index.state, self.d).to(values.dtype)
+        direction = torch.where(index.is_exponent[..., None], terms.coefficients[lane, index.term], unit)  # (R, P, d)
+        return column[:, :, None, :] * direction.mT[:, None]
+
+    # ---------------------------------------------------------------- constraints and their solution
+
+    def defects(self, terms: Terms, x: Tensor) -> Float[Tensor, "R K M d"]:
+        """Return c, by which the states miss the Hermite-Simpson rule."""
+        h = self.mesh.step[..., None]
+        f, x0, x1 = self.field(terms, x), x[:, :, :-1], x[:, :, 1:]
+        f0, f1 = f[:, :, :-1], f[:, :, 1:]
+        fm = self.field(terms, (x0 + x1) / 2 + h / 8 * (f0 - f1))
+        return x1 - x0 - h / 6 * (f0 + 4 * fm + f1)
+
+    def propagate(self, terms: Terms, index: Parameters | None, x: Tensor, extra: Tensor | None = None) -> Float[Tensor, "R K M1 d c"]:
+        """Return the columns [P, Q, R] of dx = P + Q dtheta + R dx0 on the grid."""
+        h = self.mesh.step[..., None]
+        f, jx, jp = self.linearise(terms, index, x, extra)
+        x0, x1, f0, f1 = x[:, :, :-1], x[:, :, 1:], f[:, :, :-1], f[:, :, 1:]
+        fm, jm, jpm = self.linearise(terms, index, (x0 + x1) / 2 + h / 8 * (f0 - f1), extra)
+        c = x1 - x0 - h / 6 * (f0 + 4 * fm + f1)
+        hh = h[..., None]
+        eye = torch.eye(self.d, dtype=x.dtype, device=x.device)
+        left = -eye - hh / 6 * (jx[:, :, :-1] + 4 * jm @ (eye / 2 + hh / 8 * jx[:, :, :-1]))
+        right = eye - hh / 6 * (jx[:, :, 1:] + 4 * jm @ (eye / 2 - hh / 8 * jx[:, :, 1:]))
+        p0, p1 = jp[:, :, :-1], jp[:, :, 1:]
+        by_parameters = -hh / 6 * (p0 + 4 * (jpm + hh / 8 * (jm @ (p0 - p1))) + p1)
+        forced = eliminate(right, torch.cat([left, c[..., None], by_parameters], -1))
+        return self._recur(-forced[..., : self.d], -forced[..., self.d :])
+
+    def _recur(self, transfer: Tensor, forcing: Tensor) -> Tensor:
+        r, k, m, d, width = forcing.shape
+        transfer = transfer.permute(2, 0, 1, 3, 4).reshape(m, r * k, d, d).contiguous()
+        forcing = torch.nn.functional.pad(forcing, (0, d)).permute(2, 0, 1, 3, 4).reshape(m, r * k, d, width + d).contiguous()
+        state = forcing.new_zeros(r * k, d, width + d)
+        state[..., width:] = torch.eye(d, dtype=state.dtype, device=state.device)
+        out = [state]
+        for n in range(m):
+            state = torch.baddbmm(forcing[n], transfer[n], state)
+            out.append(state)
+        return torch.stack(out).view(m + 1, r, k, d, width + d).permute(1, 2, 0, 3, 4)
+
+    def normal(self, columns: Tensor, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return H (R, P, P), g (R, P) with every x0 eliminated, and back (R, K, d, 1 + P): dx0 = back [1, -dtheta]."""
+        k = self._lane
+        seen = columns[:, k, self.mesh.sample]  # (R, K, n, d, c)
+        weight = self.mesh.mask / sigma[:, None, None]
+        residual = (self.mesh.x - x[:, k, self.mesh.sample]) * weight
+        seen = (seen * weight[..., None]).flatten(2, 3)
+        residual = residual.flatten(2)[..., None] - seen[..., :1]
+        p = seen.shape[-1] - 1 - self.d
+        starts, rest = seen[..., 1 + p :], torch.cat([residual, seen[..., 1 : 1 + p]], -1)
+        size = starts.norm(dim=-2, keepdim=True).clamp_min(1e-150)
+        starts = starts / size
+        gram = starts.mT @ starts + 1e-11 * torch.eye(self.d, dtype=x.dtype, device=x.device)
+        cross = starts.mT @ rest
+        back = torch.linalg.solve_ex(gram, cross)[0]
+        total = (rest.mT @ rest - cross.mT @ back).sum(1)
+        return total[:, 1:, 1:], total[:, 1:, 0], back / size.mT
+
+    # ---------------------------------------------------------------- the fit
+
+    def fit(
+        self, terms: Terms, x: Float[Tensor, "R K M1 d"], sigma: Float[Tensor, "R d"], steps: int = 25, tolerance: float = 1e-4
+    ) -> Fit:
+        """Fit every lane's coefficients, free exponents and starts; sigma is re-estimated on the way (profile likelihood)."""
+        lanes = terms.lanes
+        index = Parameters.of(terms, self.positive)
+        state = _State.of(self, terms, x.expand(lanes, -1, -1, -1).clone(), sigma.expand(lanes, -1).clone())
+        run = torch.arange(lanes, device=x.device)
+        everything = state
+        hessian = x.new_zeros(lanes, index.term.shape[1], index.term.shape[1])
+        for step in range(steps):
+            state, curvature, alive = self._iterate(state, index.select(run), step, tolerance)
+            hessian[run] = curvature
+            everything = everything.put(run, state)
+            if not bool(alive.all()):
+                run, state = run[alive], state.select(alive)
+            if not len(run):
+                break
+        return self._finish(everything, index, hessian)
+
+    def _iterate(self, state: _State, index: Parameters, step: int, tolerance: float) -> tuple[_State, Tensor, Tensor]:
+        """One accepted step a lane (or none): linearise, then try with rising damping."""
+        columns = self.propagate(state.terms, index, state.x)
+        finite = torch.isfinite(columns).flatten(1).all(1)
+        columns = torch.where(finite.view(-1, 1, 1, 1, 1), columns, 0.0)
+        h, g, back = self.normal(columns, state.x, state.sigma)
+        before, pending = state.merit, finite.clone()
+        damping = state.damping
+        for _ in range(4):
+            trial = self._try(state, columns, h, g, back, index, damping)
+            good = pending & ((trial.merit < state.merit) | ((trial.miss < 0.3 * state.miss) & (state.miss > 1e-3) & (trial.merit < 1e12)))
+            state = state.update(trial, good)
+            damping = torch.where(pending & ~good, (damping * 10).clamp_min(1e-3), damping)
+            pending = pending & ~good
+            if not bool(pending.any()):
+                break
+        moved = finite & ~pending
+        state = replace(state, damping=torch.where(moved, damping * 0.1, damping).clamp_min(1e-9))
+        gain = (before - state.merit) / before.clamp_min(1e-12)
+        state, settled = self._reweigh(state, gain, step, tolerance)
+        return state, h, moved & ~settled
+
+    def _try(self, state: _State, columns: Tensor, h: Tensor, g: Tensor, back: Tensor, index: Parameters, damping: Tensor) -> _State:
+        size = h.diagonal(dim1=-2, dim2=-1).clamp_min(1e-12).sqrt()
+        scaled = h / size[:, None] / size[..., None]
+        lift = torch.where(index.valid, damping[:, None] + 1e-11, 1.0)
+        step = torch.linalg.solve_ex(scaled + torch.diag_embed(lift), (g / size)[..., None])[0][..., 0] / size
+        step = torch.nan_to_num(step) * index.valid
+        reach = torch.where(index.is_exponent, step.abs(), 0.0).amax(-1).clamp_min(0.5)
+        shrink = 0.5 / reach
+        start = back[..., 0] - (back[..., 1:] @ step[:, None, :, None])[..., 0]
+        vector = torch.cat([torch.ones_like(start[..., :1]), step[:, None].expand(-1, start.shape[1], -1), start], -1)
+        dx = (columns @ vector[:, :, None, :, None])[..., 0]
+        terms = self._move(state.terms, index, step * shrink[:, None])
+        x = self._inside(state.x + dx * shrink.view(-1, 1, 1, 1), state.x)
+        trial = replace(state, terms=terms, x=x).judged(self)
+        worse = ~(trial.merit < state.merit)
+        if bool(worse.any()):
+            trial = trial.put_where(worse, self.make_feasible(trial, worse))
+        return trial
+
+    def make_feasible(self, state: _State, where: Tensor) -> _State:
+        """One Newton step on the defects alone, parameters and starts held."""
+        part = state.select(where)
+        columns = self.propagate(part.terms, None, part.x)[..., 0]
+        columns = torch.where(torch.isfinite(columns), columns, 0.0)
+        return replace(part, x=self._inside(part.x + columns, part.x)).judged(self)
+
+    def _inside(self, x: Tensor, former: Tensor) -> Tensor:
+        """Keep positive states positive: a step takes at most nine tenths of the way to zero."""
+        return torch.where(self.positive, torch.maximum(x, (0.1 * former).clamp_min(LOWEST)), x)
+
+    def _move(self, terms: Terms, index: Parameters, step: Tensor) -> Terms:
+        lane = torch.arange(len(step), device=step.device)[:, None].expand_as(step)
+        w = terms.exponents.index_put((lane, index.term, index.state), step * index.is_exponent, accumulate=True)
+        a = terms.coefficients.index_put((lane, index.term, index.state), step * ~index.is_exponent, accumulate=True)
+        a = torch.where(terms.support & (a == 0), 1e-12, a)  # a coefficient on its way through zero is still there
+        return replace(terms, exponents=w.clamp(-EXPONENT_LIMIT - 3, EXPONENT_LIMIT + 7), coefficients=a)
+
+    def _reweigh(self, state: _State, gain: Tensor, step: int, tolerance: float) -> tuple[_State, Tensor]:
+        """Re-estimate sigma every third step or when a lane slows down; tell which lanes have settled."""
+        slow = gain < tolerance
+        due = (slow | (step % 3 == 2)) & (state.miss < 1e-2)
+        fresh = self._spread(state.residual)
+        change = (fresh / state.sigma).log().abs().amax(-1)
+        sigma = torch.where(due[:, None], torch.minimum(torch.maximum(fresh, state.sigma / 5), state.sigma * 5), state.sigma)
+        settled = due & slow & (change < 0.02) & (state.miss < 0.05 * sigma.amin(-1))
+        settled = settled | (~due & (gain < 0.01 * tolerance))
+        state = replace(state, sigma=sigma, penalty=(state.penalty * 1.5).clamp_max(1e4))
+        return state.judged(self), settled
+
+    def _spread(self, residual: Tensor) -> Tensor:
+        return (residual.square().sum((1, 2)) / self.mesh.counts.clamp_min(1.0) + FLOOR**2).sqrt()
+
+    def _finish(self, state: _State, index: Parameters, hessian: Tensor) -> Fit:
+        """Close the defects, so that the data term belongs to a solution of the equations."""
+        for _ in range(6):
+            loose = (state.miss >= 0.02 * state.sigma.amin(-1)) & torch.isfinite(state.miss)
+            if not bool(loose.any()):
+                break
+            state = state.put_where(loose, self.make_feasible(state, loose))
+        sigma = self._spread(state.residual)
+        nll = (self.mesh.counts * sigma.log()).sum(-1)
+        solved = (state.miss < (0.3 * sigma.amin(-1)).clamp_min(1e-4)) & torch.isfinite(nll)
+        status = torch.where(solved, int(Status.OK), int(Status.DIVERGED))
+        nll = torch.where(solved, nll, torch.inf)
+        return Fit(state.terms, state.x, sigma, nll, state.miss, hessian, index, status)
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Where each lane's fit stands."""
+
+    terms: Terms
+    x: Tensor
+    sigma: Tensor
+    penalty: Tensor
+    damping: Tensor
+    merit: Tensor
+    residual: Tensor
+    miss: Tensor
+
+    @classmethod
+    def of(cls, engine: Collocation, terms: Terms, x: Tensor, sigma: Tensor) -> _State:
+        one = x.new_ones(len(x))
+        return cls(terms, x, sigma, 30 * one, 1e-3 * one, one, one, one).judged(engine)
+
+    def judged(self, engine: Collocation) -> _State:
+        """Return the state with its merit: chi-square plus an exact penalty on the defects."""
+        mesh = engine.mesh
+        defects = engine.defects(self.terms, self.x)
+        residual = (mesh.x - self.x[:, engine._lane, mesh.sample]) * mesh.mask
+        sigma = self.sigma[:, None, None]
+        merit = (residual / sigma).square().sum((1, 2, 3)) + self.penalty * (defects / sigma).abs().clamp_max(1e6).sum((1, 2, 3))
+        merit = torch.where(torch.isfinite(merit), merit, 1e30)
+        miss = torch.nan_to_num(defects.abs().amax((1, 2, 3)), nan=torch.inf)
+        return replace(self, merit=merit, residual=residual, miss=miss)
+
+    def _map(self, change) -> _State:  # noqa: ANN001
+        terms = replace(
+            self.terms, **{f: change(getattr(self.terms, f), f"terms.{f}") for f in ("exponents", "coefficients", "free")}
+        )
+        rest = ("x", "sigma", "penalty", "damping", "merit", "residual", "miss")
+        return replace(self, terms=terms, **{f: change(getattr(self, f), f) for f in rest})
+
+    def get(self, name: str) -> Tensor:
+        return getattr(self.terms, name[6:]) if name.startswith("terms.") else getattr(self, name)
+
+    def select(self, lanes: Tensor) -> _State:
+        return self._map(lambda v, _: v[lanes])
+
+    def update(self, other: _State, where: Tensor) -> _State:
+        """Take the lanes `where` from another state of all lanes."""
+        return self._map(lambda v, name: torch.where(where.view(-1, *[1] * (v.dim() - 1)), other.get(name), v))
+
+    def put(self, lanes: Tensor, part: _State) -> _State:
+        """Write the lanes of `part` at the indices `lanes`."""
+        return self._map(lambda v, name: v.index_put((lanes,), part.get(name)))
+
+    def put_where(self, where: Tensor, part: _State) -> _State:
+        """Write `part`, which has the lanes `where`, if its merit is lower or its defect is smaller."""
+        lanes = where.nonzero()[:, 0]
+        good = (part.merit < self.merit[lanes]) | (part.miss < self.miss[lanes])
+        return self.put(lanes[good], part.select(good))
+
+
+def eliminate(a: Float[Tensor, "... d d"], b: Float[Tensor, "... d c"]) -> Float[Tensor, "... d c"]:
+    """Solve a x = b for millions of small systems at once: Gauss-Jordan written out over d, near-identity a needs no pivots.
+
+    >>> eliminate(torch.eye(2) * 2, torch.ones(2, 1)).ravel().tolist()
+    [0.5, 0.5]
+    """
+    d = a.shape[-1]
+    rows = [torch.cat([a[..., i, :], b[..., i, :]], -1) for i in range(d)]
+    for i in range(d):
+        pivot = rows[i][..., i : i + 1]
+        rows[i] = rows[i] / torch.where(pivot.abs() < 1e-300, 1e-300, pivot)
+        for j in range(d):
+            if j != i:
+                rows[j] = torch.addcmul(rows[j], rows[j][..., i : i + 1], rows[i], value=-1.0)
+    return torch.stack([row[..., d:] for row in rows], -2)

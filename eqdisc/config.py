@@ -1,0 +1,160 @@
+"""Configuration of a fit: small, frozen, by keyword only; a wrong key or value is refused in one sentence that teaches.
+
+The command builds its options from this class: a field here is an option there, and the text under it is its help.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import asdict, dataclass, fields
+from dataclasses import replace as replace_fields
+from typing import Any, Literal
+
+from .errors import OptionError, did_you_mean
+
+SEARCHES = ("proposals", "network", "both")
+_CHAIN = re.compile(r"[a-z]\w*:[1-9]\d*(,[a-z]\w*:[1-9]\d*)*,[a-z]\w*(:[1-9]\d*)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How a law is searched for.
+
+    Raises OptionError for a key that is not one (with the nearest that is) and for a value out of range.
+
+    >>> FitConfig(restarts=8).replace(seed=3).seed
+    3
+    >>> FitConfig(restart=8)
+    Traceback (most recent call last):
+    eqdisc.errors.OptionError: FitConfig has no 'restart'. Did you mean 'restarts'?
+    """
+
+    search: Literal["proposals", "network", "both"] = "proposals"
+    """Where chains start: structures proposed by a library, or random weights."""
+
+    chain: str = "realnpu:9,nau"
+    """Units of the network search, input to output, such as nau:4,realnpu:6,nau."""
+
+    restarts: int = 64
+    """Random starts of the network search."""
+
+    l1: float = 0.05
+    """Penalty on the exponents of the network search; larger is sparser."""
+
+    device: str = "auto"
+    """Where chains are trained: auto, cpu, cuda or cuda:N."""
+
+    exponents: str = "menu"
+    """What an exponent may be: menu (simple values cost less), real, or bounds such as 0..2."""
+
+    snap: bool = True
+    """Fix an exponent at a simple value where the data do not object."""
+
+    held_out: float = 0.0
+    """Share of each trajectory's end that the law is chosen without."""
+
+    seed: int = 0
+    """Seed of whatever is random."""
+
+    time_limit: float | None = None
+    """Seconds after which the search ends with the best it has."""
+
+    def __new__(cls, **options: Any) -> FitConfig:
+        """Refuse keys that are no fields, before the generated constructor does so without advice."""
+        _refuse_unknown(options, [f.name for f in fields(cls)])
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            kind, what = _KINDS[f.name]
+            value = getattr(self, f.name)
+            if not _is(value, kind):
+                raise OptionError(f"{f.name} is {value!r}; it must be {what}.")
+        self._check_words()
+        self._check_ranges()
+
+    def _check_words(self) -> None:
+        if self.search not in SEARCHES:
+            raise OptionError(
+                f"search is {self.search!r}; use {_either(SEARCHES)}.{did_you_mean(self.search, SEARCHES)}"
+            )
+        if not _CHAIN.fullmatch(self.chain):
+            raise OptionError(
+                f"chain is {self.chain!r}; write units with their widths, the last without, such as realnpu:9,nau."
+            )
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            near = did_you_mean(self.device, ["auto", "cpu", "cuda"])
+            raise OptionError(f"device is {self.device!r}; use auto, cpu, cuda or cuda:N.{near}")
+        if self.exponents not in ("menu", "real"):
+            read_bounds(self.exponents)
+
+    def _check_ranges(self) -> None:
+        if self.restarts < 1:
+            raise OptionError(f"restarts is {self.restarts}; at least 1 is needed.")
+        if not (0.0 <= self.l1 < math.inf):
+            raise OptionError(f"l1 is {self.l1:g}; a penalty is 0 or more.")
+        if not (0.0 <= self.held_out < 1.0):
+            raise OptionError(f"held_out is {self.held_out:g}; use a share from 0 (nothing) to below 1, such as 0.25.")
+        if not (0 <= self.seed < 2**63):
+            raise OptionError(f"seed is {self.seed}; use a whole number from 0 on.")
+        if self.time_limit is not None and not self.time_limit > 0.0:
+            raise OptionError(f"time_limit is {self.time_limit:g}; use seconds above 0.")
+
+    def replace(self, **changes: Any) -> FitConfig:
+        """Return a copy with other values; raises OptionError as the constructor does."""
+        _refuse_unknown(changes, [f.name for f in fields(self)])
+        return replace_fields(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values; `FitConfig(**config.as_dict()) == config`."""
+        return asdict(self)
+
+
+def read_bounds(exponents: str) -> tuple[float, float]:
+    """Read the bounds of `exponents`.
+
+    Raises OptionError unless the text is two rising numbers, with `..` between them.
+
+    >>> read_bounds("-1..2")
+    (-1.0, 2.0)
+    """
+    lower, dots, upper = exponents.partition("..")
+    try:
+        bounds = float(lower), float(upper)
+    except ValueError:
+        bounds = math.nan, math.nan
+    if not dots or not all(map(math.isfinite, bounds)):
+        near = did_you_mean(exponents, ["menu", "real"])
+        raise OptionError(f"exponents is {exponents!r}; use menu, real, or bounds such as 0..2.{near}")
+    if not bounds[0] < bounds[1]:
+        raise OptionError(f"exponents is {exponents!r}; the lower bound comes first and is below the upper one.")
+    return bounds
+
+
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "search": ((str,), "a word"),
+    "chain": ((str,), "a text"),
+    "restarts": ((int,), "a whole number"),
+    "l1": ((int, float), "a number"),
+    "device": ((str,), "a word"),
+    "exponents": ((str,), "a text"),
+    "snap": ((bool,), "True or False"),
+    "held_out": ((int, float), "a number"),
+    "seed": ((int,), "a whole number"),
+    "time_limit": ((int, float, type(None)), "a number of seconds or None"),
+}
+
+
+def _is(value: object, kinds: tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+
+
+def _either(words: tuple[str, ...]) -> str:
+    return ", ".join(words[:-1]) + f" or {words[-1]}"
+
+
+def _refuse_unknown(options: dict[str, Any], known: list[str]) -> None:
+    for name in options:
+        if name not in known:
+            raise OptionError(f"FitConfig has no {name!r}.{did_you_mean(name, known)}")

@@ -1,0 +1,294 @@
+r"""Discovery: the whole road from measured trajectories to a law, a front and a verdict.
+
+    data -> scaled problem -> search (proposals, network, or both) -> dense chain, trained -> pruned -> snapped -> printed -> simulated again
+
+Every law on the way is a RealNPU -> NAU chain lane that was fitted through the ODE. The description length decides between them; whatever is
+reported belongs to the equations as printed.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from . import __version__
+from .config import FitConfig
+from .equations import Equations, Parameter
+from .errors import DataError, OptionError
+from .field import Chain
+from .journal import Journal
+from .laws import Solved, complexity_of, without_padding
+from .network import search_by_network
+from .problem import Problem
+from .proposals import search_by_proposals
+from .refinement import CI_LEVEL, Printed, polish, print_law, solve_on
+from .selection import select_front, select_rivals
+from .status import Status
+from .structure import JointSearch
+from .tables import as_dataset
+from .thinning import thin_dense_chain
+from .trajectory import Dataset
+from .validation import METRIC, MOST, Score, score, stretches_of_fit, stretches_unseen
+from .verdict import judge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, eq=False)
+class FrontEntry:
+    """One law of the front, as printed: what it costs to write and how it errs."""
+
+    equations: Equations
+    complexity: int
+    parameters: int
+    train: float
+    unseen: float | None
+    description_length: float
+    status: Status = Status.OK
+
+
+@dataclass(frozen=True, eq=False)
+class Discovery:
+    """What was found: the front by rising complexity, the pick, the verdict, and everything needed to repeat it."""
+
+    data: Dataset
+    front: tuple[FrontEntry, ...]
+    selected: int
+    verdict: str
+    reasons: tuple[str, ...]
+    alternatives: tuple[Equations, ...]
+    parameters: tuple[Parameter, ...]
+    initial: tuple[dict[str, Any], ...]
+    sigma: dict[str, float]
+    errors: dict[str, Any]
+    chain: Chain | None
+    config: FitConfig
+    device: str
+    seconds: float
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.selected < len(self.front):
+            raise DataError(f"the pick {self.selected} is not on the front of {len(self.front)} laws.")
+
+    @property
+    def equations(self) -> Equations:
+        """The pick."""
+        return self.front[self.selected].equations
+
+    @property
+    def seed(self) -> int:
+        """The seed of the random starts."""
+        return self.config.seed
+
+    def result(self) -> dict[str, Any]:
+        """Return the contents of result.json."""
+        names, law = self.data.formula_names, self.equations
+        return {
+            "format": 1,
+            "eqdisc": self.versions["eqdisc"],
+            "states": list(self.data.states),
+            "inputs": [],
+            "time": self.data.time,
+            "symbols": dict(self.data.symbols),
+            "equations": dict(zip(self.data.states, law.strings().values(), strict=True)),
+            "latex": dict(zip(self.data.states, law.latex().values(), strict=True)),
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "alternatives": [{"equations": dict(zip(self.data.states, a.strings().values(), strict=True))} for a in self.alternatives],
+            "parameters": [asdict(p) for p in self.parameters],
+            "fluxes": [{"rate": str(f.rate), "stoichiometry": dict(f.stoichiometry)} for f in law.fluxes()],
+            "invariants": list(law.invariants()),
+            "initial": list(self.initial),
+            "sigma": self.sigma,
+            "errors": self.errors,
+            "front": [_entry(e, self.data.states) for e in self.front],
+            "selected": self.selected,
+            "ci_level": CI_LEVEL,
+            "data": {"file": self.data.file, "rows": self.data.rows, "trajectories": len(self.data.trajectories)},
+            "config": asdict(self.config),
+            "seed": self.seed,
+            "device": self.device,
+            "seconds": self.seconds,
+            "versions": self.versions,
+            "formula_names": list(names),
+        }
+
+
+def _entry(entry: FrontEntry, states: Sequence[str]) -> dict[str, Any]:
+    return {
+        "complexity": entry.complexity,
+        "parameters": entry.parameters,
+        "equations": dict(zip(states, entry.equations.strings().values(), strict=True)),
+        "train": _number(entry.train),
+        "unseen": _number(entry.unseen),
+        "description_length": _number(entry.description_length),
+        "status": entry.status.name.lower(),
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def discover(
+    data: Any, config: FitConfig = FitConfig(), *, validate: Any = None, journal: Journal | None = None  # noqa: B008
+) -> Discovery:
+    """Find the differential equation behind `data` (a table, a DataFrame or a Dataset).
+
+    `validate` holds trajectories that are simulated from their starts and never fitted. Raises DataError or OptionError in one sentence;
+    a search that is stopped through the journal returns the best so far.
+
+    >>> t = np.linspace(0, 5, 20)
+    >>> import pandas as pd
+    >>> found = discover(pd.DataFrame({"t": t, "x": 2 * np.exp(-0.5 * t)}))
+    >>> found.equations.strings()
+    {'x': '-0.5*x'}
+    """
+    started = time.monotonic()
+    journal = journal or Journal()
+    whole, unseen = as_dataset(data), None if validate is None else as_dataset(validate)
+    if unseen is not None and unseen.states != whole.states:
+        raise DataError(f"{unseen.file} has the states {', '.join(unseen.states)}; {whole.file} has {', '.join(whole.states)}.")
+    device = _device(config.device)
+    early, later = whole.split(config.held_out) if config.held_out else (whole, None)
+    problem = Problem.of(early, config.exponents, device)
+    joint, pick = _search(problem, config, journal)
+    if pick is None:
+        raise DataError(f"{whole.file}: no equation could be fitted to the trajectories; check them with eqdisc check.")
+    rivals = select_rivals(joint.seen.values(), pick)
+    front = select_front(joint.seen.values(), pick)
+    verdict = judge(problem, pick, rivals, whole.formula_names)
+    final = _final_problem(problem, whole, config, device)
+    final, refitted = polish(*_refit(final, problem, pick, journal), journal)
+    printed = print_law(final, refitted, whole.formula_names, journal)
+    fitted = whole if later is not None else early
+    entries = [_judge_entry(problem, early, s, pick, later, unseen, journal) for s in front]
+    at = front.index(pick)
+    pick_score = score(printed.equations, stretches_of_fit(final, fitted, printed.starts), printed.sigma)
+    entries[at] = replace(entries[at], equations=printed.equations, train=pick_score.error, status=pick_score.status)
+    entries, at = _undominated(entries, at)
+    errors = _errors(pick_score, entries[at].unseen if later is not None else None, printed, unseen)
+    return Discovery(
+        data=whole,
+        front=tuple(entries),
+        selected=at,
+        verdict=verdict.word,
+        reasons=verdict.reasons,
+        alternatives=tuple(print_law(problem, r, whole.formula_names, journal).equations for r in rivals),
+        parameters=printed.parameters,
+        initial=tuple(_initial(final, whole, printed)),
+        sigma={s: float(v) for s, v in zip(whole.states, printed.sigma, strict=True)},
+        errors=errors,
+        chain=printed.solved.fit.terms.chain(0),
+        config=config,
+        device=device,
+        seconds=round(time.monotonic() - started, 3),
+        versions=_versions(),
+    )
+
+
+def _device(wanted: str) -> str:
+    if wanted == "auto":
+        return "cpu"  # one table is too little work for a GPU; ask for it with --device cuda
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise OptionError("--device cuda: torch finds no GPU here; leave the option out to use the CPU.")
+    return wanted
+
+
+def _search(problem: Problem, config: FitConfig, journal: Journal) -> tuple[JointSearch, Solved | None]:
+    """Run the searches that were asked for; a dense chain around the best laws is trained and pruned in the end."""
+    joint, pick = None, None
+    if config.search in ("proposals", "both"):
+        joint, pick = search_by_proposals(problem, journal)
+    if config.search in ("network", "both"):
+        net, found = search_by_network(problem, config, journal)
+        if joint is not None:
+            joint.seen.update({k: s for k, s in net.seen.items() if k not in joint.seen or s.cost < joint.seen[k].cost})
+        joint, pick = joint or net, found if pick is None else joint.best([found] if found else [], pick) if joint else pick
+    if pick is not None and not journal.stop:
+        pick = thin_dense_chain(joint, pick, problem, journal)
+    if pick is not None and not config.snap:
+        w, a, _ = without_padding(pick.law)
+        pick = joint.best(joint.solve([(w, a, (w != 0) & problem.denoised.positive)], pick)) or pick
+    return joint, pick
+
+
+def _final_problem(problem: Problem, whole: Dataset, config: FitConfig, device: str) -> Problem:
+    return Problem.of(whole, config.exponents, device) if config.held_out else problem
+
+
+def _refit(final: Problem, problem: Problem, pick: Solved, journal: Journal) -> tuple[Problem, Solved]:
+    """Refit the pick's numbers on all rows where some were held out."""
+    if final is problem:
+        return problem, pick
+    w, a, free = without_padding(pick.law)
+    a = a * (problem.scaling.undo(w, np.ones_like(a)) / final.scaling.undo(w, np.ones_like(a)))
+    x = final.engine.mesh.states(final.denoised)
+    joint = JointSearch(final.engine, final.judge, x, final.start_sigma, journal)
+    again = joint.best(joint.solve([(w, a, free)], steps=25))
+    return (final, again) if again is not None else (problem, pick)
+
+
+def _judge_entry(
+    problem: Problem, data: Dataset, solved: Solved, pick: Solved, later: Dataset | None, unseen: Dataset | None, journal: Journal
+) -> FrontEntry:
+    """Print one law of the front and simulate it on what was fitted and, if there is any, on what was not."""
+    printed = print_law(problem, solved, data.formula_names, journal)
+    sigma = pick.fit.sigma[0].cpu().numpy() * problem.scaling.states
+    train = score(printed.equations, stretches_of_fit(problem, data, printed.starts), sigma, MOST)
+    fresh = later if later is not None else unseen
+    new = score(printed.equations, stretches_unseen(fresh), sigma, MOST) if fresh is not None else None
+    return FrontEntry(
+        equations=printed.equations,
+        complexity=complexity_of(solved.law),
+        parameters=solved.size,
+        train=train.error,
+        unseen=None if new is None else new.error,
+        description_length=solved.cost,
+        status=train.status,
+    )
+
+
+def _undominated(entries: list[FrontEntry], at: int) -> tuple[list[FrontEntry], int]:
+    """Leave out laws that a simpler one fits as well as, now that all are printed; the pick stays."""
+    pick, kept, lowest = entries[at], [], math.inf
+    for entry in entries:
+        if entry is pick or (entry.train < 0.999 * lowest and entry.status is Status.OK):
+            kept.append(entry)
+            lowest = min(lowest, entry.train)
+    return kept, kept.index(pick)
+
+
+def _errors(fit: Score, later: float | None, printed: Printed, unseen: Dataset | None) -> dict[str, Any]:
+    new = score(printed.equations, stretches_unseen(unseen), printed.sigma) if unseen is not None else None
+    errors: dict[str, Any] = {"metric": METRIC, "train": _number(fit.error), "later": _number(later)}
+    errors["new_start"] = None if new is None else _number(new.error)
+    errors["horizon"] = fit.horizon
+    ends = [s.end for s in (fit, new) if s is not None and s.end is not None]
+    return errors | ({"blow_up": min(ends)} if ends else {})
+
+
+def _initial(problem: Problem, data: Dataset, printed: Printed) -> list[dict[str, Any]]:
+    """Return the estimated start of every trajectory: that of its first segment."""
+    first: dict[int, np.ndarray] = {}
+    for q, k in enumerate(problem.engine.mesh.trajectory):
+        first.setdefault(k, printed.starts[q])
+    return [
+        {"trajectory": data.trajectories[k].name, "x0": {s: float(v) for s, v in zip(data.states, x0, strict=True)}}
+        for k, x0 in sorted(first.items())
+    ]
+
+
+def _versions() -> dict[str, str]:
+    return {"eqdisc": __version__, "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+
+
+__all__ = ["Discovery", "FrontEntry", "discover", "solve_on"]

@@ -1,0 +1,476 @@
+r"""Equations: a law as SymPy expressions, and every way it is written and read.
+
+    dx_e/dt = rhs_e(x)        fluxes: distinct terms v with stoichiometry N, dx/dt = N v
+
+What is printed is the law: each writer (`strings`, `latex`, `readable`) gives every number in the shortest decimal form that reads back as the same
+double, and each has a reader. Text is parsed against a whitelist of arithmetic and a few functions; nothing that was only read is ever
+executed.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+import sympy as sp
+from jaxtyping import Float
+from sympy.printing.str import StrPrinter
+
+from .errors import FormulaError
+
+LONGEST_TEXT = 20_000
+LARGEST_POWER = 60
+_CALLS: dict[str, Callable] = {
+    "sqrt": sp.sqrt, "exp": sp.exp, "log": sp.log, "sin": sp.sin, "cos": sp.cos,
+    "Abs": sp.Abs, "abs": sp.Abs, "sign": sp.sign, "Max": sp.Max, "Min": sp.Min,
+}  # fmt: skip
+_SIMPLE = 12  # largest denominator of an exponent that is printed as a fraction
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One number of a law: its value, its interval, its unit and the equations it stands in."""
+
+    name: str
+    value: float
+    ci: tuple[float, float] | None = None
+    unit: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Flux:
+    """One process: its rate, positive by sign, and how much of each state it makes (+) or takes (-)."""
+
+    rate: sp.Expr
+    stoichiometry: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Equations:
+    r"""A system of differential equations over `states`, whose right-hand sides use no other symbol than these and t.
+
+    >>> law = Equations.parse({"S": "-0.06*sqrt(I*S) + 0.01*R", "I": "0.06*sqrt(I*S)", "R": "-0.01*R"}, ("S", "I", "R"))
+    >>> print(law)
+    dS/dt = -0.06·√(I·S) + 0.01·R
+    dI/dt = 0.06·√(I·S)
+    dR/dt = -0.01·R
+    >>> law.latex()["S"], law.invariants()
+    ('-0.06 \\sqrt{I S} + 0.01 R', ('S + I + R',))
+    """
+
+    states: tuple[str, ...]
+    rhs: tuple[sp.Expr, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.states) != len(self.rhs):
+            raise FormulaError(f"{len(self.rhs)} right-hand sides for {len(self.states)} states; give one for each.")
+        allowed = {*symbols_of(self.states).values(), _TIME}
+        strange = sorted(str(s) for r in self.rhs for s in r.free_symbols - allowed)
+        if strange:
+            raise FormulaError(f"the law uses {', '.join(strange)}, which is no state; the states are {', '.join(self.states)}.")
+
+    # ---------------------------------------------------------------- building
+
+    @classmethod
+    def from_terms(
+        cls, states: Sequence[str], exponents: Float[np.ndarray, "m d"], coefficients: Float[np.ndarray, "m d"]
+    ) -> Equations:
+        """Build dx_e/dt = sum_j A[j, e] prod_i x_i**W[j, i]; a coefficient that is exactly zero is not there.
+
+        >>> print(Equations.from_terms(("x",), np.array([[1 / 3], [1.0]]), np.array([[2.0], [-1.0]])))
+        dx/dt = -x + 2·x^(1/3)
+        """
+        x = list(symbols_of(states).values())
+        terms = [sp.Mul(*[xi ** as_power(float(w)) for xi, w in zip(x, row, strict=True)]) for row in exponents]
+        rhs = [
+            sp.Add(*[sp.Mul(as_number(float(a)), term) for a, term in zip(column, terms, strict=True) if a != 0], evaluate=True)
+            for column in np.asarray(coefficients).T
+        ]
+        return cls(tuple(states), tuple(sp.Add(*[_plain(t) for t in sp.Add.make_args(r)]) for r in rhs))
+
+    @classmethod
+    def parse(cls, formulas: Mapping[str, str], states: Sequence[str]) -> Equations:
+        """Read plain formulas, one for each state. Raises FormulaError for anything that is not arithmetic over the states and t."""
+        missing = [s for s in states if s not in formulas]
+        if missing:
+            raise FormulaError(f"there is no formula for {', '.join(missing)}.")
+        return cls(tuple(states), tuple(parse_formula(formulas[s], states) for s in states))
+
+    @classmethod
+    def from_latex(cls, formulas: Mapping[str, str], states: Sequence[str]) -> Equations:
+        """Read back what `latex` wrote; the numbers are the same doubles. Raises FormulaError for any other LaTeX."""
+        return cls(tuple(states), tuple(parse_formula(_unlatex(formulas[s], states), states) for s in states))
+
+    # ---------------------------------------------------------------- writing
+
+    def strings(self) -> dict[str, str]:
+        """Return each right-hand side as plain arithmetic."""
+        return {s: _Plain().doprint(r) for s, r in zip(self.states, self.rhs, strict=True)}
+
+    def latex(self) -> dict[str, str]:
+        """Return each right-hand side in LaTeX."""
+        return {s: _write(r, _LATEX) for s, r in zip(self.states, self.rhs, strict=True)}
+
+    def readable(self) -> list[str]:
+        """Return one line of plain text for each equation."""
+        return [f"d{s}/dt = {_write(r, _UNICODE)}" for s, r in zip(self.states, self.rhs, strict=True)]
+
+    def __str__(self) -> str:
+        return "\n".join(self.readable())
+
+    def _repr_latex_(self) -> str:
+        lines = [rf"\frac{{d {_LATEX.name(s)}}}{{dt}} &= {r}" for s, r in self.latex().items()]
+        return r"$\begin{aligned}" + r" \\ ".join(lines) + r"\end{aligned}$"
+
+    # ---------------------------------------------------------------- reading
+
+    @property
+    def symbols(self) -> tuple[sp.Symbol, ...]:
+        return tuple(symbols_of(self.states).values())
+
+    @cached_property
+    def _compiled(self) -> Callable:
+        return sp.lambdify([_TIME, *self.symbols], list(self.rhs), modules="numpy", cse=True)
+
+    @cached_property
+    def rooted(self) -> tuple[bool, ...]:
+        """Tell which states stand under a power that is not whole, and so are kept from falling below zero."""
+        powers = [p for r in self.rhs for p in r.atoms(sp.Pow) if not p.exp.is_integer]
+        return tuple(any(x in p.base.free_symbols and not p.base.has(sp.Abs) for p in powers) for x in self.symbols)
+
+    def function(self) -> Callable[[float, np.ndarray], np.ndarray]:
+        """Return f(t, x) for x (d,) or (n, d); states under a root are clamped at zero, so that an undershoot is not NaN."""
+        compiled, low = self._compiled, np.where(self.rooted, 0.0, -np.inf)
+
+        def f(t: float, x: np.ndarray) -> np.ndarray:
+            x = np.maximum(np.asarray(x, float), low)
+            values = compiled(t, *np.moveaxis(x, -1, 0))
+            return np.stack([np.broadcast_to(v, x.shape[:-1]) for v in values], -1).astype(float)
+
+        return f
+
+    def terms(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return exponents (m, d) and coefficients (m, d) where the law is a sum of monomials, else None."""
+        found: dict[tuple[float, ...], np.ndarray] = {}
+        for e, r in enumerate(self.rhs):
+            for term in sp.Add.make_args(sp.expand(r)):
+                split = _monomial(term, self.symbols)
+                if split is None:
+                    return None
+                coefficient, powers = split
+                if coefficient:
+                    found.setdefault(powers, np.zeros(len(self.states)))[e] += coefficient
+        d = len(self.states)
+        return np.array(list(found)).reshape(-1, d), np.array(list(found.values())).reshape(-1, d)
+
+    def fluxes(self) -> tuple[Flux, ...]:
+        """Return the distinct terms as processes: one rate, and what it makes or takes of each state."""
+        rates: dict[sp.Expr, dict[str, float]] = {}
+        for s, r in zip(self.states, self.rhs, strict=True):
+            for term in sp.Add.make_args(r) if r != 0 else ():
+                number, rest = term.as_independent(*self.symbols, _TIME, as_Add=False)
+                row = rates.setdefault(rest, {})
+                row[s] = row.get(s, 0.0) + float(number)
+        out = []
+        for rest, row in rates.items():
+            unit = min(abs(v) for v in row.values())
+            stoichiometry = {s: _whole(v / unit) for s, v in row.items()}
+            out.append(Flux(sp.Float(unit) * rest if unit != 1.0 else rest, stoichiometry))
+        return tuple(out)
+
+    def invariants(self) -> tuple[str, ...]:
+        """Return the sums of states, small whole numbers times each, that the law conserves to the last digit."""
+        table = self.terms()
+        if table is None or len(self.states) < 2 or len(self.states) > 6:
+            return ()
+        found: list[np.ndarray] = []
+        for c in sorted(_whole_sums(len(self.states)), key=lambda c: (np.abs(c).sum(), -np.sign(c).sum())):
+            drift = np.abs(table[1] @ c) > 1e-12 * (np.abs(table[1]) @ np.abs(c))
+            if not drift.any() and np.linalg.matrix_rank(np.array([*found, c])) == len(found) + 1:
+                found.append(c)
+        return tuple(_write_sum(c, self.states) for c in found)
+
+    @property
+    def complexity(self) -> int:
+        """Count the nodes of all right-hand sides."""
+        return sum(1 for r in self.rhs for _ in sp.preorder_traversal(r))
+
+    @property
+    def parameter_count(self) -> int:
+        """Count the numbers that are not whole exponents: coefficients, and powers with a fraction."""
+        return sum(1 for r in self.rhs for n in sp.preorder_traversal(r) if isinstance(n, sp.Number) and not isinstance(n, sp.Integer))
+
+
+_TIME = sp.Symbol("t", real=True)
+
+
+def symbols_of(states: Sequence[str]) -> dict[str, sp.Symbol]:
+    """Return the real SymPy symbol of each state."""
+    return {s: sp.Symbol(s, real=True) for s in states}
+
+
+def as_power(w: float) -> sp.Number:
+    """Return a whole number or simple fraction exactly, any other exponent as it is.
+
+    >>> as_power(0.5), as_power(2.0), as_power(0.7)
+    (1/2, 2, 0.700000000000000)
+    """
+    fraction = Fraction(w).limit_denominator(_SIMPLE)
+    simple = fraction.denominator in (1, 2, 3, 4)
+    return sp.Rational(fraction.numerator, fraction.denominator) if simple and abs(float(fraction) - w) < 1e-12 else sp.Float(w)
+
+
+def as_number(value: float) -> sp.Number:
+    """Return a whole number below a million as an integer, any other as it is."""
+    return sp.Integer(int(value)) if value == int(value) and abs(value) < 10**6 else sp.Float(value)
+
+
+def _plain(term: sp.Expr) -> sp.Expr:
+    """Gather equal fractional powers under one root: sqrt(I)*sqrt(S) is sqrt(I*S) for states that are never negative."""
+    number, rest = term.as_independent(*term.free_symbols, as_Add=False) if term.free_symbols else (term, sp.S.One)
+    groups: dict[sp.Expr, list[sp.Expr]] = {}
+    for base, power in rest.as_powers_dict().items():
+        groups.setdefault(power, []).append(base)
+    factors = []
+    for power, bases in groups.items():
+        together = isinstance(power, sp.Rational) and not power.is_integer and len(bases) > 1
+        factors.append(sp.Pow(sp.Mul(*bases), power, evaluate=False) if together else sp.Mul(*[b**power for b in bases]))
+    factors = [f for f in factors if f != 1]
+    return sp.Mul(number, *factors, evaluate=False) if number != 1 and factors else sp.Mul(number, *factors)
+
+
+def _monomial(term: sp.Expr, symbols: tuple[sp.Symbol, ...]) -> tuple[float, tuple[float, ...]] | None:
+    number, rest = term.as_independent(*symbols, as_Add=False)
+    if not number.is_number or not number.is_real:
+        return None
+    powers = dict.fromkeys(symbols, 0.0)
+    for base, power in rest.as_powers_dict().items():
+        for factor in sp.Mul.make_args(base):
+            inner, outer = factor.as_base_exp()
+            total = sp.Mul(power, outer)
+            if inner == 1:
+                continue
+            if inner not in powers or not total.is_number or not total.is_real:
+                return None
+            powers[inner] += float(total)
+    return float(number), tuple(round(p, 12) for p in powers.values())
+
+
+def _whole(value: float) -> float:
+    return float(round(value)) if abs(value - round(value)) < 1e-9 * abs(value) else value
+
+
+def _whole_sums(d: int) -> list[np.ndarray]:
+    sums = (np.array(c, float) for c in itertools.product((1, 0, -1, 2, -2), repeat=d))
+    return [c for c in sums if (c != 0).sum() >= 2 and c[np.flatnonzero(c)[0]] > 0 and np.gcd.reduce(c.astype(int)) == 1]
+
+
+def _write_sum(c: np.ndarray, states: Sequence[str]) -> str:
+    parts = [f"{'-' if v < 0 else '+'} {'' if abs(v) == 1 else f'{abs(v):g}*'}{s}" for v, s in zip(c, states, strict=True) if v]
+    return " ".join(parts).removeprefix("+ ")
+
+
+def number_text(value: float) -> str:
+    """Return the shortest decimal text that reads back as the same double.
+
+    >>> number_text(0.1), number_text(1e-9), number_text(2e10)
+    ('0.1', '1e-09', '2e+10')
+    """
+    value = float(value)
+    if abs(value) < 1e6:
+        return repr(value).removesuffix(".0")
+    return next(text for digits in range(1, 18) if float(text := f"{value:.{digits}g}") == value)
+
+
+class _Plain(StrPrinter):
+    """SymPy's own printer, with numbers that read back."""
+
+    def _print_Float(self, expr: sp.Float) -> str:  # noqa: N802
+        return number_text(float(expr))
+
+
+@dataclass(frozen=True)
+class _Style:
+    """How one notation writes products, powers, roots and names."""
+
+    times: str
+    latex: bool
+
+    def name(self, name: str) -> str:
+        if not self.latex:
+            return name
+        head, *rest = [part or r"\_" for part in ("lambda" if name == "lambda_" else name).split("_")]
+        word = rf"\{head}" if head in _GREEK else head if len(head) == 1 else rf"\mathrm{{{head}}}"
+        tail = r"\_".join(rest)
+        return word + (f"_{{{tail}}}" if rest else "")
+
+    def number(self, value: sp.Number) -> str:
+        if isinstance(value, sp.Rational):
+            return str(value) if not self.latex or value.q == 1 else rf"\frac{{{value.p}}}{{{value.q}}}"
+        text = number_text(float(value))
+        mantissa, e, exponent = text.partition("e")
+        if not e:
+            return text
+        return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if self.latex else f"{mantissa}e{int(exponent)}"
+
+    def root(self, inner: str) -> str:
+        return rf"\sqrt{{{inner}}}" if self.latex else f"√({inner})" if len(inner) > 1 else f"√{inner}"
+
+    def power(self, base: str, power: str) -> str:
+        if self.latex:
+            return f"{base}^{{{power}}}"
+        return f"{base}^{power}" if re.fullmatch(r"\d+(\.\d+)?", power) else f"{base}^({power})"
+
+    def group(self, inner: str) -> str:
+        return rf"\left({inner}\right)" if self.latex else f"({inner})"
+
+
+_GREEK = frozenset(
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
+    "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split()
+)
+_LATEX = _Style(times=" ", latex=True)
+_UNICODE = _Style(times="·", latex=False)
+
+
+def _write(expr: sp.Expr, style: _Style) -> str:
+    terms = sorted(sp.Add.make_args(expr), key=_reading_order)
+    out = ""
+    for term in terms:
+        number, rest = term.as_coeff_Mul()
+        sign = "-" if number < 0 else "+"
+        body = _write_product(abs(number), rest, style)
+        out += f" {sign} {body}" if out else f"{'-' if sign == '-' else ''}{body}"
+    return out
+
+
+def _reading_order(term: sp.Expr) -> tuple:
+    """Products of many states first, constants last, then by name."""
+    return -len(term.free_symbols), str(term.as_coeff_Mul()[1])
+
+
+def _write_product(number: sp.Number, rest: sp.Expr, style: _Style) -> str:
+    factors = [_write_factor(f, style) for f in sorted(sp.Mul.make_args(rest), key=str) if f != 1]
+    if number != 1 or not factors:
+        factors.insert(0, style.number(number))
+    return style.times.join(factors)
+
+
+def _write_factor(factor: sp.Expr, style: _Style) -> str:
+    if isinstance(factor, sp.Symbol):
+        return style.name(factor.name)
+    if isinstance(factor, sp.Number):
+        return style.number(factor)
+    if isinstance(factor, sp.Pow):
+        base, power = factor.args
+        if power == sp.Rational(1, 2):
+            return style.root(_write(base, style))
+        inner = _write(base, style)
+        return style.power(inner if isinstance(base, sp.Symbol) else style.group(inner), _write(power, style))
+    if isinstance(factor, sp.Add):
+        return style.group(_write(factor, style))
+    if isinstance(factor, sp.Function):
+        name = {"Abs": "Abs", "sign": "sign"}.get(factor.func.__name__, factor.func.__name__)
+        inner = ", ".join(_write(a, style) for a in factor.args)
+        return rf"\operatorname{{{name}}}\left({inner}\right)" if style.latex else f"{name}({inner})"
+    return _write_product(*factor.as_coeff_Mul(), style)
+
+
+# ---------------------------------------------------------------- reading text
+
+
+def parse_formula(text: str, states: Sequence[str]) -> sp.Expr:
+    """Read a formula over `states` and t. Raises FormulaError for anything but arithmetic and the functions of formulas.
+
+    >>> parse_formula("2*x**0.5 - __import__('os')", ["x"])
+    Traceback (most recent call last):
+    eqdisc.errors.FormulaError: not a formula: __import__('os')
+    """
+    if not isinstance(text, str) or len(text) > LONGEST_TEXT:
+        raise FormulaError(f"a formula is a text of at most {LONGEST_TEXT} characters.")
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+        return sp.sympify(_build(tree.body, symbols_of(states) | {"t": _TIME}, 0))
+    except FormulaError:
+        raise
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError, TypeError, ZeroDivisionError) as error:
+        raise FormulaError(f"not a formula: {text[:60]!r} ({type(error).__name__}).") from None
+
+
+_OPERATIONS: dict[type, Callable] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+    ast.Pow: lambda a, b: _checked_power(a, b),
+}
+_DEEPEST = 200
+
+
+def _build(node: ast.AST, names: Mapping[str, sp.Symbol], depth: int) -> sp.Expr:
+    if depth > _DEEPEST:
+        raise FormulaError("a formula is nested too deeply.")
+    match node:
+        case ast.Constant(value=bool()):
+            pass
+        case ast.Constant(value=int() as v) if abs(v) < 10**6:
+            return sp.Integer(v)
+        case ast.Constant(value=int() | float() as v) if math.isfinite(v):
+            return as_number(float(v))
+        case ast.Name(id=name) if name in names:
+            return names[name]
+        case ast.UnaryOp(op=ast.USub(), operand=x):
+            return -_build(x, names, depth + 1)
+        case ast.UnaryOp(op=ast.UAdd(), operand=x):
+            return _build(x, names, depth + 1)
+        case ast.BinOp(left=a, op=op, right=b) if type(op) in _OPERATIONS:
+            return _finite(_OPERATIONS[type(op)](_build(a, names, depth + 1), _build(b, names, depth + 1)))
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _CALLS and args:
+            return _finite(_CALLS[name](*[_build(a, names, depth + 1) for a in args]))
+    raise FormulaError(f"not a formula: {ast.unparse(node)[:60]}")
+
+
+def _checked_power(base: sp.Expr, power: sp.Expr) -> sp.Expr:
+    if power.is_number and abs(float(power)) > LARGEST_POWER:
+        raise FormulaError(f"an exponent beyond {LARGEST_POWER} is no formula.")
+    if isinstance(power, sp.Float):
+        power = as_power(float(power))
+    if isinstance(base, sp.Mul) and isinstance(power, sp.Rational) and not power.is_integer:
+        return sp.Pow(base, power, evaluate=False)
+    return base**power
+
+
+def _finite(value: sp.Expr) -> sp.Expr:
+    if value.has(sp.nan, sp.zoo, sp.oo, -sp.oo) or (value.is_number and not value.is_real):
+        raise FormulaError("a formula has a value that is not a real number.")
+    return value
+
+
+_LATEX_WORDS = (
+    (r"\\left\(|\\right\)", lambda m: "(" if "left" in m[0] else ")"),
+    (r"\\operatorname\{(\w+)\}", lambda m: f" {m[1]}"),
+    (r"\\cdot 10\^\{(-?\d+)\}", lambda m: f"e{m[1]}"),
+    (r"\\frac\{(-?\d+)\}\{(\d+)\}", lambda m: f"({m[1]}/{m[2]})"),
+)
+
+
+def _unlatex(text: str, states: Sequence[str]) -> str:
+    """Turn the LaTeX that `latex` writes into plain arithmetic."""
+    for k, name in sorted(enumerate(states), key=lambda p: -len(_LATEX.name(p[1]))):
+        text = re.sub(rf"(?<![A-Za-z\\]){re.escape(_LATEX.name(name))}(?![A-Za-z_])", f"@{k}@", text)
+    for pattern, repl in _LATEX_WORDS:
+        text = re.sub(pattern, repl, text)
+    text = re.sub(r"(\d) e(-?\d)", r"\1e\2", text).replace(r"\sqrt{", "sqrt{").replace("^{", "**{")
+    text = text.replace("{", "(").replace("}", ")")
+    if "\\" in text:
+        raise FormulaError(f"not LaTeX that eqdisc writes: {text[:60]!r}.")
+    text = re.sub(r"(?<=[\w)@.]) (?=[\w(@])", "*", text)
+    return re.sub(r"@(\d+)@", lambda m: states[int(m[1])], text)

@@ -1,0 +1,97 @@
+r"""The network search: the paper's own road, from random starts to a law, with no library and no proposals.
+
+Chains of units start from random weights, one a lane (Heim et al. 2020, section 4.1). Matching trains all of them at once; the best are trained through
+the ODE; gates go to 0 or 1; and every surviving lane is pruned number by number down to its true size, where the error jumps. This reaches what no library
+holds, and it is the check on the proposals, which see a chain's weights before it is trained.
+"""
+
+from __future__ import annotations
+
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config import FitConfig
+from .description import FLOOR
+from .field import Chain
+from .journal import Journal
+from .laws import Solved
+from .problem import Problem
+from .pruning import prune
+from .regression import Regression
+from .structure import JointSearch
+from .terms import Terms
+from .thinning import snap_path
+from .training import Stretches, match_chain, train_chain
+
+MATCHING_STEPS = 400
+MATCHING_RATE = 0.02  # Adam's step on exponents; 300 steps at this rate bring the best of 64 starts within 0.03 of fSIR's exponents
+TRAINING_STEPS = 40
+TRAINING_RATE = 0.002  # small: training starts near the answer
+POLISH_STEPS = 10
+SURVIVORS = 6  # lanes that are trained through the ODE and pruned together
+MOST_SURVIVORS = 36  # after so many the search ends with what it has
+EXCESS = 1.6  # residual over noise up to which a law explains the data
+STRETCH = 10  # samples a segment of multiple shooting
+
+
+def search_by_network(problem: Problem, config: FitConfig, journal: Journal) -> tuple[JointSearch, Solved | None]:
+    """Return the joint search with every law that was fitted, and the law of shortest description."""
+    x = problem.engine.mesh.states(problem.denoised)
+    joint = JointSearch(problem.engine, problem.judge, x, problem.start_sigma, journal, clean=problem.denoised.clean)
+    chain = match_starts(problem, config, journal)
+    sigma = torch.as_tensor(problem.start_sigma, device=x.device)[None]
+    best: Solved | None = None
+    for first in range(0, min(chain.lanes, MOST_SURVIVORS), SURVIVORS):
+        terms = as_terms(chain.select(range(first, min(first + SURVIVORS, chain.lanes))), problem.engine.positive)
+        path = prune(problem.engine, terms, x, sigma, steps=6, stop=lambda: journal.stop)
+        best = snap_path(joint, path, best, journal)
+        journal.record("pruning", min(first + SURVIVORS, chain.lanes), chain.lanes)
+        if journal.stop or (best is not None and explains(problem, best)):
+            break
+    return joint, best
+
+
+def explains(problem: Problem, solved: Solved) -> bool:
+    """Tell whether a law leaves no more of the data than noise."""
+    noise = np.maximum(problem.denoised.sigma, 3 * FLOOR)
+    return bool((solved.fit.sigma[0].cpu().numpy() < EXCESS * noise).all())
+
+
+def match_starts(problem: Problem, config: FitConfig, journal: Journal) -> Chain:
+    """Match all random starts side by side; return them as a chain, the best lane first."""
+    device = str(problem.engine.mesh.x.device)
+    chain = Chain.from_specification(config.chain, states=problem.data.d, lanes=config.restarts, seed=config.seed).to(device)
+    regression = Regression(problem.data, problem.denoised.at, problem.denoised.positive, device=device)
+    chain, loss = match_chain(chain, regression, MATCHING_STEPS, config.l1, MATCHING_RATE, journal)
+    return chain.select(loss.argsort())
+
+
+def stretches(problem: Problem) -> Stretches:
+    """Cut scaled data into segments for multiple shooting, starts from the smooth curves."""
+    rows = []
+    for k, trajectory in enumerate(problem.data.trajectories):
+        n = len(trajectory.t)
+        cuts = np.unique(np.linspace(0, n - 1, max(1, round((n - 1) / STRETCH)) + 1).round().astype(int))
+        rows += [(k, trajectory.t[a : b + 1], trajectory.x[a : b + 1]) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    longest = max(len(t) for _, t, _ in rows)
+    t = np.stack([np.r_[t, t[-1] + (t[-1] - t[-2]) * np.arange(1, longest - len(t) + 1)] for _, t, _ in rows])
+    x = np.full((len(rows), longest, problem.data.d), np.nan)
+    for q, (_, times, values) in enumerate(rows):
+        x[q, : len(times)] = values
+    start = np.stack([problem.denoised.at(k, times[:1])[0] for k, times, _ in rows])
+    to = lambda v: torch.as_tensor(v, device=problem.engine.mesh.x.device)  # noqa: E731
+    return Stretches(to(t), to(np.nan_to_num(x)), to(np.isfinite(x).astype(float)), to(start))
+
+
+def as_terms(chain: Chain, positive: Tensor) -> Terms:
+    """Read a RealNPU -> NAU chain with its gates closed or opened for good; whole exponents where states change sign."""
+    unit, head = chain.units[0], chain.units[-1]
+    gate = (unit.gate.detach() > 0.5).to(unit.exponents.dtype)
+    w = (unit.exponents * gate[:, None]).detach()
+    w = torch.where(positive, w, w.round().clamp_min(0.0))
+    return Terms(w.clone(), head.coefficients.detach().mT.clone(), torch.ones_like(w, dtype=torch.bool) & positive)
+
+
+__all__ = ["as_terms", "search_by_network", "stretches"]

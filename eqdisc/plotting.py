@@ -1,0 +1,186 @@
+r"""Plots: measured data as dots, the simulated law as lines; the front of laws as error against size.
+
+Figures for a paper: one panel a state over a shared time axis, units on the axes, colours that keep apart in grey
+print. Functions take axes and return them, so that they compose; without axes they open a figure of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from .trajectory import Dataset
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .equations import Equations
+    from .simulation import Simulation
+
+INK, DOTS, MARK = "#1b3a5c", "#8a8f98", "#c1440e"
+COLUMN = 4  # states that fit under each other; more stand in two columns
+FEW = 5  # trajectories that are told apart by colour
+LONGEST_TITLE = 62  # characters of a law that fits over its panel
+
+
+def new_figure(states: int) -> tuple[Figure, np.ndarray]:
+    """Return a figure and its axes (states,), one panel a state over a shared time axis; no display is needed."""
+    columns = 1 if states <= COLUMN else 2
+    rows = -(-states // columns)
+    figure = Figure(figsize=(5.2 if columns == 1 else 7.5, 0.6 + 1.45 * rows), dpi=200, layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False).T.ravel()
+    for ax in grid[states:]:
+        ax.set_visible(False)
+        grid[states - 1].tick_params(labelbottom=True)
+    return figure, grid[:states]
+
+
+def plot_fit(
+    data: Dataset,
+    simulations: Mapping[str, Simulation],
+    *,
+    equations: Equations | None = None,
+    axes: Sequence[Axes] | np.ndarray | None = None,
+) -> np.ndarray:
+    """Draw each state's data as dots and its simulated law as lines, and return the axes (d,).
+
+    `simulations` are named by trajectory, as `Run.simulate` returns them; each ends where its law ends. The law stands
+    over its panel where it is short.
+    """
+    axes = _open_axes(data.d) if axes is None else np.asarray(axes)
+    colours = _colours(len(data))
+    for i, ax in enumerate(axes):
+        for k, (line, dots) in zip(data.trajectories, colours, strict=True):
+            ax.plot(k.t, k.x[:, i], "o", ms=2.6, mfc="none", mec=dots, mew=0.7, zorder=2, label="measured")
+            if k.name in simulations:
+                run = simulations[k.name]
+                ax.plot(run.t, run.x[:, i], color=line, lw=1.1, zorder=3, label="law")
+        _keep_to_data(ax, np.concatenate([k.x[:, i] for k in data.trajectories]))
+        ax.set_ylabel(label(data.states[i], data.units.get(data.states[i])), fontsize=9)
+        _finish(ax)
+    for ax in axes:
+        if ax.get_subplotspec() is None or ax.get_subplotspec().is_last_row() or ax is axes[-1]:
+            ax.set_xlabel(label(data.time, data.units.get(data.time)), fontsize=9)
+    if equations is not None:
+        _write_laws(axes, equations)
+    _write_legend(axes[0])
+    axes[0].figure.align_ylabels(axes)
+    return axes
+
+
+def plot_front(front: Sequence[Mapping[str, Any]], selected: int, *, ax: Axes | None = None) -> Axes:
+    """Draw error against complexity for the laws of a front (as in result.json), the pick ringed, and return the axes.
+
+    A law whose simulation broke off has no error and stands as a cross below the upper edge.
+    """
+    ax = _open_axes(1)[0] if ax is None else ax
+    size = np.array([e["complexity"] for e in front], float)
+    for key, colour, marker in (("train", INK, "o"), ("unseen", MARK, "s")):
+        error = np.array([np.nan if e.get(key) is None else e[key] for e in front], float)
+        if np.isfinite(error).any():
+            name, there = "fitted" if key == "train" else "unseen", np.isfinite(error)
+            ax.plot(
+                size[there], error[there], f"-{marker}", color=colour, ms=3.5, lw=0.9, mfc="white", mew=0.9, label=name
+            )
+            ax.plot(size[selected], error[selected], marker, color=colour, ms=8, mfc="none", mew=1.1)
+    broken = np.array([e.get("status", "ok") != "ok" for e in front])
+    if broken.any():
+        ax.plot(
+            size[broken],
+            np.full(broken.sum(), 0.97),
+            "x",
+            color=DOTS,
+            ms=5,
+            transform=ax.get_xaxis_transform(),
+            label="breaks off",
+        )
+    ax.set_yscale("log")
+    ax.set_xlabel("complexity", fontsize=9)
+    ax.set_ylabel("rms error / noise", fontsize=9)
+    ax.legend(frameon=False, fontsize=8)
+    _finish(ax)
+    return ax
+
+
+def label(name: str, unit: str | None = None) -> str:
+    """Return an axis label; a dollar sign in a name stays a dollar sign.
+
+    >>> label("cost [$]", "k$")
+    'cost [\\\\$] [k\\\\$]'
+    """
+    return (name + (f" [{unit}]" if unit else "")).replace("$", r"\$")
+
+
+def _open_axes(count: int) -> np.ndarray:
+    """Open a figure where pyplot shows it, as a notebook expects."""
+    import matplotlib.pyplot as plt
+
+    columns = 1 if count <= COLUMN else 2
+    rows = -(-count // columns)
+    size = (5.2 if columns == 1 else 7.5, 0.6 + 1.45 * rows) if count > 1 else (4.6, 3.0)
+    _, grid = plt.subplots(rows, columns, sharex=True, squeeze=False, figsize=size, layout="constrained")
+    return grid.T.ravel()[:count]
+
+
+def _colours(count: int) -> list[tuple[Any, Any]]:
+    """Return the colours of line and dots for each trajectory: ink and grey, or a ramp from dark to light."""
+    if count == 1:
+        return [(INK, DOTS)]
+    from matplotlib import colormaps
+
+    ramp = colormaps["viridis"](np.linspace(0.0, 0.8, min(count, FEW)))
+    return [(ramp[k % len(ramp)], ramp[k % len(ramp)]) for k in range(count)]
+
+
+def _keep_to_data(ax: Axes, values: np.ndarray) -> None:
+    """Keep the axis to about the data: a law that runs away leaves the panel and does not flatten the data."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    room = 0.35 * (high - low) or 1.0
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(max(bottom, low - room), min(top, high + room))
+
+
+def _finish(ax: Axes) -> None:
+    ax.tick_params(direction="out", length=3, width=0.6, labelsize=8)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for spine in ax.spines.values():
+        spine.set_linewidth(0.6)
+
+
+def _write_laws(axes: np.ndarray, equations: Equations) -> None:
+    """Write each law over its panel, all of them or none: a law without its sisters misleads."""
+    lefts = replace(equations, rhs=equations.symbols).latex().values()  # dx/dt = x: the names as LaTeX has them
+    laws = [_round_numbers(left, right) for left, right in zip(lefts, equations.latex().values(), strict=True)]
+    if all(_width(law) <= LONGEST_TITLE for law in laws):
+        for ax, law in zip(axes, laws, strict=True):
+            ax.set_title(law, loc="left", fontsize=9, pad=4)
+
+
+def _round_numbers(name: str, right: str) -> str:
+    r"""Return an equation as mathtext, numbers to four digits; where digits are lost the equation is only approximate.
+
+    >>> print(_round_numbers("S", r"-0.0600001 \sqrt{I S} + 0.01 R"))
+    $d S/dt \approx {-}0.06\,\sqrt{I\,S} + 0.01\,R$
+    """
+    short = re.sub(r"(?<!\d)\d{1,4}\.\d+", lambda number: format(float(number[0]), ".4g"), right)
+    sign = "=" if short == right else r"\approx"
+    spaced = re.sub(r"(?<![+-]) (?![+-])", r"\\,", re.sub(r"^-", "{-}", short))
+    return rf"$d {name}/dt {sign} {spaced}$"
+
+
+def _width(law: str) -> int:
+    """Count what is seen of a law, about."""
+    return len(re.sub(r"\\([a-z]+|,)|[{}$^_ ]", "", law))
+
+
+def _write_legend(ax: Axes) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    first = {name: handle for handle, name in reversed(list(zip(handles, labels, strict=True)))}
+    names = [name for name in ("measured", "law") if name in first]
+    ax.legend([first[name] for name in names], names, frameon=False, fontsize=8)

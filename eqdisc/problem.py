@@ -1,0 +1,51 @@
+"""The problem that a search solves: one dataset in scaled units and everything that is derived from it once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .collocation import Collocation, Mesh
+from .denoising import Denoised, denoise
+from .description import Judge, Prior
+from .invariants import find_invariants
+from .matching import library
+from .scaling import Scaling
+from .trajectory import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Scaled data, smooth curves through them, the engine that fits laws to them and the judge that prices laws."""
+
+    data: Dataset  # scaled
+    scaling: Scaling
+    denoised: Denoised
+    judge: Judge
+    engine: Collocation
+    library: np.ndarray
+
+    @classmethod
+    def of(cls, data: Dataset, exponents: str = "menu", device: str = "cpu") -> Problem:
+        """Scale and denoise `data` and lay the mesh."""
+        scaling = Scaling.of(data)
+        scaled = scaling.apply(data)
+        denoised = denoise(scaled)
+        prior = Prior.of(exponents)
+        mesh = Mesh.of(scaled, denoised.clean, device=device)
+        invariants = tuple(find_invariants(scaled, denoised, scaling.states))
+        judge = Judge(prior, mesh.samples, scaling.states, denoised.near_zero, invariants)
+        engine = Collocation(mesh, denoised.positive)
+        return cls(scaled, scaling, denoised, judge, engine, library(denoised.positive, prior))
+
+    @property
+    def start_sigma(self) -> np.ndarray:
+        """Noise (d,) that the first fits assume: never so small that they cannot move."""
+        return np.maximum(self.denoised.sigma, 2e-3 * self.denoised.spread)
+
+    def remesh(self, segment: int | None = None, refine: int = 1) -> Problem:
+        """Return the problem on another mesh: shorter segments, or every step cut into `refine` pieces."""
+        device = str(self.engine.mesh.x.device)
+        mesh = Mesh.of(self.data, self.denoised.clean, segment=segment, refine=refine, device=device)
+        return replace(self, engine=Collocation(mesh, self.denoised.positive))

@@ -1,0 +1,136 @@
+"""Progress: what a fit shows while it runs, what it keeps, and when it is asked to end.
+
+A bar on a terminal, plain lines in a log, nothing when asked to be quiet. `RunJournal` is the journal of a fit with a
+run folder: it writes checkpoints and front.csv there, and asks the search to stop after Ctrl-C or when the time allowed
+is spent.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from .journal import Journal
+from .runs import RunFolder
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+PAUSE = 5.0  # seconds between two lines of one stage in a log
+
+
+class Progress:
+    """Show nothing; the base of what shows something."""
+
+    def show(self, stage: str, done: int | None, total: int | None, message: str) -> None:
+        """Show that `stage` has finished `done` of `total` steps."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class LogProgress(Progress):
+    """Write a line when a stage begins, when it has ended, and every few seconds between."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.started = stream, time.monotonic()
+        self.stage, self.last = "", 0.0
+
+    def show(self, stage: str, done: int | None, total: int | None, message: str) -> None:
+        now = time.monotonic()
+        ended = done is not None and done == total
+        if stage == self.stage and not ended and now - self.last < PAUSE:
+            return
+        self.stage, self.last = stage, now
+        steps = "" if done is None else f" {done}" if total is None else f" {done}/{total}"
+        text = f"{now - self.started:7.1f} s  {stage}{steps}" + (f"  {message}" if message else "")
+        print(text, file=self.stream, flush=True)
+
+
+class BarProgress(Progress):
+    """Draw one bar for the stage that runs; it goes when the search has ended."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        texts = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[message]}", markup=False)
+        columns = SpinnerColumn(), texts[0], BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), texts[1]
+        self.bars = Bars(*columns, console=Console(file=stream), transient=True)
+        self.task: TaskID = self.bars.add_task("starting", total=None, message="")
+        self.bars.start()
+
+    def show(self, stage: str, done: int | None, total: int | None, message: str) -> None:
+        self.bars.update(self.task, description=stage, completed=done or 0, total=total, message=message)
+
+    def close(self) -> None:
+        self.bars.stop()
+
+
+@contextmanager
+def open_progress(quiet: bool, stream: TextIO | None = None) -> Iterator[Progress]:
+    """Give what shows progress on `stream` (standard error), and clear it away in the end."""
+    stream = stream or sys.stderr
+    progress = Progress() if quiet else BarProgress(stream) if stream.isatty() else LogProgress(stream)
+    try:
+        yield progress
+    finally:
+        progress.close()
+
+
+class RunJournal(Journal):
+    """The journal of a fit with a run folder.
+
+    `interrupted` is set by Ctrl-C; `stop` is true then, and when `time_limit` seconds have passed. A record with
+    the fact `front` (entries as in result.json) replaces front.csv.
+    """
+
+    def __init__(self, folder: RunFolder, progress: Progress, time_limit: float | None = None) -> None:
+        self.folder, self.progress = folder, progress
+        self.deadline = None if time_limit is None else time.monotonic() + time_limit
+        self.interrupted = False
+
+    @property
+    def stop(self) -> bool:
+        return self.interrupted or (self.deadline is not None and time.monotonic() >= self.deadline)
+
+    def record(
+        self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
+    ) -> None:
+        self.progress.show(stage, done, total, message)
+        if facts.get("front"):
+            self.folder.write_front(facts["front"])
+
+    def save(self, name: str, state: dict[str, Any]) -> None:
+        self.folder.save_checkpoint(name, state)
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        return self.folder.load_checkpoint(name)
+
+
+@contextmanager
+def obeying_interrupts(journal: RunJournal) -> Iterator[None]:
+    """Let the first Ctrl-C ask the journal's search to stop, and the second end the program at once."""
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if journal.interrupted:
+            raise KeyboardInterrupt
+        journal.interrupted = True
+        with suppress(RuntimeError):  # the signal came in the middle of another write to the same stream
+            journal.progress.show("stopping", None, None, "the best so far will be saved; Ctrl-C again ends at once")
+
+    try:
+        former = signal.signal(signal.SIGINT, on_interrupt)
+    except ValueError:  # not the main thread: whoever runs it handles Ctrl-C
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)

@@ -1,0 +1,103 @@
+r"""The search by proposals: match, join, improve, and again with the fitted trajectory as the denoised data.
+
+A fitted law smooths the data better than any spline, so the integral regression of the next round has less bias, and the terms that good proposals
+of one equation use are offered to the others. Rounds end when the description gets no shorter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.interpolate import CubicHermiteSpline
+
+from .collocation import LOWEST
+from .description import FLOOR
+from .journal import Journal
+from .laws import Solved
+from .matching import Proposal, match, shared_terms
+from .problem import Problem
+from .regression import Regression
+from .structure import JointSearch
+
+ROUNDS = 3
+WORTH = 0.5  # nats by which a round must shorten the description for another to follow
+
+
+def search_by_proposals(problem: Problem, journal: Journal) -> tuple[JointSearch, Solved | None]:
+    """Return the joint search, which remembers every law it fitted, and the law of shortest description."""
+    joint = _joint(problem, journal)
+    states: Callable = problem.denoised.at
+    sigma, best, former, shared = problem.denoised.sigma, None, None, None
+    for number in range(ROUNDS):
+        proposals = _match_all(problem, states, sigma, former, shared, journal, number)
+        if any(not p for p in proposals) or (journal.stop and best is not None):
+            break
+        found = joint.assemble(proposals, best)
+        if found is None and best is None:
+            joint = _joint(problem := problem.remesh(segment=_short(problem), refine=3), journal)
+            found = joint.assemble(proposals)
+        if found is None:
+            break
+        found = joint.improve(joint.complete(proposals, found), problem.library)
+        journal.record("search", number + 1, ROUNDS, cost=found.cost)
+        settled = best is not None and found.cost > best.cost - WORTH
+        best = joint.best([found], best)
+        if settled:
+            break
+        sigma = best.fit.sigma[0].cpu().numpy()
+        if (sigma < 3 * FLOOR).all() or journal.stop:
+            break
+        states, shared = fitted_states(problem, best), shared_terms(proposals)
+        former = [[_equation_proposal(best, e), *p] for e, p in enumerate(proposals)]
+        former = [[p for p in ps if len(p.exponents)] for ps in former]
+    return joint, best
+
+
+def _joint(problem: Problem, journal: Journal) -> JointSearch:
+    x = problem.engine.mesh.states(problem.denoised)
+    return JointSearch(problem.engine, problem.judge, x, problem.start_sigma, journal, clean=problem.denoised.clean)
+
+
+def _short(problem: Problem) -> int:
+    return max(8, min(30, max(len(k.t) for k in problem.data.trajectories) // 4))
+
+
+def _match_all(
+    problem: Problem, states: Callable, sigma: np.ndarray, former: list | None, shared: list | None, journal: Journal, number: int
+) -> list[list[Proposal]]:
+    device = str(problem.engine.mesh.x.device)
+    regression = Regression(problem.data, states, problem.denoised.positive, device=device)
+    out = []
+    for e in range(problem.data.d):
+        terms = problem.library if shared is None else np.vstack([problem.library, shared[e]])
+        proposals = match(regression, problem.denoised, sigma, e, terms, problem.judge.prior, former[e] if former else None)
+        out.append(sorted(proposals, key=lambda p: p.cost))
+        journal.record("matching", e + 1, problem.data.d, round=number + 1)
+    return out
+
+
+def _equation_proposal(solved: Solved, e: int) -> Proposal:
+    w, a, free = solved.law
+    on = a[:, e] != 0
+    return Proposal(w[on], a[on, e], free[on], 0.0)
+
+
+def fitted_states(problem: Problem, solved: Solved) -> Callable[[int, np.ndarray], np.ndarray]:
+    """Return the fitted trajectory as a function of (trajectory, times): cubic Hermite pieces through the grid."""
+    x = solved.fit.x[0].cpu().numpy()
+    slope = problem.engine.field(solved.fit.terms, solved.fit.x)[0].cpu().numpy()
+    mesh, positive = problem.engine.mesh, problem.denoised.positive
+    pieces: dict[int, list] = {}
+    for q, k in enumerate(mesh.trajectory):
+        end = int(mesh.sample[q].max()) + 1
+        pieces.setdefault(k, []).append((mesh.t[q, 0], mesh.t[q, end - 1], CubicHermiteSpline(mesh.t[q, :end], x[q, :end], slope[q, :end])))
+
+    def states(k: int, t: np.ndarray) -> np.ndarray:
+        out = np.zeros((len(t), x.shape[-1]))
+        for first, last, curve in pieces[k]:
+            inside = (t >= first) & (t <= last)
+            out[inside] = curve(t[inside])
+        return np.where(positive, np.maximum(out, 10 * LOWEST), out)
+
+    return states

@@ -1,0 +1,179 @@
+r"""Refinement: from a solved law in scaled units to the equation that is printed.
+
+The numbers are fitted once more on a mesh so fine that halving its steps moves the residuals by less than a tenth of the noise. Then every free
+exponent is rounded to the digits that its standard error supports, the coefficients are refitted around it, and each is rounded where the
+likelihood does not notice: an error delta in one number costs delta**2 H_qq / 2 nats. What is simulated, scored and stored is what is printed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from .collocation import Collocation, Mesh
+from .equations import Equations, Parameter
+from .journal import Journal
+from .laws import Law, Solved, covariance_of, without_padding
+from .problem import Problem
+from .proposals import fitted_states
+from .structure import JointSearch
+
+STEP_ERROR = 0.1  # of the noise: the most that halving all steps may move a residual
+FINEST = 8
+DIGITS = 0.3  # rounding error allowed, in standard errors of the number given all others
+CI_LEVEL = 0.9
+NORMAL = 1.6448536269514722  # half-width of the 90 % interval in standard errors
+
+
+@dataclass(frozen=True, eq=False)
+class Printed:
+    """A law as printed, in the user's units, and where each trajectory and segment starts.
+
+    `exponents` (m, d), `coefficients` (m, d), `starts` (K, d) one a segment of the mesh, `sigma` (d,).
+    """
+
+    equations: Equations
+    exponents: np.ndarray
+    coefficients: np.ndarray
+    parameters: tuple[Parameter, ...]
+    starts: np.ndarray
+    sigma: np.ndarray
+    solved: Solved
+
+
+def polish(problem: Problem, solved: Solved, journal: Journal) -> tuple[Problem, Solved]:
+    """Fit a law again on finer and finer meshes until the step error is below a tenth of the noise."""
+    refine = 1
+    while refine < FINEST:
+        finer = problem.remesh(segment=_segment(problem), refine=2 * refine)
+        again = solve_on(finer, problem, solved, journal)
+        if again is None:
+            return problem, solved
+        moved = _disagreement(problem, solved, finer, again)
+        problem, solved, refine = finer, again, 2 * refine
+        if moved < STEP_ERROR or journal.stop:
+            break
+    return problem, solved
+
+
+def _segment(problem: Problem) -> int | None:
+    mesh = problem.engine.mesh
+    cut = len(mesh.trajectory) > len(problem.data.trajectories)
+    return int(mesh.sample.shape[1] - 1) if cut else None
+
+
+def solve_on(target: Problem, source: Problem, solved: Solved, journal: Journal) -> Solved | None:
+    """Fit the law on another problem's mesh, starting from its states on this one."""
+    states = fitted_states(source, solved)
+    mesh: Mesh = target.engine.mesh
+    x = np.stack([states(k, t) for k, t in zip(mesh.trajectory, mesh.t, strict=True)])
+    start = torch.as_tensor(x, device=mesh.x.device)[None]
+    joint = JointSearch(target.engine, target.judge, start, solved.fit.sigma[0].cpu().numpy(), journal)
+    return joint.best(joint.solve([without_padding(solved.law)], steps=15))
+
+
+def _disagreement(a: Problem, solved: Solved, b: Problem, again: Solved) -> float:
+    """Return how far the fitted states at the samples moved, in units of sigma."""
+    at = lambda p, s: p.engine.mesh.mask * s.fit.x[0][p.engine._lane, p.engine.mesh.sample]  # noqa: E731
+    if a.engine.mesh.sample.shape != b.engine.mesh.sample.shape:
+        return math.inf
+    return float(((at(a, solved) - at(b, again)).abs() / again.fit.sigma[0]).max())
+
+
+def print_law(problem: Problem, solved: Solved, names: tuple[str, ...], journal: Journal, round_numbers: bool = True) -> Printed:
+    """Round a solved law to the digits that the data support and put it in the user's units."""
+    solved = replace(solved, law=without_padding(solved.law))
+    free_ci = _exponent_errors(solved)
+    if round_numbers and solved.law[2].any():
+        solved = _fix_exponents(problem, solved, free_ci, journal)
+    w, a, _ = without_padding(solved.law)
+    coefficients, errors = _coefficients(problem, solved, w, a, round_numbers)
+    parameters = (*_coefficient_parameters(coefficients, errors, names), *_exponent_parameters(w, coefficients, free_ci, names))
+    scaling, mesh = problem.scaling, problem.engine.mesh
+    return Printed(
+        equations=Equations.from_terms(names, w, coefficients),
+        exponents=w,
+        coefficients=coefficients,
+        parameters=parameters,
+        starts=solved.fit.x[0, :, 0].cpu().numpy() * scaling.states,
+        sigma=solved.fit.sigma[0].cpu().numpy() * scaling.states,
+        solved=solved,
+    )
+
+
+def _exponent_errors(solved: Solved) -> dict[tuple[int, int], float]:
+    """Return the standard error of each free exponent (term counted among the used ones)."""
+    c, names = covariance_of(solved.fit)
+    used = np.flatnonzero((solved.fit.terms.coefficients[0].cpu().numpy() != 0).any(1)).tolist()
+    return {(used.index(j), i): float(np.sqrt(max(c[q, q], 0.0))) for q, (kind, j, i) in enumerate(names) if kind == "exponent"}
+
+
+def _fix_exponents(problem: Problem, solved: Solved, errors: dict, journal: Journal) -> Solved:
+    w, a, free = solved.law
+    w = w.copy()
+    for (j, i), error in errors.items():
+        w[j, i] = round_to(w[j, i], 0.1 * error)
+    law: Law = (w, a, np.zeros_like(free))
+    joint = JointSearch(problem.engine, problem.judge, solved.fit.x, solved.fit.sigma[0].cpu().numpy(), journal)
+    return joint.best(joint.solve([law], steps=10)) or solved
+
+
+def _coefficients(problem: Problem, solved: Solved, w: np.ndarray, a: np.ndarray, rounded: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return coefficients in the user's units, rounded where the likelihood does not notice, and standard errors."""
+    c, names = covariance_of(solved.fit)
+    h = solved.fit.hessian[0].diagonal().cpu().numpy()[: len(names)]
+    used = np.flatnonzero((solved.fit.terms.coefficients[0].cpu().numpy() != 0).any(1)).tolist()
+    unit = problem.scaling.undo(w, np.ones_like(a))
+    values, errors = problem.scaling.undo(w, a), np.zeros_like(a)
+    for q, (kind, j, e) in enumerate(names):
+        if kind == "coefficient":
+            row = used.index(j)
+            errors[row, e] = math.sqrt(max(c[q, q], 0.0)) * unit[row, e]
+            if rounded:
+                values[row, e] = round_to(values[row, e], DIGITS * unit[row, e] / math.sqrt(max(h[q], 1e-300)))
+    return values, errors
+
+
+def round_to(value: float, error: float) -> float:
+    """Round to the fewest significant digits (at least two) that stay within `error`.
+
+    >>> round_to(0.0599997, 1e-5), round_to(1234.56, 30.0), round_to(0.7312, 0.0)
+    (0.06, 1230.0, 0.7312)
+    """
+    for digits in range(2, 17):
+        short = float(f"{value:.{digits - 1}e}")
+        if abs(short - value) <= error and short != 0:
+            return short
+    return value
+
+
+def _coefficient_parameters(values: np.ndarray, errors: np.ndarray, names: tuple[str, ...]) -> list[Parameter]:
+    """Name the coefficients k1, k2, ...; equal sizes of one term in several equations are one parameter."""
+    out: list[Parameter] = []
+    for j, row in enumerate(values):
+        done: list[int] = []
+        for e in np.flatnonzero(row):
+            if e in done:
+                continue
+            same = [int(f) for f in np.flatnonzero(row) if f >= e and abs(abs(row[f]) - abs(row[e])) <= 1e-12 * abs(row[e])]
+            done += same
+            error = float(min(errors[j, f] for f in same))
+            value = float(abs(row[e]) if len(same) > 1 else row[e])
+            ci = (value - NORMAL * error, value + NORMAL * error)
+            out.append(Parameter(f"k{len(out) + 1}", value, ci, "", ", ".join(names[f] for f in same)))
+    return out
+
+
+def _exponent_parameters(w: np.ndarray, a: np.ndarray, errors: dict, names: tuple[str, ...]) -> list[Parameter]:
+    out = []
+    for q, ((j, i), error) in enumerate(errors.items()):
+        value = float(w[j, i])
+        where = f"power of {names[i]} in " + ", ".join(names[e] for e in np.flatnonzero(a[j]))
+        out.append(Parameter(f"p{q + 1}", value, (value - NORMAL * error, value + NORMAL * error), "", where))
+    return out
+
+
+__all__ = ["Collocation", "Printed", "polish", "print_law", "round_to", "solve_on"]

@@ -1,0 +1,411 @@
+r"""Runs: the folder of one fit, complete at every moment, and the same folder read again without torch.
+
+    RUN/config.json  data.csv                 there before the search starts
+        checkpoint/  front.csv                while it runs
+        result.json  equations.tex  front.csv  field.safetensors  fit.png
+
+Every file is written beside its place and moved there in one step, so that a reader never meets half a file. Nothing
+that is read is executed: formulas go through the parser of `Equations`, weights and checkpoints are safetensors.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from . import __version__
+from .config import FitConfig
+from .errors import OptionError, RunError, did_you_mean
+from .tables import hash_file, read_table, write_table
+from .trajectory import Dataset
+
+if TYPE_CHECKING:
+    from .discovery import Discovery
+    from .equations import Equations
+    from .simulation import Simulation
+
+FORMAT = 1
+PACKAGES = ("torch", "torchdiffeq", "sympy", "scipy", "numpy", "pandas")
+SAMPLES = 201  # times of a simulation whose end was asked for
+FILES = (
+    "config.json",
+    "data.csv",
+    "front.csv",
+    "checkpoint",
+    "result.json",
+    "equations.tex",
+    "field.safetensors",
+    "fit.png",
+    "error.log",
+)
+
+
+# Written
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to; what was written there takes the place of `path` in one step, or nothing does.
+
+    >>> import tempfile
+    >>> place = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with replacing(place) as draft:
+    ...     _ = draft.write_text("whole")
+    >>> place.read_text(), [p.name for p in place.parent.iterdir()]
+    ('whole', ['a.txt'])
+    """
+    draft = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a fit that is being written."""
+
+    path: Path
+
+    def write_text(self, name: str, text: str) -> None:
+        """Replace one file by a text."""
+        with replacing(self.path / name) as draft:
+            draft.write_text(text, encoding="utf-8")
+
+    def write_front(self, entries: Sequence[Mapping[str, Any]], selected: int | None = None) -> None:
+        """Replace front.csv: one law a row, as in result.json's `front`; the pick has a 1."""
+        states = list(entries[0]["equations"]) if entries else []
+        keys = ("complexity", "parameters", "train", "unseen", "description_length", "status")
+        with replacing(self.path / "front.csv") as draft, draft.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["pick", *keys, *(f"d{name}/dt" for name in states)])
+            for k, entry in enumerate(entries):
+                cells = ["" if entry.get(key) is None else entry[key] for key in keys]
+                writer.writerow([int(k == selected), *cells, *(entry["equations"][name] for name in states)])
+
+    def save_checkpoint(self, name: str, state: Mapping[str, Any]) -> None:
+        """Keep arrays, numbers, texts and lists of them under `name`."""
+        from safetensors.numpy import save_file
+
+        arrays = {key: np.ascontiguousarray(value) for key, value in state.items() if isinstance(value, np.ndarray)}
+        plain = {key: value for key, value in state.items() if key not in arrays}
+        place = self._checkpoint(name)
+        place.parent.mkdir(exist_ok=True)
+        with replacing(place) as draft:
+            save_file(arrays, draft, metadata={"plain": json.dumps(as_json(plain))})
+
+    def load_checkpoint(self, name: str) -> dict[str, Any] | None:
+        """Return what was kept under `name`, or None."""
+        from safetensors import safe_open
+
+        place = self._checkpoint(name)
+        if not place.exists():
+            return None
+        with safe_open(place, framework="numpy") as file:
+            plain = json.loads((file.metadata() or {}).get("plain", "{}"))
+            return plain | {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.path / "checkpoint" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.safetensors"
+
+    def write_discovery(
+        self, found: Discovery, source: str | Path | None = None, keep_checkpoint: bool = False
+    ) -> dict[str, Any]:
+        """Write everything a fit ends with and return the contents of result.json, which comes first: it is the answer.
+
+        `source` is the file that was fitted; the checkpoint goes unless it is kept for an interrupted search.
+        """
+        result = as_json(found.result())
+        result["data"] = {"sha256": hash_file(source or self.path / "data.csv")} | result["data"]
+        self.write_text("result.json", json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        self.write_text("equations.tex", write_latex(result, found.equations))
+        self.write_front(result["front"], result["selected"])
+        if found.chain is not None:
+            from .field import save_chain
+
+            with replacing(self.path / "field.safetensors") as draft:
+                save_chain(found.chain, draft)
+        self._draw(load(self.path))
+        if not keep_checkpoint:
+            shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
+        return result
+
+    def _draw(self, run: Run) -> None:
+        from .plotting import new_figure, plot_fit
+
+        figure, axes = new_figure(len(run.states))
+        curves = run.simulate(smooth=True)
+        plot_fit(run.data, curves, equations=run.equations, axes=axes)
+        with replacing(self.path / "fit.png") as draft:
+            figure.savefig(draft)
+
+    def discard(self) -> None:
+        """Remove what was written here, and the folder if nothing else is in it: a refusal leaves no run."""
+        shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
+
+def create_run(
+    path: Path, data: Dataset, config: FitConfig, *, source: str | Path | None = None, words: Sequence[str] = ()
+) -> RunFolder:
+    """Make the folder of a fit with config.json and data.csv in it; `words` is the command line it came from.
+
+    Raises OptionError when the folder holds a run or a file that a run would overwrite.
+    """
+    refuse_taken(path)
+    path.mkdir(parents=True, exist_ok=True)
+    folder = RunFolder(path)
+    about = {
+        "format": FORMAT,
+        "eqdisc": __version__,
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": list(words),
+        "data": {"file": data.file, "sha256": None if source is None else hash_file(source), "notes": list(data.notes)},
+        "time": data.time,
+        "states": list(data.states),
+        "units": dict(data.units),
+        "config": config.as_dict(),
+        "versions": {"python": platform.python_version()} | _versions(PACKAGES),
+        "platform": platform.platform(),
+    }
+    folder.write_text("config.json", json.dumps(as_json(about), indent=2, ensure_ascii=False) + "\n")
+    with replacing(path / "data.csv") as draft:
+        write_table(data, draft)
+    return folder
+
+
+def refuse_taken(path: Path) -> None:
+    """Raise OptionError unless a run can be written to `path` without touching anything that is there."""
+    if path.exists() and not path.is_dir():
+        raise OptionError(f"--out {path} is a file; name a folder.")
+    taken = [name for name in FILES if (path / name).exists()]
+    if "result.json" in taken or "config.json" in taken:
+        state = "a run" if "result.json" in taken else "a run without a result"
+        raise OptionError(f"{path} holds {state} already; name another folder with --out or remove it.")
+    if taken:
+        raise OptionError(f"{path} holds a {taken[0]} that the run would overwrite; name another folder with --out.")
+
+
+def default_folder(source: str | Path, parent: Path = Path("runs")) -> Path:
+    """Return runs/<data name>-<time>, with a number behind it where that is taken."""
+    name = f"{Path(source).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    return next(p for k in range(1, 10**6) if not (p := parent / (name if k == 1 else f"{name}-{k}")).exists())
+
+
+def write_latex(result: Mapping[str, Any], equations: Equations) -> str:
+    r"""Return equations.tex: an align environment with one equation a state, numbers in full."""
+    sides = zip(latex_names(equations), equations.latex().values(), strict=True)
+    rows = [rf"  \frac{{d {left}}}{{dt}} &= {right}" for left, right in sides]
+    head = f"% eqdisc {result['eqdisc']}, verdict: {result['verdict']}; \\usepackage{{amsmath}}\n"
+    return head + "\\begin{align}\n" + " \\\\\n".join(rows) + "\n\\end{align}\n"
+
+
+def latex_names(equations: Equations) -> list[str]:
+    """Return the states as they stand in LaTeX: the right-hand sides of dx/dt = x."""
+    return list(replace(equations, rhs=equations.symbols).latex().values())
+
+
+def as_json(value: Any) -> Any:
+    """Return plain values that JSON can hold: arrays as lists, numbers that are not finite as null.
+
+    >>> as_json({"a": np.float64("nan"), "b": (1, np.arange(2)), "c": Path("x")})
+    {'a': None, 'b': [1, [0, 1]], 'c': 'x'}
+    """
+    match value:
+        case None | bool() | str():
+            return value
+        case np.bool_():
+            return bool(value)
+        case int() | np.integer():
+            return int(value)
+        case float() | np.floating():
+            return float(value) if np.isfinite(value) else None
+        case Mapping():
+            return {str(key): as_json(v) for key, v in value.items()}
+        case np.ndarray():
+            return as_json(value.tolist())
+        case Iterable():
+            return [as_json(v) for v in value]
+    return str(value)
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+# Read
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and result.json; equations and data are read when they are asked for."""
+
+    folder: Path
+    result: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {self.verdict}, states={self.states})"
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The states under the names that the table gave them."""
+        return tuple(self.result["states"])
+
+    @property
+    def verdict(self) -> str:
+        """identified, ambiguous or not identified."""
+        return str(self.result["verdict"])
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The sentences behind the verdict."""
+        return tuple(self.result["reasons"])
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbol of each state in formulas."""
+        return tuple(self.result.get("symbols", {}).get(name, name) for name in self.states)
+
+    @cached_property
+    def equations(self) -> Equations:
+        """The law that was picked."""
+        return self.law(self.result["equations"])
+
+    @property
+    def front(self) -> tuple[Mapping[str, Any], ...]:
+        """The laws of the front by rising complexity, as result.json has them."""
+        return tuple(self.result["front"])
+
+    @property
+    def alternatives(self) -> tuple[Equations, ...]:
+        """The rivals of the law that was picked."""
+        return tuple(self.law(a["equations"]) for a in self.result["alternatives"])
+
+    def law(self, texts: Mapping[str, str]) -> Equations:
+        """Return equations, given as texts by state name, as Equations over the run's symbols; raises FormulaError."""
+        from .equations import Equations
+
+        return Equations.parse(
+            {s: texts[name] for name, s in zip(self.states, self.symbols, strict=True)}, self.symbols
+        )
+
+    @cached_property
+    def data(self) -> Dataset:
+        """What was fitted."""
+        return read_table(self.folder / "data.csv", time=self.result["time"], states=list(self.states))
+
+    @property
+    def config(self) -> FitConfig:
+        """How it was fitted."""
+        return FitConfig(**self.result["config"])
+
+    def start_of(self, trajectory: str) -> Float[np.ndarray, d]:
+        """Return the estimated initial state (d,) of one trajectory; raises RunError where there is none."""
+        for entry in self.result["initial"]:
+            if entry["trajectory"] == trajectory:
+                return np.array([entry["x0"][name] for name in self.states], float)
+        raise RunError(f"{self.folder}: result.json has no initial state for trajectory {trajectory!r}.")
+
+    def simulate(
+        self, x0: Mapping[str, float] | None = None, *, t_end: float | None = None, smooth: bool = False
+    ) -> dict[str, Simulation]:
+        """Simulate the law: every trajectory of the data from its estimated start, or one from `x0`.
+
+        Times are the data's (those of the first trajectory for `x0`); with `t_end` or `smooth`, even ones up to `t_end`
+        or the data's last. States that `x0` leaves out start where the first trajectory does. Returns
+        simulations by the trajectory's name, each up to its last valid time. Raises OptionError for a state that is not
+        there or an end before the start.
+        """
+        from .simulation import simulate
+
+        pieces = self.data.trajectories if x0 is None else self.data.trajectories[:1]
+        found = {}
+        for k in pieces:
+            start = self.start_of(k.name) if x0 is None else self._start(x0)
+            t = k.t if t_end is None and not smooth else _even_times(k.t, t_end, 2 * SAMPLES - 1 if smooth else SAMPLES)
+            found[k.name if x0 is None else "0"] = simulate(self.equations, start, t)
+        return found
+
+    def _start(self, x0: Mapping[str, float]) -> Float[np.ndarray, d]:
+        for name in x0:
+            if name not in self.states:
+                known = f"the states are {', '.join(self.states)}"
+                raise OptionError(f"--x0 names {name!r}, but {known}.{did_you_mean(name, self.states)}")
+        start = self.start_of(self.data.trajectories[0].name)
+        return np.array([x0.get(name, value) for name, value in zip(self.states, start, strict=True)], float)
+
+
+def _even_times(t: Float[np.ndarray, n], end: float | None, samples: int) -> Float[np.ndarray, k]:
+    last = float(t[-1]) if end is None else end
+    if not t[0] < last < np.inf:
+        raise OptionError(f"--t-end {last:g} does not lie after the first time, {t[0]:g}.")
+    return np.linspace(t[0], last, samples)
+
+
+def load(folder: str | Path) -> Run:
+    """Read a finished run; torch is not needed.
+
+    Raises RunError when the folder is missing, has no result yet, or was written in a format that is not known here.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        siblings = [str(p) for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
+        raise RunError(f"there is no folder {folder}.{did_you_mean(str(folder), siblings)}")
+    place = folder / "result.json"
+    if not place.exists():
+        what = (
+            "has no result yet; its fit still runs or ended early"
+            if (folder / "config.json").exists()
+            else "is not a run of eqdisc"
+        )
+        raise RunError(f"{folder} {what}.")
+    try:
+        result = json.loads(place.read_text(encoding="utf-8"))
+        found, missing = result["format"], [key for key in _NEEDED if key not in result]
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+        raise RunError(f"{place} is not a result of eqdisc; run the fit again.") from None
+    if found != FORMAT:
+        raise RunError(f"{place} has format {found}; eqdisc {__version__} reads format {FORMAT}.")
+    if missing:
+        raise RunError(f"{place} lacks {missing[0]!r}; run the fit again.")
+    return Run(folder, result)
+
+
+_NEEDED = (
+    "states",
+    "time",
+    "equations",
+    "verdict",
+    "reasons",
+    "alternatives",
+    "initial",
+    "errors",
+    "front",
+    "selected",
+    "config",
+)

@@ -1,0 +1,162 @@
+r"""Joint structure: from proposals an equation to one law for all, judged by trajectories.
+
+A law starts as one proposal for each equation, equal terms merged. From there its neighbours are fitted side by side as lanes (`Collocation`)
+and the one of shortest description is kept: another proposal for one equation; an equation that closes a conserved sum; and
+local moves (drop, fix, free, add, swap, merge), each foretold from the sensitivities at hand: adding a column b to the problem gains
+(b . r)^2 / 2 S with S its Schur complement, and losing a number p costs p^2 / 2 C_pp with C the covariance.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .collocation import Collocation, Fit
+from .description import Judge
+from .journal import Journal
+from .laws import Law, Solved, close_sum, covariance_of, join, merge_equal, structure_key
+from .matching import Proposal
+from .moves import Neighbourhood
+from .terms import Terms
+
+BATCH = 24  # moves refitted side by side
+MARGIN = 3.0  # nats by which a move may be foretold to lose and still be tried
+
+
+class JointSearch:
+    """Fits laws as lanes on one mesh and remembers the best of every structure it has seen."""
+
+    def __init__(
+        self, engine: Collocation, judge: Judge, x: Tensor, sigma: np.ndarray, journal: Journal, clean: bool = False
+    ) -> None:
+        self.clean = clean
+        self.engine, self.judge, self.journal = engine, judge, journal
+        self.x, self.sigma = x, torch.as_tensor(sigma, device=x.device)[None]
+        self.seen: dict[tuple, Solved] = {}
+
+    def solve(self, models: Sequence[Law], near: Solved | None = None, steps: int = 20) -> list[Solved]:
+        """Fit models side by side, from the states of `near` or the denoised data; failed lanes are left out."""
+        models = [merge_equal(m) for m in models if (m[1] != 0).any()]
+        if not models:
+            return []
+        x, sigma = (self.x, self.sigma) if near is None else (near.fit.x, near.fit.sigma)
+        fit = self.engine.fit(Terms.of(models, device=str(x.device)), x, sigma, steps=steps)
+        return self.adopt(fit)
+
+    def adopt(self, fit: Fit) -> list[Solved]:
+        """Price the lanes of a fit that ended well and remember them."""
+        solved = [self._price(fit, lane) for lane in range(fit.terms.lanes) if bool(torch.isfinite(fit.nll[lane]))]
+        for s in solved:
+            if s.key not in self.seen or s.cost < self.seen[s.key].cost:
+                self.seen[s.key] = s
+        return solved
+
+    def _price(self, fit: Fit, lane: int) -> Solved:
+        one = fit.select(slice(lane, lane + 1))
+        w, a, free = (v[0].cpu().numpy() for v in (one.terms.exponents, one.terms.coefficients, one.terms.free))
+        c, names = covariance_of(one)
+        places = [(q, j, e) for q, (kind, j, e) in enumerate(names) if kind == "coefficient"]
+        covariance = {(j, e, k, f): c[p, q] for p, j, e in places for q, k, f in places if j == k}
+        back, ties = self.judge.tied(a, covariance)
+        cost = float(one.nll[0]) + self.judge.price(w, a, free) - back
+        return Solved(one, (w, a, free), cost, tuple(ties))
+
+    def best(self, solved: Iterable[Solved], than: Solved | None = None) -> Solved | None:
+        """Return the shortest description, `than` included."""
+        pool = [*solved, *([than] if than is not None else [])]
+        return min(pool, key=lambda s: s.cost, default=None)
+
+    @property
+    def no_library(self) -> np.ndarray:
+        """An empty library (0, d): moves among a law's own terms only."""
+        return np.zeros((0, self.engine.d))
+
+    # ---------------------------------------------------------------- from proposals
+
+    def assemble(self, proposals: list[list[Proposal]], near: Solved | None = None) -> Solved | None:
+        """Join one proposal an equation; exchange them, one equation at a time, while the description gets shorter."""
+        d = len(proposals)
+        reach = math.inf if self.clean else 40 + 0.15 * self.judge.samples  # clean data: judged at several error floors
+        limits = [min(p.cost for p in ps) + reach for ps in proposals]
+        options = [[i for i, p in enumerate(ps) if p.cost < top] for ps, top in zip(proposals, limits, strict=True)]
+        choice, best, tried = [0] * d, None, set()
+        for _ in range(3):
+            trials = [choice] + [[*choice[:e], i, *choice[e + 1 :]] for e in range(d) for i in options[e]]
+            trials = [t for t in dict.fromkeys(map(tuple, trials)) if t not in tried]
+            tried.update(trials)
+            models = {t: join([proposals[e][i] for e, i in enumerate(t)]) for t in trials}
+            solved = self._screen(list(models.values()), best or near)
+            winner = self.best(solved, best)
+            if winner is None or winner is best or self.journal.stop:
+                return best
+            best = winner
+            choice = list(next((t for t, m in models.items() if _same_support(m, best.law)), tuple(choice)))
+        return best
+
+    def _screen(self, models: list[Law], near: Solved | None) -> list[Solved]:
+        """Fit all models a few steps, the promising ones to the end."""
+        first: list[Solved] = []
+        if near is None and models:
+            first, models = self.solve(models[:1]), models[1:]
+            near = self.best(first)
+        rough = self.solve(models, near, steps=15 if near is None else 6) + first
+        rough.sort(key=lambda s: s.cost)
+        good = [s for s in rough[:12] if s.cost < rough[0].cost + 60]
+        return self.solve([s.law for s in good], good[0] if good else None, steps=15)
+
+    def complete(self, proposals: list[list[Proposal]], near: Solved) -> Solved:
+        """Let one equation close a conserved sum: the others' terms with the signs that the sum asks for."""
+        models = []
+        for c in self.judge.invariants:
+            members = np.flatnonzero(c)
+            if len(members) > 3:
+                continue
+            for e in members:
+                others = [i for i in members if i != e]
+                for combination in itertools.product(*[proposals[i][:5] for i in others]):
+                    rows = [Proposal(*_equation(near.law, i), 0.0) for i in range(len(proposals))]
+                    for i, proposal in zip(others, combination, strict=True):
+                        rows[i] = proposal
+                    models.append(close_sum(join([r if i != e else None for i, r in enumerate(rows)]), c, e, self.judge.factors))
+        unique = {structure_key(m): m for m in models if (m[1] != 0).any()}
+        return self.best(self._screen([m for k, m in unique.items() if k not in self.seen][:96], near), near) or near
+
+    # ---------------------------------------------------------------- local moves
+
+    def improve(self, solved: Solved, library: np.ndarray, rounds: int = 40) -> Solved:
+        """Take the best of the foretold moves as long as one shortens the description."""
+        tried: set[tuple] = set()
+        for _ in range(rounds):
+            moves = [m for m in self.moves(solved, library) if m[0] < MARGIN and structure_key(m[1]) not in tried]
+            moves = list({structure_key(m): (f, m) for f, m in reversed(moves[: 2 * BATCH])}.values())[::-1]
+            better = None
+            for chunk in (moves[: BATCH // 2], moves[BATCH // 2 : BATCH]):
+                tried.update(structure_key(m) for _, m in chunk)
+                better = self.best(self.solve([m for _, m in chunk], solved, steps=12))
+                if better is not None and better.cost < solved.cost - 1e-6:
+                    break
+            if better is None or better.cost >= solved.cost - 1e-6 or self.journal.stop:
+                return solved
+            solved = better
+        return solved
+
+    def moves(self, solved: Solved, library: np.ndarray) -> list[tuple[float, Law]]:
+        """Foretell the change in description length of every local move, the best first."""
+        found = list(Neighbourhood(self.engine, self.judge, solved, library))
+        return sorted(found, key=lambda m: m[0])
+
+
+def _equation(model: Law, e: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    w, a, free = model
+    on = a[:, e] != 0
+    return w[on], a[on, e], free[on]
+
+
+def _same_support(a: Law, b: Law) -> bool:
+    shape = lambda m: sorted((tuple(r != 0), tuple(s != 0)) for r, s in zip(m[0], m[1], strict=True) if (s != 0).any())  # noqa: E731
+    return shape(a) == shape(b)

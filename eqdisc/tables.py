@@ -1,0 +1,476 @@
+"""Tables: from a file or a DataFrame to a Dataset, every column in its role, or one sentence that says why not.
+
+| role | found by |
+|-|-|
+| time | a column named `t` or `time`, else the first one; numbers, or ISO dates (days since the first) |
+| trajectory | a column named `trajectory`; none: one trajectory |
+| states | every other column of numbers |
+
+Empty cells are values that were not measured. Rows may come in any order; trajectories come out in the natural order of
+their names. Units may stand in the header, `S [persons]`. The smallest model has, beside a start for each trajectory,
+one coefficient and one exponent, and wants one value to check them: a state is refused if it was measured fewer than 3
+times plus once a trajectory.
+
+Nothing is mended silently: what was, stands in `Dataset.notes`; what cannot be is a DataError that names file, row (the
+header is row 1; in a DataFrame rows are counted from 0), column, cause and cure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from .errors import DataError, OptionError, did_you_mean
+from .sheet import Column, Sheet, quote, read_dates, read_sheet, sheet_of
+from .trajectory import Dataset, Trajectory
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPARE = 3  # values beyond one start a trajectory: a coefficient, an exponent, and one to check them
+_UNIT = re.compile(r"(.*\S)\s*\[(.*)\]")
+
+
+def read_table(
+    path: str | Path,
+    *,
+    time: str | None = None,
+    trajectory: str | None = None,
+    states: str | Sequence[str] | None = None,
+) -> Dataset:
+    """Read a table; options name the columns that the header does not give away.
+
+    `states` are names, or one text with commas between them.
+    Raises DataError in one sentence when the table cannot be used.
+
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "decay.csv")
+    >>> _ = path.write_text("t;S [mg]\\n0;10,5\\n1;7,5\\n2;\\n3;4,5\\n4;3,5\\n")
+    >>> data = read_table(path)
+    >>> data.states, data.units, data.trajectories[0].x[:, 0]
+    (('S',), {'S': 'mg'}, array([10.5,  7.5,  4.5,  3.5]))
+    """
+    return _assign(read_sheet(path), time, trajectory, states)
+
+
+def as_dataset(
+    data: str | Path | pd.DataFrame | Dataset,
+    *,
+    time: str | None = None,
+    trajectory: str | None = None,
+    states: str | Sequence[str] | None = None,
+) -> Dataset:
+    """Return a path, a DataFrame or a Dataset as a Dataset; the options are those of `read_table`.
+
+    Raises DataError when the table cannot be used, OptionError for anything else and for a Dataset that is given roles.
+    """
+    if isinstance(data, Dataset):
+        if (time, trajectory, states) != (None, None, None):
+            raise OptionError("a Dataset has its roles already; give time, trajectory and states with a table.")
+        return data
+    if isinstance(data, (str, Path)):
+        return read_table(data, time=time, trajectory=trajectory, states=states)
+    if type(data).__name__ == "DataFrame" and hasattr(data, "iloc"):  # pandas stays unloaded for those who do without
+        return _assign(sheet_of(data), time, trajectory, states)
+    raise OptionError(f"cannot read a {type(data).__name__} as a table; give a path, a pandas DataFrame or a Dataset.")
+
+
+def write_table(data: Dataset, path: str | Path) -> None:
+    """Write a dataset as CSV: trajectory, time, states; `read_table(path, time=data.time)` gives it back exactly.
+
+    The trajectory column is left out for one trajectory of the default name; a name that is taken gets underscores.
+    """
+    import csv
+
+    alone = len(data) == 1 and data.trajectories[0].name == "0"
+    label, clock = "trajectory", data.time
+    while label in data.states:
+        label += "_"
+    while clock in data.states or clock == label:
+        clock += "_"
+    names = [f"{name} [{data.units[name]}]" if name in data.units else name for name in (data.time, *data.states)]
+    names[0] = names[0].replace(data.time, clock, 1)
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names if alone else [label, *names])
+        for k in data.trajectories:
+            for t, x in zip(k.t.tolist(), k.x.tolist(), strict=True):
+                cells = [repr(t), *("" if v != v else repr(v) for v in x)]
+                writer.writerow(cells if alone else [k.name, *cells])
+
+
+def hash_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A sheet whose header is read: columns by their name without unit, and the roles that are known so far."""
+
+    sheet: Sheet
+    columns: dict[str, Column]
+    units: dict[str, str]
+    time: str
+    trajectory: str | None
+
+    @property
+    def file(self) -> str:
+        return self.sheet.file
+
+    def refuse(self, cause: str, cure: str, column: str | None = None, row: int | None = None) -> NoReturn:
+        """Raise the DataError that names the place (row as an index into the sheet), the cause and the cure."""
+        place = self.file
+        if row is not None:
+            place += f", row {self.sheet.rows[row]}"
+        if column is not None:
+            place += f", column {quote(column)}"
+        raise DataError(f"{place}: {cause}; {cure}" + ("" if cure.endswith("?") else "."))
+
+    def others(self) -> list[str]:
+        """Names of the columns that are neither time nor trajectory."""
+        return [name for name in self.columns if name not in (self.time, self.trajectory)]
+
+    def without(self, *names: str, alone: str) -> str:
+        """Say how to leave columns out, and others that cannot be states; `alone` if no column would be left."""
+        usable = {name for name, column in self.columns.items() if not (column.wrong.any() or column.empty.all())}
+        rest = [name for name in self.others() if name in usable and name not in names]
+        if not rest:
+            return alone
+        return (
+            f"leave it out with --states {_word(','.join(rest)) if len(rest) <= 8 else 'and the names of the others'}"
+        )
+
+
+def _assign(sheet: Sheet, time: str | None, trajectory: str | None, states: str | Sequence[str] | None) -> Dataset:
+    """Give every column its role, refuse what cannot be used, and sort the rows into trajectories."""
+    table = _read_header(sheet, time, trajectory)
+    clock, first_date = _read_times(table)
+    labels, names = _read_labels(table)
+    identifiers = _find_identifiers(table, clock, labels)
+    chosen = _choose_states(table, states, identifiers)
+    x = np.stack([_read_state(table, name) for name in chosen], -1)
+    kept = np.isfinite(x).any(1)
+    order = np.lexsort((clock, labels))
+    _refuse_repeated_times(table, clock, labels, order, names, identifiers)
+    _refuse_too_little(table, chosen, x, labels)
+    _refuse_constant(table, chosen, x, labels)
+    notes = [*sheet.notes, *_notes(table, clock, labels, kept, first_date)]
+    order = order[kept[order]]
+    ends = np.flatnonzero(np.diff(labels[order])) + 1
+    pieces = [piece for piece in np.split(order, ends) if len(piece)]
+    trajectories = tuple(Trajectory(clock[piece], x[piece], name=names[labels[piece[0]]]) for piece in pieces)
+    units = {name: table.units[name] for name in (table.time, *chosen) if name in table.units}
+    if first_date:
+        units[table.time] = "day"
+    return Dataset(trajectories, tuple(chosen), time=table.time, file=sheet.file, notes=tuple(notes), units=units)
+
+
+# The header
+
+
+def _read_header(sheet: Sheet, time: str | None, trajectory: str | None) -> _Table:
+    columns: dict[str, Column] = {}
+    units: dict[str, str] = {}
+    for column in sheet.columns:
+        match = _UNIT.fullmatch(column.name)
+        name = match[1] if match else column.name
+        if name in columns:
+            raise DataError(f"{sheet.file}: two columns are named {quote(name)}; rename one of them.")
+        columns[name] = column
+        if match and match[2].strip():
+            units[name] = match[2].strip()
+    names = list(columns)
+    if trajectory is not None:
+        trajectory = _look_up(sheet.file, "--trajectory", trajectory, columns)
+    if time is not None:
+        time = _look_up(sheet.file, "--time", time, columns)
+    if trajectory is None:
+        trajectory = next((n for n in names if n.casefold() == "trajectory" and n != time), None)
+    if time is None:
+        time = _find_time([n for n in names if n != trajectory], columns)
+    if time is None or len(names) < 2:
+        raise DataError(f"{sheet.file} has one column only; it needs a time and a state.")
+    if time == trajectory:
+        raise DataError(f"{sheet.file}, column {quote(time)}: it cannot be both time and trajectory; name two columns.")
+    return _Table(sheet, columns, units, time, trajectory)
+
+
+def _find_time(names: list[str], columns: dict[str, Column]) -> str | None:
+    """Return the column named t or time, else the first; a column T beside a first column that rises is no time."""
+    for wanted in ("t", "time"):
+        if wanted in names:
+            return wanted
+    for name in names:
+        if name.casefold() == "time":
+            return name
+    if "T" in names and not (np.diff(columns[names[0]].values) > 0).all():
+        return "T"
+    return names[0] if names else None
+
+
+def _look_up(file: str, option: str, name: str, columns: dict[str, Column]) -> str:
+    """Return the column that an option names, with or without its unit."""
+    for known, column in columns.items():
+        if name.strip() in (known, column.name):
+            return known
+    twin = next((known for known in columns if known.casefold() == name.strip().casefold()), None)
+    hint = f" Did you mean {twin!r}?" if twin else did_you_mean(name, columns)
+    some = ", ".join(list(columns)[:12]) + (", ..." if len(columns) > 12 else "")
+    raise DataError(f"{file}: {option} names {quote(name)}, but the columns are {some}.{hint}")
+
+
+def _choose_states(table: _Table, states: str | Sequence[str] | None, identifiers: list[str]) -> list[str]:
+    """Return the state columns: those that were asked for, else all that hold numbers."""
+    if states is not None:
+        return _named_states(table, states)
+    if not table.others():
+        table.refuse("there is no state column beside the time", "add the measured states as columns of numbers")
+    if identifiers:
+        name = identifiers[0]
+        what = "text" if table.columns[name].wrong.any() else "whole numbers"
+        cause = f"this looks like an identifier ({what}, constant while time runs, time starting again)"
+        table.refuse(cause, f"did you mean --trajectory {_word(name)}?", name)
+    return table.others()
+
+
+def _named_states(table: _Table, states: str | Sequence[str]) -> list[str]:
+    if isinstance(states, str):
+        states = [states] if states in table.columns else [name for name in states.split(",") if name.strip()]
+    chosen = [_look_up(table.file, "--states", name, table.columns) for name in states]
+    if not chosen:
+        table.refuse("--states names no column", "name at least one")
+    for i, name in enumerate(chosen):
+        if name in chosen[:i]:
+            table.refuse("--states names it twice", "name it once", name)
+        if name in (table.time, table.trajectory):
+            role = "time" if name == table.time else "trajectory"
+            table.refuse(
+                f"it is the {role} and cannot be a state too",
+                f"leave it out of --states or name another --{role}",
+                name,
+            )
+    return chosen
+
+
+# The cells
+
+
+def _read_times(table: _Table) -> tuple[Float[np.ndarray, "n"], str]:
+    """Return the times, and the first date if they are dates."""
+    column = table.columns[table.time]
+    if column.empty.any():
+        row = int(np.argmax(column.empty))
+        table.refuse("the time is missing", "fill it in or delete the row", table.time, row)
+    values, first, wrong = column.values, "", column.wrong
+    if wrong.any():
+        days, date = read_dates(column)
+        if np.isnan(days).sum() < wrong.sum():
+            values, first, wrong = days, date, np.isnan(days)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        cause = f"{quote(column.cell(row))} is neither a number nor an ISO date such as 2014-05-18"
+        table.refuse(cause, "correct the cell or name another column with --time", table.time, row)
+    _refuse_infinite(table, table.time, values)
+    return values, first
+
+
+def _read_labels(table: _Table) -> tuple[Int[np.ndarray, "n"], list[str]]:
+    """Return the number of the trajectory of each row, and the trajectories' names in natural order."""
+    if table.trajectory is None:
+        return np.zeros(len(table.sheet.rows), int), ["0"]
+    column = table.columns[table.trajectory]
+    if column.empty.any():
+        row = int(np.argmax(column.empty))
+        table.refuse("the trajectory is missing", "fill it in or delete the row", table.trajectory, row)
+    found, labels = _codes(column)
+    names = [str(v) if isinstance(v, str) else _number_name(v) for v in found.tolist()]
+    rank = np.argsort(sorted(range(len(names)), key=lambda i: _natural(names[i])))
+    return rank[labels], sorted(names, key=_natural)
+
+
+def _codes(column: Column) -> tuple[np.ndarray, Int[np.ndarray, "n"]]:
+    """Return the distinct cells of a column and, for each row, which of them it holds; empty cells are alike."""
+    if column.text is None:
+        return np.unique(column.values, return_inverse=True)
+    return np.unique(np.where(column.empty, "", column.text).astype(str), return_inverse=True)
+
+
+def _number_name(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else repr(value)
+
+
+def _natural(name: str) -> list[tuple[int, float, str]]:
+    """Sort key that puts m2 before m10.
+
+    >>> sorted(["m10", "m2", "-1", "2.5", "10"], key=_natural)
+    ['-1', '2.5', '10', 'm2', 'm10']
+    """
+    try:
+        return [(0, float(name), name)]
+    except ValueError:
+        parts = re.split(r"(\d+)", name)
+        return [(1, float(p), p) if p.isdecimal() else (2, 0.0, p) for p in parts if p] + [(3, 0.0, name)]
+
+
+def _read_state(table: _Table, name: str) -> Float[np.ndarray, "n"]:
+    column = table.columns[name]
+    if column.wrong.any():
+        row = int(np.argmax(column.wrong))
+        text = column.cell(row)
+        cure = table.without(name, alone="a state needs numbers")
+        if re.fullmatch(r"[+-]?\d+,\d+", text):
+            cure = "write it with a decimal point and without thousands separators"
+        elif column.wrong.sum() < (~column.empty).sum():
+            cure = f"correct the cell or empty it, or {cure}" if "--states" in cure else "correct the cell or empty it"
+        table.refuse(f"{quote(text)} is not a number", cure, name, row)
+    if column.empty.all():
+        table.refuse("it holds no values", table.without(name, alone="a state needs numbers"), name)
+    _refuse_infinite(table, name, column.values)
+    return column.values
+
+
+def _refuse_infinite(table: _Table, name: str, values: np.ndarray) -> None:
+    if np.isinf(values).any():
+        row = int(np.argmax(np.isinf(values)))
+        table.refuse("the value is infinite", "correct the cell or empty it", name, row)
+
+
+# The columns together
+
+
+def _find_identifiers(table: _Table, clock: np.ndarray, labels: np.ndarray) -> list[str]:
+    """Return columns that tell several series apart, the one that leaves the fewest repeated times first."""
+    if table.trajectory is not None or len(clock) < 4:
+        return []
+    restarts = clock[1:] <= clock[:-1]
+    if not restarts.any():
+        return []
+    found = []
+    for place, name in enumerate(table.others()):
+        column = table.columns[name]
+        if column.empty.any() or not (column.text is not None or _is_whole(column.values)):
+            continue
+        distinct, codes = _codes(column)
+        if 1 < len(distinct) <= len(clock) / 2 and _tells_series_apart(clock, codes, restarts):
+            found.append((_count_repeats(clock, codes), place, name))
+    return [name for _, _, name in sorted(found)]
+
+
+def _is_whole(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).all() and (values == np.round(values)).all())
+
+
+def _tells_series_apart(clock: np.ndarray, codes: np.ndarray, restarts: Bool[np.ndarray, "n-1"]) -> bool:
+    """Tell an identifier from a state that happens to be whole.
+
+    Either it changes only where time starts again (rows in blocks), or, whatever the order of rows, each of its values
+    comes several times, spread over the whole time, and no time comes twice under one value. A state takes the same
+    value at times that are near each other.
+    """
+    changes = codes[1:] != codes[:-1]
+    if changes.any() and not (changes & ~restarts).any():
+        return True
+    if _count_repeats(clock, np.zeros_like(codes)) == 0 or _count_repeats(clock, codes) > 0:
+        return False
+    sizes = np.bincount(codes)
+    first, last = np.full(len(sizes), np.inf), np.full(len(sizes), -np.inf)
+    np.minimum.at(first, codes, clock)
+    np.maximum.at(last, codes, clock)
+    return bool(sizes.min() >= 3 and np.median(last - first) >= 0.5 * np.ptp(clock))
+
+
+def _count_repeats(clock: np.ndarray, codes: np.ndarray) -> int:
+    order = np.lexsort((clock, codes))
+    return int(_repeats(clock, codes, order).sum())
+
+
+def _repeats(clock: np.ndarray, codes: np.ndarray, order: np.ndarray) -> Bool[np.ndarray, "n-1"]:
+    return (np.diff(codes[order]) == 0) & (np.diff(clock[order]) == 0)
+
+
+def _refuse_repeated_times(
+    table: _Table, clock: np.ndarray, labels: np.ndarray, order: np.ndarray, names: list[str], identifiers: list[str]
+) -> None:
+    twice = _repeats(clock, labels, order)
+    if not twice.any():
+        return
+    later = order[1:][twice]
+    k = int(np.argmin(later))  # the first row of the file that repeats a time
+    row, before = int(later[k]), int(order[:-1][twice][k])
+    time = table.columns[table.time].cell(row)
+    where = f"row {table.sheet.rows[before]} and again here"
+    if table.trajectory is not None:
+        cause, cure = (
+            f"time {time} stands twice in trajectory {quote(names[labels[row]])}, in {where}",
+            "average repeated times",
+        )
+    elif identifiers:
+        cause, cure = f"time {time} stands twice, in {where}", f"did you mean --trajectory {_word(identifiers[0])}?"
+    else:
+        cause, cure = f"time {time} stands twice, in {where}", "add a trajectory column or average repeated times"
+    table.refuse(cause, cure, table.time, row)
+
+
+def _refuse_too_little(table: _Table, chosen: list[str], x: np.ndarray, labels: np.ndarray) -> None:
+    """Refuse a state whose measured values cannot settle the smallest model; see the head of this module."""
+    for i, name in enumerate(chosen):
+        measured = np.isfinite(x[:, i])
+        count, starts = int(measured.sum()), len(np.unique(labels[measured]))
+        if count - starts < SPARE:
+            what = "1 measured value" if count == 1 else f"{count} measured values"
+            series = "" if starts == 1 else f" in {starts} trajectories"
+            cause = f"{what}{series} where the smallest model needs {starts + SPARE}"
+            cure = "measure more" if table.trajectory is None else "measure more or name another --trajectory"
+            if len(chosen) > 1:
+                cure += f", or {table.without(name, alone='leave it out')}"
+            table.refuse(cause, cure, name)
+
+
+def _refuse_constant(table: _Table, chosen: list[str], x: np.ndarray, labels: np.ndarray) -> None:
+    constant = [i for i in range(len(chosen)) if _is_constant_within(x[:, i], labels)]
+    if not constant:
+        return
+    values = x[np.isfinite(x[:, constant[0]]), constant[0]]
+    cause = "it never changes while time runs, only from one trajectory to another"
+    if np.ptp(values) == 0:
+        cause = f"it never changes (always {values[0]:.6g})"
+    cure = table.without(*(chosen[i] for i in constant), alone="measure a state that does")
+    table.refuse(cause, cure, chosen[constant[0]])
+
+
+def _is_constant_within(values: np.ndarray, labels: np.ndarray) -> bool:
+    measured = np.isfinite(values)
+    low, high = np.full(labels.max() + 1, np.inf), np.full(labels.max() + 1, -np.inf)
+    np.minimum.at(low, labels[measured], values[measured])
+    np.maximum.at(high, labels[measured], values[measured])
+    return bool((high <= low).all())
+
+
+# The notes
+
+
+def _notes(table: _Table, clock: np.ndarray, labels: np.ndarray, kept: np.ndarray, first_date: str) -> list[str]:
+    notes = []
+    if first_date:
+        notes.append(f"{table.file}: times are dates; they are counted in days since {first_date}.")
+    by_label = np.argsort(labels, kind="stable")
+    if (np.diff(clock[by_label])[np.diff(labels[by_label]) == 0] < 0).any():
+        notes.append(f"{table.file}: rows do not stand in the order of time; they are sorted within their trajectory.")
+    if not kept.all():
+        count = int((~kept).sum())
+        notes.append(f"{table.file}: {count} row{'s' * (count > 1)} without any measured state left out.")
+    return notes
+
+
+def _word(name: str) -> str:
+    """Return a name as a shell takes it."""
+    return name if re.fullmatch(r"[\w.,-]+", name) else f'"{name}"'

@@ -1,0 +1,253 @@
+r"""Trajectories: what was measured, and the names it goes by.
+
+A trajectory holds samples x(t_k) of d states at rising times t_0 < t_1 < ...; a state that was not measured at a time
+is NaN there. A dataset holds trajectories of one law, each with its own times and its own start.
+
+Any text may name a state, but a formula needs symbols: ASCII names that are no Python keyword, no function of the
+formula language and not `t`, which is the time in every formula. `symbols_of` gives each other name a symbol that is.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float
+
+from .errors import DataError, OptionError
+
+FUNCTIONS = ("sqrt", "exp", "log", "sin", "cos", "Abs", "abs", "sign", "Max", "Min")  # the words of a formula
+TAKEN = frozenset((*keyword.kwlist, *FUNCTIONS, "t"))
+_SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_GREEK = re.compile(r"GREEK (SMALL|CAPITAL) LETTER (?:FINAL )?([A-Z]+)$")
+_LIGATURES = {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """One measured series: times t (n,), states x (n, d) with NaN where nothing was measured, and a name.
+
+    Both arrays are copied and cannot be written to. Raises DataError unless t is finite and rising, x is finite or NaN,
+    and the shapes meet.
+
+    >>> Trajectory([0, 1, 2], [[1.0], [np.nan], [0.5]]).x.shape
+    (3, 1)
+    >>> Trajectory([0, 1, 1], [[1.0], [2.0], [3.0]])
+    Traceback (most recent call last):
+    eqdisc.errors.DataError: trajectory '0', sample 3: time 1 stands twice; add a trajectory column or average ...
+    """
+
+    t: Float[np.ndarray, "n"]
+    x: Float[np.ndarray, "n d"]
+    name: str = "0"
+
+    def __post_init__(self) -> None:
+        t, x = np.array(self.t, float), np.array(self.x, float)
+        _check_shapes(self.name, t, x)
+        _check_values(self.name, t, x)
+        t.flags.writeable = x.flags.writeable = False
+        object.__setattr__(self, "t", t)
+        object.__setattr__(self, "x", x)
+        object.__setattr__(self, "name", str(self.name))
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __repr__(self) -> str:
+        return f"Trajectory({self.name!r}, t={self.t[0]:g}..{self.t[-1]:g}, x={self.x.shape})"
+
+    @property
+    def span(self) -> float:
+        """Duration from the first sample to the last."""
+        return float(self.t[-1] - self.t[0])
+
+    def cut(self, start: int, end: int | None = None) -> Trajectory:
+        """Return samples start..end (as a slice counts them) under the same name."""
+        return Trajectory(self.t[start:end], self.x[start:end], name=self.name)
+
+
+def _check_shapes(name: str, t: np.ndarray, x: np.ndarray) -> None:
+    if t.ndim != 1 or x.ndim != 2 or len(t) != len(x):
+        raise DataError(f"trajectory {name!r}: t has shape {t.shape} and x {x.shape}; they must be (n,) and (n, d).")
+    if x.size == 0:
+        raise DataError(f"trajectory {name!r} holds no samples; leave it out.")
+
+
+def _check_values(name: str, t: np.ndarray, x: np.ndarray) -> None:
+    if not np.isfinite(t).all():
+        k = int(np.argmin(np.isfinite(t)))
+        raise DataError(f"trajectory {name!r}, sample {k + 1}: the time is {t[k]}; every sample needs a finite time.")
+    if np.isinf(x).any():
+        k, i = np.argwhere(np.isinf(x))[0]
+        place = f"trajectory {name!r}, sample {k + 1}, state {i + 1}"
+        raise DataError(f"{place}: the value is infinite; use NaN for not measured.")
+    if (np.diff(t) <= 0).any():
+        k = int(np.argmax(np.diff(t) <= 0)) + 1
+        if t[k] == t[k - 1]:
+            cause = f"time {t[k]:g} stands twice; add a trajectory column or average repeated times"
+        else:
+            cause = f"time falls from {t[k - 1]:g} to {t[k]:g}; sort the samples or add a trajectory column"
+        raise DataError(f"trajectory {name!r}, sample {k + 1}: {cause}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Trajectories of one law and the user's names: states, time, file, units; `notes` says what reading mended.
+
+    Raises DataError when there is no trajectory, no state, a name twice, or a trajectory of another width.
+
+    >>> data = Dataset((Trajectory([0, 1], [[9.0, 1.0], [8.0, 2.0]]),), states=("lambda", "Western Urban"))
+    >>> data.symbols
+    {'lambda': 'lambda_', 'Western Urban': 'Western_Urban'}
+    >>> data.formula_names, data.d, data.rows, data.sizes
+    (('lambda_', 'Western_Urban'), 2, 2, (2,))
+    """
+
+    trajectories: tuple[Trajectory, ...]
+    states: tuple[str, ...]
+    time: str = "t"
+    file: str = "data"
+    notes: tuple[str, ...] = ()
+    units: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("trajectories", "states", "notes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.trajectories:
+            raise DataError(f"{self.file} holds no trajectory; give at least one.")
+        if not self.states:
+            raise DataError(f"{self.file} holds no state; name at least one numeric column.")
+        _refuse_twice(self.file, "state", self.states)
+        _refuse_twice(self.file, "trajectory", [k.name for k in self.trajectories])
+        for k in self.trajectories:
+            if k.x.shape[1] != self.d:
+                cause = f"trajectory {k.name!r} has {k.x.shape[1]} columns for {self.d} states"
+                raise DataError(f"{self.file}: {cause}; give each state one.")
+
+    def __len__(self) -> int:
+        return len(self.trajectories)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.file!r}, states={self.states}, trajectories={len(self)}, rows={self.rows})"
+
+    @property
+    def d(self) -> int:
+        """Number of states."""
+        return len(self.states)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of samples of each trajectory."""
+        return tuple(len(k) for k in self.trajectories)
+
+    @property
+    def rows(self) -> int:
+        """Number of samples over all trajectories."""
+        return sum(self.sizes)
+
+    @property
+    def span(self) -> float:
+        """Duration of the longest trajectory."""
+        return max(k.span for k in self.trajectories)
+
+    @cached_property
+    def symbols(self) -> dict[str, str]:
+        """Symbol of each state whose name cannot stand in a formula."""
+        return symbols_of(self.states)
+
+    @property
+    def formula_names(self) -> tuple[str, ...]:
+        """Symbol of each state."""
+        return tuple(self.symbols.get(name, name) for name in self.states)
+
+    def stacked(self) -> Float[np.ndarray, "rows d"]:
+        """Return the samples of all trajectories, one under the other."""
+        return np.concatenate([k.x for k in self.trajectories])
+
+    def subset(self, indices: Iterable[int]) -> Dataset:
+        """Return those trajectories."""
+        return replace(self, trajectories=tuple(self.trajectories[i] for i in indices))
+
+    def split(self, fraction: float) -> tuple[Dataset, Dataset]:
+        """Return what comes earlier and the last `fraction` of each trajectory's samples.
+
+        A trajectory of n samples gives its last round(n * fraction), but keeps two at least; one that gives none is
+        whole in the first part only. Raises OptionError unless 0 < fraction < 1, DataError when no trajectory can give.
+
+        >>> earlier, later = Dataset((Trajectory(np.arange(8), np.ones((8, 1))),), states=("x",)).split(0.25)
+        >>> earlier.sizes, later.trajectories[0].t
+        ((6,), array([6., 7.]))
+        """
+        if not 0.0 < fraction < 1.0:
+            raise OptionError(f"cannot hold out {fraction:g} of the data; use a share between 0 and 1, such as 0.25.")
+        cuts = [n - min(round(n * fraction), max(n - 2, 0)) for n in self.sizes]
+        if all(cut == n for cut, n in zip(cuts, self.sizes, strict=True)):
+            cause = f"no trajectory is long enough to hold out {fraction:g} of it"
+            raise DataError(f"{self.file}: {cause}; hold out more or nothing.")
+        pairs = list(zip(self.trajectories, cuts, strict=True))
+        earlier = tuple(k.cut(0, cut) for k, cut in pairs)
+        later = tuple(k.cut(cut) for k, cut in pairs if cut < len(k))
+        return replace(self, trajectories=earlier), replace(self, trajectories=later)
+
+
+def _refuse_twice(file: str, what: str, names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"{file}: the name {name!r} stands for more than one {what}; rename one of them.")
+        seen.add(name)
+
+
+def stands(name: str) -> bool:
+    """Tell whether `name` can stand in a formula as it is.
+
+    >>> [stands(name) for name in ("S", "E", "beta", "x_1", "lambda", "sqrt", "t", "2x", "Port Loko")]
+    [True, True, True, True, False, False, False, False, False]
+    """
+    return bool(_SYMBOL.fullmatch(name)) and name not in TAKEN
+
+
+def symbols_of(names: Sequence[str]) -> dict[str, str]:
+    """Return a symbol for each name that cannot stand in a formula; no two alike, and the same in any order of names.
+
+    >>> symbols_of(["a b", "a_b", "sqrt", "β", "CO₂ (ppm)", "2nd", "S"])
+    {'a b': 'a_b_2', 'sqrt': 'sqrt_', 'β': 'beta', 'CO₂ (ppm)': 'CO2_ppm', '2nd': 'x2nd'}
+    """
+    used = {name for name in names if stands(name)}
+    found: dict[str, str] = {}
+    for name in sorted(set(names) - used):
+        base = symbol = _spell(name)
+        count = 1
+        while symbol in used or symbol in TAKEN:
+            count += 1
+            symbol = f"{base}_{count}"
+        used.add(symbol)
+        found[name] = symbol
+    return {name: found[name] for name in names if name in found}
+
+
+def _spell(name: str) -> str:
+    """Spell a name in ASCII: Greek letters by name, accents dropped, other characters as underscores."""
+    plain = "".join(_spell_character(c) for c in name)
+    word = re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_")
+    if not word or word[0].isdigit():
+        word = "x" + word
+    return word + "_" if word in TAKEN else word
+
+
+def _spell_character(c: str) -> str:
+    if c.isascii():
+        return c
+    if c in _LIGATURES:
+        return _LIGATURES[c]
+    plain = "".join(p for p in unicodedata.normalize("NFKD", c) if not unicodedata.combining(p))
+    greek = _GREEK.match(unicodedata.name(plain, "")) if len(plain) == 1 else None
+    if greek:
+        letter = greek[2].replace("LAMDA", "LAMBDA").lower()  # Unicode's spelling
+        return letter.capitalize() if greek[1] == "CAPITAL" else letter
+    return "".join(p if p.isascii() else "_" for p in plain)

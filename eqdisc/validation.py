@@ -1,0 +1,85 @@
+r"""Validation: printed equations simulated again, against the data they were fitted to and against data they never saw.
+
+A residual counts in units of the noise sigma, so 1 is as good as it gets: rms = sqrt(mean(((x - x_simulated) / sigma)**2)). Long or chaotic records are
+simulated in the stretches that the fit used, each from its own estimated start, and the horizon says how long these are. A simulation
+that ends early leaves its error infinite and its end is a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .equations import Equations
+from .problem import Problem
+from .scaling import Scaling
+from .simulation import simulate
+from .status import Status
+from .trajectory import Dataset
+
+METRIC = "rms over sigma-scaled residuals"
+MOST = 64  # stretches that a law on the front is judged by; the pick is judged by all
+
+
+@dataclass(frozen=True)
+class Score:
+    """The error of one law on one set of stretches; `end` is the earliest time at which a simulation broke off, if any did."""
+
+    error: float
+    horizon: float
+    status: Status
+    end: float | None = None
+
+
+Stretch = tuple[np.ndarray, np.ndarray, np.ndarray]  # start (d,), times (n,), measured states (n, d) with NaN
+
+
+def stretches_of_fit(problem: Problem, data: Dataset, starts: np.ndarray) -> list[Stretch]:
+    """Return the stretches that the fit used, in the user's units, each from its estimated start."""
+    mesh, scaling = problem.engine.mesh, problem.scaling
+    mask, x = mesh.mask.cpu().numpy() > 0, mesh.x.cpu().numpy()
+    out = []
+    for q, k in enumerate(mesh.trajectory):
+        index = mesh.sample[q].cpu().numpy()
+        count = int(np.argmax(index)) + 1
+        t = mesh.t[q, index[:count]] * scaling.time + data.trajectories[k].t[0]
+        values = np.where(mask[q, :count], x[q, :count] * scaling.states, np.nan)
+        out.append((starts[q], t, values))
+    return out
+
+
+def stretches_unseen(data: Dataset) -> list[Stretch]:
+    """Return whole trajectories that were not fitted, each from the smooth curve's first point."""
+    return list(_from_smooth_starts(data))
+
+
+def _from_smooth_starts(data: Dataset) -> Iterator[Stretch]:
+    from .denoising import denoise
+
+    scaling = Scaling.of(data)
+    denoised = denoise(scaling.apply(data))
+    for k, trajectory in enumerate(data.trajectories):
+        start = np.array([curve(np.zeros(1))[0] for curve in denoised.curves[k]])
+        start = np.where(denoised.positive, np.maximum(start, 0.0), start)
+        yield start * scaling.states, trajectory.t, trajectory.x
+
+
+def score(equations: Equations, stretches: list[Stretch], sigma: np.ndarray, most: int | None = None) -> Score:
+    """Simulate `equations` along every stretch and compare."""
+    if most is not None and len(stretches) > most:
+        stretches = [stretches[i] for i in np.linspace(0, len(stretches) - 1, most).round().astype(int)]
+    total, count, status, ends = 0.0, 0, Status.OK, []
+    for start, t, x in stretches:
+        run = simulate(equations, start, t)
+        seen = np.isfinite(x)
+        count += int(seen.sum())
+        if run.status is not Status.OK:
+            status = run.status
+            ends.append(run.end)
+            total = np.inf
+            continue
+        total += float((((run.x - x) / sigma)[seen] ** 2).sum())
+    horizon = max(float(t[-1] - t[0]) for _, t, _ in stretches)
+    return Score(float(np.sqrt(total / max(count, 1))), horizon, status, min(ends, default=None))

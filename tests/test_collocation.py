@@ -1,0 +1,108 @@
+"""The engine against closed forms: solutions, sensitivities, lanes that fail alone, gaps and uneven times."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from scipy.linalg import expm
+
+from eqdisc.collocation import Collocation, Mesh, eliminate
+from eqdisc.denoising import denoise
+from eqdisc.description import FLOOR
+from eqdisc.status import Status
+from eqdisc.terms import Terms
+from eqdisc.trajectory import Dataset, Trajectory
+
+A = np.array([[-0.4, 0.3], [0.2, -0.5]])
+T = np.linspace(0, 10, 41)
+
+
+def linear(t: np.ndarray = T, noise: float = 0.0, seed: int = 0) -> Dataset:
+    x = np.stack([expm(A * s) @ [1.0, 0.3] for s in t])
+    x = x + noise * np.random.default_rng(seed).normal(size=x.shape)
+    return Dataset((Trajectory(t, x),), states=("x", "y"))
+
+
+def engine_of(data: Dataset) -> tuple[Collocation, torch.Tensor]:
+    denoised = denoise(data)
+    mesh = Mesh.of(data, denoised.clean)
+    return Collocation(mesh, denoised.positive), mesh.states(denoised)
+
+
+LINEAR = (np.eye(2), A.T + 0.05, None)  # terms x and y, coefficients a little off
+SIGMA = torch.full((1, 2), 1e-2, dtype=torch.float64)
+
+
+def test_coefficients_of_a_linear_system_come_back() -> None:
+    engine, x = engine_of(linear())
+    fit = engine.fit(Terms.of([LINEAR]), x, SIGMA)
+    assert fit.status[0] == Status.OK
+    assert_allclose(fit.terms.coefficients[0].T, A, atol=1e-5)
+    assert_allclose(fit.sigma[0], FLOOR, rtol=0.05)
+
+
+def test_uneven_times_and_gaps_change_nothing() -> None:
+    t = np.sort(np.random.default_rng(1).uniform(0, 10, 60))
+    data = linear(t)
+    x = data.trajectories[0].x.copy()
+    x[::4, 0] = np.nan
+    x[1::5, 1] = np.nan
+    engine, start = engine_of(Dataset((Trajectory(t, x),), states=("x", "y")))
+    fit = engine.fit(Terms.of([LINEAR]), start, SIGMA)
+    assert_allclose(fit.terms.coefficients[0].T, A, atol=1e-4)
+
+
+def test_standard_errors_are_those_of_repeated_experiments() -> None:
+    found, claimed = [], []
+    for seed in range(40):
+        engine, x = engine_of(linear(noise=0.01, seed=seed))
+        fit = engine.fit(Terms.of([LINEAR]), x, SIGMA)
+        found.append(fit.terms.coefficients[0].flatten().numpy())
+        claimed.append(torch.linalg.inv(fit.hessian[0]).diagonal().sqrt().numpy())
+    # 40 experiments fix a standard deviation to 11 %; twice that, and the order of the numbers is (term, state)
+    assert_allclose(np.mean(claimed, 0), np.std(found, 0), rtol=0.25)
+
+
+def test_an_exploding_lane_dies_alone() -> None:
+    engine, x = engine_of(linear())
+    good = Terms.of([LINEAR] * 3)
+    bad = (np.array([[2.0, 1.0], [-3.0, 2.0]]), np.array([[50.0, -80.0], [900.0, 40.0]]), np.ones((2, 2), bool))
+    alone = engine.fit(good, x, SIGMA)
+    mixed = engine.fit(Terms.of([LINEAR, bad, LINEAR, bad, LINEAR]), x, SIGMA)
+    assert_allclose(mixed.terms.coefficients[[0, 2, 4]], alone.terms.coefficients, atol=1e-9)
+    assert (mixed.status[[0, 2, 4]] == Status.OK).all()
+
+
+def test_a_root_that_empties_a_tank_is_followed() -> None:
+    t = np.linspace(0, 9.5, 40)
+    x = (1 - t / 10) ** 2  # x' = -0.2 sqrt(x)
+    data = Dataset((Trajectory(t, x[:, None]),), states=("x",))
+    engine, start = engine_of(data)
+    fit = engine.fit(Terms.of([(np.array([[0.7]]), np.array([[-0.15]]), np.array([[True]]))]), start, SIGMA[:, :1])
+    assert_allclose(float(fit.terms.exponents[0]), 0.5, atol=1e-3)
+    assert_allclose(float(fit.terms.coefficients[0]), -0.2, atol=1e-4)
+
+
+def test_a_stiff_decay_does_not_explode() -> None:
+    t = np.linspace(0, 10, 30)
+    x = 0.5 + 0.5 * np.exp(-2000 * t)
+    data = Dataset((Trajectory(t, x[:, None]),), states=("x",))
+    engine, start = engine_of(data)
+    fit = engine.fit(Terms.of([(np.array([[0.0], [1.0]]), np.array([[900.0], [-1900.0]]), None)]), start, SIGMA[:, :1])
+    ratio = -fit.terms.coefficients[0, 0, 0] / fit.terms.coefficients[0, 1, 0]
+    assert_allclose(float(ratio), 0.5, atol=1e-2)
+
+
+def test_long_records_are_cut_into_segments_that_count_each_sample_once() -> None:
+    t = np.linspace(0, 10, 300)
+    mesh = Mesh.of(Dataset((Trajectory(t, np.cos(t)[:, None]),), states=("x",)), clean=True)
+    assert len(mesh.trajectory) == 5
+    assert float(mesh.counts[0]) == 300
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 5])
+def test_elimination_solves(d: int) -> None:
+    generator = torch.Generator().manual_seed(d)
+    a = torch.eye(d, dtype=torch.float64) + 0.2 * torch.randn(7, d, d, generator=generator, dtype=torch.float64)
+    b = torch.randn(7, d, 4, generator=generator, dtype=torch.float64)
+    assert_allclose(eliminate(a, b), torch.linalg.solve(a, b), atol=1e-10)
