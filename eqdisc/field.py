@@ -1,143 +1,276 @@
-r"""Fields: a chain of units as the right-hand side of a differential equation, dx/dt = chain(x), in R lanes.
+r"""The chain: units in sequence, R lanes of them side by side, as the right-hand side of an ODE.
 
-A specification names units and widths from input to output; the last width is the number of states: `realnpu:9,nau` is the paper's
-model of section 4.1, nine products read out by sums. A chain from terms is the same chain with its weights given: exponents W, gates open,
-coefficients A; its supports mark what is there.
+    dx/dt = u_L(... u_2(u_1(x))),     x (R, N, d) -> dx/dt (R, N, d)
+
+The chain of interest is RealNPU -> NAU, a sum of monomials: dx_e/dt = sum_j a_ej prod_i x_i**w_ji (Heim et al.
+2020, section 4.1). Any chain can be written as symbols, by pushing the states' symbols through its units; a half-open
+gate then shows as it is, g x + 1 - g.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from .errors import OptionError, did_you_mean
+from .errors import FormulaError, OptionError, RunError, did_you_mean
 from .units import NAU, UNITS, RealNPU, Unit
 
 if TYPE_CHECKING:
-    import numpy as np
     import sympy as sp
 
 
 class Chain(nn.Module):
-    """Units in sequence, all with the same lanes. Raises OptionError for widths that do not meet.
+    """Units whose widths meet, in R lanes; d states in, d derivatives out.
 
-    >>> chain = Chain.from_specification("realnpu:9,nau", states=3, lanes=4)
-    >>> chain(torch.ones(4, 5, 3, dtype=torch.float64)).shape
-    torch.Size([4, 5, 3])
+    >>> chain = Chain.from_specification("realnpu:9,nau", states=3, lanes=16, seed=0)
+    >>> chain.specification, chain.lanes, chain(torch.ones(16, 5, 3, dtype=torch.float64)).shape
+    ('realnpu:9,nau', 16, torch.Size([16, 5, 3]))
     """
 
     def __init__(self, units: Sequence[Unit]) -> None:
         super().__init__()
-        for left, right in zip(units[:-1], units[1:], strict=True):
-            if left.outputs != right.inputs or left.lanes != right.lanes:
-                raise OptionError(f"a unit of {left.outputs} outputs cannot feed one of {right.inputs} inputs.")
+        if not units or units[0].n_in != units[-1].n_out:
+            raise OptionError("A chain needs units that start and end with as many numbers as there are states.")
+        for first, second in itertools.pairwise(units):
+            if first.n_out != second.n_in or first.lanes != second.lanes:
+                raise OptionError(
+                    f"{first.name} gives {first.n_out} outputs in {first.lanes} lanes, but {second.name} takes "
+                    f"{second.n_in} inputs in {second.lanes} lanes."
+                )
         self.units = nn.ModuleList(units)
 
     @classmethod
     def from_specification(
-        cls, specification: str, *, states: int, lanes: int = 1, seed: int = 0, scale: float = 1.0, dtype: torch.dtype = torch.float64
+        cls,
+        specification: str,
+        *,
+        states: int,
+        lanes: int = 1,
+        seed: int | torch.Generator = 0,
+        init_scale: float = 1.0,
+        dtype: torch.dtype = torch.float64,
+        **options: Any,
     ) -> Chain:
-        """Build a chain such as nau:4,realnpu:6,nau from random weights. Raises OptionError for a word that is no unit."""
-        generator = torch.Generator().manual_seed(seed)
-        units, width = [], states
-        words = [word.strip().partition(":") for word in specification.split(",")]
-        for place, (name, _, size) in enumerate(words):
-            last = place == len(words) - 1
-            if name not in UNITS:
-                raise OptionError(f"--chain {specification}: {name!r} is no unit.{did_you_mean(name, UNITS)}")
-            if not (size.isdigit() and int(size) > 0) and not (last and not size):
-                raise OptionError(f"--chain {specification}: give {name} a width, as in {name}:9.")
-            if last and size and int(size) != states:
-                raise OptionError(f"--chain {specification}: the last width is the number of states, {states}; leave it out.")
-            outputs = states if last else int(size)
-            units.append(UNITS[name](width, outputs, lanes, generator=generator, scale=scale, dtype=dtype))
-            width = outputs
+        """Build a chain from a text such as "realnpu:9,nau".
+
+        Weights come from U(-a, a), a = init_scale * sqrt(6 / (in + out)).
+
+        `options` go to every power unit: gate_init=1.0 (the paper starts at 0.5), per="input" or "output" (whether the
+        outputs share a gate), epsilon="clamp" or "add" (what is done at zero).
+
+        Raises:
+            OptionError: a unit or a width is not known, or the last unit's width is not the number of states.
+        """
+        generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        units: list[Unit] = []
+        n_in = states
+        for name, n_out in parse_specification(specification, states):
+            own = {} if name == NAU.name else options
+            units.append(
+                UNITS[name](n_in, n_out, lanes=lanes, generator=generator, init_scale=init_scale, dtype=dtype, **own)
+            )
+            n_in = n_out
         return cls(units)
 
     @classmethod
     def from_terms(cls, exponents: Float[Tensor, "lanes m d"], coefficients: Float[Tensor, "lanes m d"]) -> Chain:
-        """Build the RealNPU -> NAU chain of given terms; coefficients[r, j, e] multiplies term j in equation e."""
-        lanes, m, d = exponents.shape
-        generator = torch.Generator()
-        power, head = RealNPU(d, m, lanes, generator=generator), NAU(m, d, lanes, generator=generator)
-        for unit, name, values in ((power, "exponents", exponents), (head, "coefficients", coefficients.mT)):
-            getattr(unit, name).data.copy_(values)
-            getattr(unit, f"{name}_support").copy_((values != 0).to(values.dtype))
-        return cls([power, head])
+        """Build the RealNPU -> NAU chain of sums of monomials; coefficients[r, j, e] is that of term j in equation e.
 
-    @property
-    def lanes(self) -> int:
-        return self.units[0].lanes
+        Gates are open; the supports are the entries that are not zero.
 
-    @property
-    def specification(self) -> str:
-        names = {unit: name for name, unit in UNITS.items()}
-        words = [f"{names[type(unit)]}:{unit.outputs}" for unit in self.units]
-        return ",".join([*words[:-1], words[-1].partition(":")[0]])
+        >>> decay = Chain.from_terms(torch.tensor([[[1.0]]]), torch.tensor([[[-0.5]]]))
+        >>> decay(torch.tensor([[[4.0]]])).item()
+        -2.0
+        """
+        w, a = (v if v.is_floating_point() else v.double() for v in map(torch.as_tensor, (exponents, coefficients)))
+        if w.dim() != 3 or w.shape != a.shape:
+            raise OptionError(f"Exponents {tuple(w.shape)} and coefficients {tuple(a.shape)} must be (lanes, m, d).")
+        lanes, m, d = w.shape
+        unit, head = RealNPU(d, m, lanes=lanes, dtype=w.dtype), NAU(m, d, lanes=lanes, dtype=a.dtype)
+        chain = cls([unit, head]).to(w.device)
+        with torch.no_grad():
+            for one, name, value in ((unit, "exponents", w), (head, "coefficients", a.mT)):
+                getattr(one, name).copy_(value)
+                getattr(one, name + "_support").copy_(value != 0)
+        return chain
 
-    def forward(self, x: Float[Tensor, "lanes n d"]) -> Float[Tensor, "lanes n d"]:
+    def forward(self, x: Float[Tensor, "lanes batch d"]) -> Float[Tensor, "lanes batch d"]:
+        """Return dx/dt at x."""
         for unit in self.units:
             x = unit(x)
         return x
 
-    def select(self, lanes: Tensor | Sequence[int]) -> Chain:
-        """Return a copy with those lanes."""
-        index = torch.as_tensor(lanes)
-        part = copy.deepcopy(self)
-        for unit in part.units:
-            for name, value in (*unit.named_parameters(), *unit.named_buffers()):
-                picked = value.detach()[index.to(value.device)].clone()
-                setattr(unit, name, nn.Parameter(picked) if isinstance(value, nn.Parameter) else picked)
-            unit.lanes = len(index)
-        return part
+    @property
+    def lanes(self) -> int:
+        """Number of lanes R."""
+        return self._list()[0].lanes
 
-    def terms(self, lane: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Return exponents (m, d) and coefficients (m, d) of a RealNPU -> NAU lane. Raises OptionError unless every gate is 0 or 1."""
-        power, head = self.units[0], self.units[-1]
-        if len(self.units) != 2 or not isinstance(power, RealNPU) or not isinstance(head, NAU):
-            raise OptionError(f"a chain {self.specification} is no sum of terms; extract it by symbols.")
-        gate = power.effective("gate")[lane].detach()
-        if not bool(((gate <= 0) | (gate >= 1)).all()):
-            raise OptionError("a gate stands between 0 and 1; prune the chain before it is read.")
-        w = power.effective("exponents")[lane].detach() * (gate >= 1)
-        return w.cpu().numpy().copy(), head.effective("coefficients")[lane].detach().mT.cpu().numpy().copy()
+    @property
+    def states(self) -> int:
+        """Number of states d."""
+        return self._list()[0].n_in
+
+    @property
+    def specification(self) -> str:
+        """The text from which a chain of this form is built."""
+        *body, last = self._list()
+        return ",".join([*(f"{unit.name}:{unit.n_out}" for unit in body), last.name])
+
+    def select(self, indices: Tensor | Sequence[int] | slice) -> Chain:
+        """Return a copy that holds those lanes, in that order; `indices` may be numbers, a mask (R,) or a slice.
+
+        >>> Chain.from_specification("realnpu:2,nau", states=1, lanes=4).select([2, 0]).lanes
+        2
+        """
+        if not isinstance(indices, slice):
+            indices = torch.as_tensor(indices, device=next(self.parameters()).device)
+            indices = indices if indices.dtype == torch.bool else indices.long().reshape(-1)
+        return Chain([copy.deepcopy(unit).keep(indices) for unit in self._list()])
 
     def symbols(self, names: Sequence[str], lane: int = 0, nonnegative: Sequence[bool] | None = None) -> list[sp.Expr]:
-        """Push state symbols through the chain: the right-hand sides of one lane as SymPy expressions."""
+        """Return one lane's right-hand sides in the real symbols `names`, some states declared nonnegative.
+
+        >>> decay = Chain.from_terms(torch.tensor([[[0.5]]]), torch.tensor([[[-2.0]]]))
+        >>> decay.symbols(["x"], nonnegative=(True,)), decay.symbols(["x"])
+        ([-2*sqrt(x)], [-2*cos(pi*Max(0, -sign(x))/2)*sqrt(Abs(x))])
+        """
         import sympy as sp
 
-        signs = nonnegative if nonnegative is not None else [False] * len(names)
-        x = [sp.Symbol(n, nonnegative=True) if s else sp.Symbol(n, real=True) for n, s in zip(names, signs, strict=True)]
-        for unit in self.units:
-            x = unit.symbols(x, lane)
-        plain = {s: sp.Symbol(s.name, real=True) for e in x for s in e.free_symbols}
-        return [e.subs(plain) for e in x]
+        signs = nonnegative or (False,) * len(names)
+        if len(names) != self.states or len(signs) != self.states:
+            raise OptionError(f"This chain has {self.states} states; names {list(names)}, nonnegative {list(signs)}.")
+        # symbols that know their sign go through the units and are then replaced by plain real ones
+        inside = [sp.Dummy(name, real=True, nonnegative=s or None) for name, s in zip(names, signs, strict=True)]
+        expressions: list[sp.Expr] = list(inside)
+        for unit in self._list():
+            expressions = unit.symbols(expressions, lane)
+        plain = dict(zip(inside, (sp.Symbol(name, real=True) for name in names), strict=True))
+        return [sp.sympify(e).xreplace(plain) for e in expressions]
+
+    def terms(self, lane: int = 0) -> tuple[Float[np.ndarray, "m d"], Float[np.ndarray, "m d"]]:
+        """Return one lane's exponents (m, d) and coefficients (m, d), those of term j in row j.
+
+        Raises:
+            FormulaError: the chain is not RealNPU -> NAU or a gate is half open, so that it is no sum of monomials.
+        """
+        units = self._list()
+        if [unit.name for unit in units] != [RealNPU.name, NAU.name]:
+            raise FormulaError(f"A chain {self.specification!r} is not a sum of monomials; 'realnpu:m,nau' is.")
+        power, head = units
+        assert isinstance(power, RealNPU)
+        gate = power.open_gate().detach()[lane]
+        if not bool(((gate == 0) | (gate == 1)).all()):
+            raise FormulaError("A gate is half open, so its unit is not a monomial; prune until gates are 0 or 1.")
+        w = power.effective("exponents").detach()[lane] * gate
+        a = head.effective("coefficients").detach()[lane].mT
+        return w.cpu().numpy().copy(), a.cpu().numpy().copy()
+
+    def parameter_vector(self) -> Float[Tensor, "lanes P"]:
+        """Return all parameters of each lane in a row, units in order; gradients flow."""
+        return torch.cat([p.flatten(1) for p, _ in self._supported()], 1)
+
+    def support_vector(self) -> Float[Tensor, "lanes P"]:
+        """Return all supports in the order of `parameter_vector`."""
+        return torch.cat([s.flatten(1) for _, s in self._supported()], 1)
+
+    @property
+    def free(self) -> Bool[Tensor, "lanes P"]:
+        """The entries of `parameter_vector` that are there and are trained."""
+        parts = [(s != 0).flatten(1) & p.requires_grad for p, s in self._supported()]
+        return torch.cat(parts, 1)
+
+    @torch.no_grad()
+    def load_vector(self, vector: Float[Tensor, "lanes P"]) -> None:
+        """Write a `parameter_vector` back into the units."""
+        pieces = [p for p, _ in self._supported()]
+        widths = [p[0].numel() for p in pieces]
+        if vector.shape != (self.lanes, sum(widths)):
+            raise OptionError(f"The vector is {tuple(vector.shape)}; this chain holds {(self.lanes, sum(widths))}.")
+        for p, part in zip(pieces, vector.split(widths, 1), strict=True):
+            p.copy_(part.reshape(p.shape))
+
+    def _list(self) -> list[Unit]:
+        return list(self.units)  # type: ignore[arg-type]  # a ModuleList hides what it holds
+
+    def _supported(self) -> list[tuple[Tensor, Tensor]]:
+        return [pair for unit in self._list() for pair in unit.supported()]
+
+
+def parse_specification(specification: str, states: int) -> list[tuple[str, int]]:
+    """Return the units' names and widths; the last width is the number of states and need not be written.
+
+    >>> parse_specification("realnpu:9,nau", states=3)
+    [('realnpu', 9), ('nau', 3)]
+    """
+    *body, last = [part.strip() for part in specification.split(",")]
+    parsed = [_parse_unit(part, specification, None) for part in body] + [_parse_unit(last, specification, states)]
+    width = parsed[-1][1]
+    if width != states:
+        raise OptionError(
+            f"Chain {specification!r} ends with {width} outputs, but there are {states} states; end it with 'nau', "
+            f"as in '{last},nau'."
+        )
+    return parsed
+
+
+def _parse_unit(part: str, specification: str, default: int | None) -> tuple[str, int]:
+    name, colon, width = (piece.strip() for piece in part.partition(":"))
+    if name not in UNITS:
+        hint = did_you_mean(name, UNITS)
+        raise OptionError(f"Chain {specification!r}: there is no unit {name!r}.{hint} Units are {', '.join(UNITS)}.")
+    if not colon and default is not None:
+        return name, default
+    if not width.isdecimal() or int(width) == 0:
+        raise OptionError(f"Chain {specification!r}: {part!r} needs a width, as in '{name}:9'.")
+    return name, int(width)
 
 
 def save_chain(chain: Chain, path: str | Path) -> None:
-    """Write weights and supports as safetensors, the specification in the header."""
+    """Write a chain's parameters and supports as safetensors, its form in the metadata."""
     from safetensors.torch import save_file
 
-    tensors = {k: v.contiguous() for k, v in chain.state_dict().items()}
-    states = chain.units[-1].outputs
-    save_file(tensors, str(path), {"specification": chain.specification, "states": str(states), "lanes": str(chain.lanes)})
+    form = {
+        "specification": chain.specification,
+        "states": chain.states,
+        "lanes": chain.lanes,
+        "dtype": str(next(chain.parameters()).dtype).removeprefix("torch."),
+        "options": [unit.options() for unit in chain._list()],
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in chain.state_dict().items()}
+    save_file(tensors, str(path), metadata={"eqdisc.chain": json.dumps(form)})
 
 
 def load_chain(path: str | Path) -> Chain:
-    """Read what `save_chain` wrote. Raises OptionError if the header names no chain."""
-    from safetensors import safe_open
-    from safetensors.torch import load_file
+    """Read what `save_chain` wrote.
 
-    with safe_open(str(path), "pt") as file:
-        header = file.metadata() or {}
-    if not {"specification", "states", "lanes"} <= header.keys():
-        raise OptionError(f"{path}: no chain of eqdisc is stored here.")
-    chain = Chain.from_specification(header["specification"], states=int(header["states"]), lanes=int(header["lanes"]))
-    chain.load_state_dict(load_file(str(path)))
+    Raises:
+        RunError: the file is not there or holds no chain.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            form = json.loads((file.metadata() or {})["eqdisc.chain"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+        widths = parse_specification(form["specification"], form["states"])
+        n_in, units = form["states"], []
+        for (name, n_out), options in zip(widths, form["options"], strict=True):
+            units.append(UNITS[name](n_in, n_out, lanes=form["lanes"], dtype=getattr(torch, form["dtype"]), **options))
+            n_in = n_out
+        chain = Chain(units)
+        chain.load_state_dict(tensors)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OptionError) as error:
+        raise RunError(f"{path} holds no chain that can be read: {error}") from error
     return chain
+
+
+__all__ = ["Chain", "load_chain", "parse_specification", "save_chain"]

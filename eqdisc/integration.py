@@ -1,12 +1,15 @@
-r"""Integration: a neural field along all segments of all lanes, through torchdiffeq.
+r"""Integration: all segments of all lanes as one batch, in which a lane dies alone.
 
-torchdiffeq knows one time and one step for everything. Here every segment runs on a clock of its own, s, on which its j-th sample is s = j,
+Segment k has its own times t[k, 0] < ... < t[k, n-1]. In the variable s that counts samples, t = t[k, j] at s = j and
 
-    dx/ds = f(x) (t_{j+1} - t_j)    for j <= s < j + 1,
+    dx/ds = rate_k(s) f(x),     rate_k(s) = t[k, j+1] - t[k, j]  for  j <= s < j+1,
 
-so that uneven times, own spans and many trajectories are one batch. The step size answers to the worst lane, each lane judged by its own norm. A
-lane that leaves the finite numbers is frozen where it stands: its field becomes zero, its status DIVERGED, its states NaN from there on; the
-others end as if it had not been there, up to the tolerance.
+so one adaptive solver serves every segment at once, and where the rate jumps it stops and starts anew.
+
+The solver is torchdiffeq's (Chen et al. 2018, arXiv:1806.07366), which shares one step over the batch and reports
+trouble as AssertionError. Here the error of a step is the largest over lanes of each living lane's own root mean
+square, and a lane that leaves |x| < bound, whose derivative is not finite, or which asks for steps below the smallest
+one is frozen: its derivative is 0 from then on, its solution NaN, and the others go on as if alone.
 """
 
 from __future__ import annotations
@@ -15,111 +18,183 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
-from torchdiffeq import odeint
+import torchdiffeq
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
+from .errors import OptionError, did_you_mean
 from .status import Status
 
-Field = Callable[[Tensor], Tensor]
-MOST_CALLS = 20_000  # field evaluations a solve may take before its stiffest lane is frozen
+METHODS = ("dopri5", "adaptive_heun")  # what the others interpolate is up to 2000 times less exact than asked
+SMALLEST_STEP = 64 * torch.finfo(torch.float64).eps  # times 1 + s: below, steps are lost in rounding
+REJECTED = 1e6  # error norm of a step that left the numbers: the solver shrinks it as far as it may at once
+EVEN = 1e-9  # relative; sample distances that differ by less are the same
 
 
 @dataclass(frozen=True, eq=False)
 class Integration:
-    """States x (R, K, n, d), NaN from where a lane died, and each lane's `Status` (R,)."""
+    """Solutions x (R, K, n, d), NaN where a lane had ended, and how each lane ended, integers of `Status` (R,)."""
 
-    x: Float[Tensor, "R K n d"]
-    status: Int[Tensor, "R"]
+    x: Float[Tensor, "lanes K n d"]
+    status: Int[Tensor, "lanes"]
 
 
 def integrate(
-    field: Field,
-    x0: Float[Tensor, "R K d"],
+    field: Callable[[Tensor], Tensor],
+    x0: Float[Tensor, "lanes K d"],
     t: Float[Tensor, "K n"],
     *,
     rtol: float = 1e-6,
     atol: float = 1e-8,
     method: str = "dopri5",
+    adjoint: bool = False,
     bound: float = 1e6,
+    steps: int = 10_000,
 ) -> Integration:
-    """Integrate dx/dt = field(x) from x0 through each segment's times; gradients flow to x0 and to the field's parameters.
+    """Integrate dx/dt = field(x) from x0 over every segment's own times, differentiably.
 
-    >>> decay = integrate(lambda x: -x, torch.ones(1, 1, 1), torch.tensor([[0.0, 1.0, 3.0]]))
-    >>> [round(v, 4) for v in decay.x.flatten().tolist()]
-    [1.0, 0.3679, 0.0498]
+    Args:
+        field: maps states (R, K, d) to derivatives (R, K, d); no lane may see another.
+        x0: states at t[:, 0].
+        t: sample times of each segment, rising.
+        rtol: share of |x| that one step may be wrong by.
+        atol: amount that one step may be wrong by where x is near 0.
+        method: one of torchdiffeq's adaptive methods.
+        adjoint: gradients by integrating backwards, with little memory, instead of through the solver's steps;
+            `field` must then be a module.
+        bound: a lane whose |x| reaches this has diverged.
+        steps: after so many attempted steps, lanes that keep the step small end with TIMEOUT.
+
+    Raises:
+        OptionError: shapes that do not fit, times that do not rise, an unknown method.
+
+    >>> x0, t = torch.ones(1, 1, 1, dtype=torch.float64), torch.tensor([[0.0, 1.0]])
+    >>> decay = integrate(lambda x: -x, x0, t)
+    >>> round(decay.x[0, 0, -1, 0].item(), 5), decay.status
+    (0.36788, tensor([0]))
     """
-    guard = _Guard(field, t, len(x0), bound)
+    _check(field, x0, t, method, adjoint)
+    fence = _Fence(field, x0.detach(), t.to(x0), bound, steps)
+    start = torch.where(fence.alive[:, None, None], x0, fence.shelter)
+    if t.shape[1] == 1:
+        return _finish(fence, start[:, :, None], bound)
     s = torch.arange(t.shape[1], dtype=x0.dtype, device=x0.device)
-    options = {"norm": guard.norm(x0.shape), "jump_t": s[1:-1]} if t.shape[1] > 2 and _uneven(t) else {"norm": guard.norm(x0.shape)}
-    for _ in range(len(x0) + 1):
-        guard.calls = 0
-        try:
-            x = odeint(guard, x0, s, rtol=rtol, atol=atol, method=method, options=options if method == "dopri5" else None)
-            break
-        except (AssertionError, _TooManyCalls):  # torchdiffeq reports step underflow as an AssertionError
-            guard.freeze_stiffest()
-    else:
-        x = x0.detach().expand(len(s), *x0.shape)
-    x = x.permute(1, 2, 0, 3)
-    gone = guard.status != Status.OK
-    if bool(gone.any()):
-        late = s >= guard.died[:, None].floor() + 1
-        x = torch.where((gone[:, None] & late)[:, None, :, None], torch.nan, x)
-    return Integration(x, guard.status.clone())
+    solve = torchdiffeq.odeint_adjoint if adjoint else torchdiffeq.odeint
+    options = {"norm": fence.norm, "max_step": float(t.shape[1])}
+    if not fence.even:
+        options["jump_t"] = s[1:-1]
+    try:
+        fence.running = True
+        x = solve(fence, start, s, rtol=rtol, atol=atol, method=method, options=options).permute(1, 2, 0, 3)
+    except AssertionError:  # torchdiffeq's way to report what the fence did not foresee; no lane's solution is known
+        fence.end(fence.alive, torch.zeros((), device=s.device), Status.STEP_UNDERFLOW)
+        x = start[:, :, None].expand(-1, -1, len(s), -1)
+    finally:
+        fence.running = False  # the adjoint uses the field and the norm again, backwards
+    return _finish(fence, x, bound)
 
 
-def _uneven(t: Tensor) -> bool:
-    gaps = t.diff(dim=1)
-    return bool((gaps - gaps[:, :1]).abs().max() > 1e-9 * gaps.abs().max())
+def _check(field: Callable[[Tensor], Tensor], x0: Tensor, t: Tensor, method: str, adjoint: bool) -> None:
+    if x0.dim() != 3 or t.dim() != 2 or x0.shape[1] != t.shape[0]:
+        raise OptionError(f"States {tuple(x0.shape)} and times {tuple(t.shape)} must be (lanes, K, d) and (K, n).")
+    if not bool((t.diff(dim=1) > 0).all()):
+        raise OptionError("Times must rise along every segment.")
+    if method not in METHODS:
+        hint = did_you_mean(method, METHODS)
+        raise OptionError(f"There is no method {method!r}.{hint} Methods are {', '.join(METHODS)}.")
+    if adjoint and not isinstance(field, nn.Module):
+        raise OptionError("adjoint=True needs a field that is a torch module, so that its parameters are known.")
 
 
-class _TooManyCalls(Exception):
-    """A solve takes too long; some lane is stiff."""
+def _finish(fence: _Fence, x: Tensor, bound: float) -> Integration:
+    """Write NaN where a lane had ended; a lane whose samples reach the bound ends there."""
+    sample = torch.arange(x.shape[2], device=x.device)
+    inside = (x.detach().abs().amax((1, 3)) < bound).cummin(1).values  # (R, n); NaN is not inside
+    valid = inside & (sample <= fence.death[:, None])
+    status = torch.where((fence.status == Status.OK) & ~valid.all(1), int(Status.DIVERGED), fence.status)
+    return Integration(torch.where(valid[:, None, :, None], x, torch.nan), status)
 
 
-class _Guard(torch.nn.Module):
-    """The field on the common clock, with dead lanes frozen."""
+class _Fence(nn.Module):
+    """The batch's right-hand side in s, and who is still alive; the solver calls `callback_step` and `norm`.
 
-    def __init__(self, field: Field, t: Tensor, lanes: int, bound: float) -> None:
+    A lane's end is a place in s: the right-hand side is a function of s and x alone, so that the adjoint meets the same
+    one on its way back.
+    """
+
+    def __init__(self, field: Callable[[Tensor], Tensor], x0: Tensor, t: Tensor, bound: float, steps: int) -> None:
         super().__init__()
-        self.field, self.gaps, self.bound = field, t.diff(dim=1), bound
-        self.status = torch.full((lanes,), int(Status.OK), device=t.device)
-        self.died = torch.full((lanes,), torch.inf, dtype=t.dtype, device=t.device)
-        self.speed = torch.zeros(lanes, dtype=t.dtype, device=t.device)
-        self.calls = 0
+        self.field = field
+        rate = t.diff(dim=1)
+        self.even = bool((rate - rate[:, :1]).abs().le(EVEN * rate[:, :1]).all())
+        self.rate = (t[:, -1:] - t[:, :1]) / max(1, rate.shape[1]) if self.even else rate
+        self.bound, self.steps, self.patience = bound, steps, t.shape[1] / steps
+        self.huge = torch.finfo(x0.dtype).max ** 0.25  # beyond it a derivative is not finite: no step can overflow
+        self.shelter = torch.ones_like(x0)  # where the field is evaluated for lanes that have ended
+        self.status = torch.zeros(len(x0), dtype=torch.long, device=x0.device)
+        self.death = torch.full((len(x0),), torch.inf, dtype=torch.float64, device=x0.device)
+        self.running, self.attempts = False, 0
+        self.step = self.now = torch.zeros((), dtype=torch.float64, device=x0.device)
+        self.sick = torch.zeros_like(self.status, dtype=torch.bool)
+        self._check_start(x0)
 
-    def forward(self, s: Tensor, x: Float[Tensor, "R K d"]) -> Float[Tensor, "R K d"]:
-        self.calls += 1
-        if self.calls > MOST_CALLS:
-            raise _TooManyCalls
-        index = min(max(int(s), 0), self.gaps.shape[1] - 1)
-        dead = self.status != Status.OK
-        safe = torch.where(dead[:, None, None] | ~torch.isfinite(x) | (x.abs() > self.bound), 1.0, x)
-        dxds = self.field(safe) * self.gaps[:, index, None].to(x.dtype)
-        with torch.no_grad():
-            lost = (~torch.isfinite(x) | (x.abs() > self.bound) | ~torch.isfinite(dxds)).flatten(1).any(1) & ~dead
-            if bool(lost.any()):
-                self._bury(lost, float(s), Status.DIVERGED)
-            self.speed = dxds.detach().flatten(1).norm(dim=1)
-        return torch.where((self.status != Status.OK)[:, None, None], 0.0, dxds)
+    @torch.no_grad()
+    def _check_start(self, x0: Tensor) -> None:
+        """End lanes that start outside the bound, before sample 0, or where the field is not finite, at sample 0."""
+        self.end(~self._inside(x0), torch.tensor(-1.0), Status.DIVERGED)
+        self.forward(torch.zeros((), device=x0.device), x0)
+        self.end(self.sick & self.alive, torch.tensor(0.0), Status.DIVERGED)
 
-    def _bury(self, lanes: Tensor, s: float, status: Status) -> None:
+    @property
+    def alive(self) -> Bool[Tensor, "lanes"]:
+        return torch.isinf(self.death)
+
+    def end(self, lanes: Bool[Tensor, "lanes"], s: Tensor, status: Status) -> None:
+        """Let lanes end at s."""
+        self.death = torch.where(lanes, s.to(self.death), self.death)
         self.status = torch.where(lanes, int(status), self.status)
-        self.died = torch.where(lanes, s, self.died)
 
-    def freeze_stiffest(self) -> None:
-        """Give up the lane that moves fastest, so that the others can go on."""
-        speed = torch.where(self.status == Status.OK, self.speed.nan_to_num(torch.inf), -1.0)
-        lane = torch.zeros_like(self.status, dtype=torch.bool)
-        lane[int(speed.argmax())] = True
-        self._bury(lane, 0.0, Status.STEP_UNDERFLOW)
+    def forward(self, s: Tensor, x: Float[Tensor, "lanes K d"]) -> Float[Tensor, "lanes K d"]:
+        """Return dx/ds; 0 for lanes that have ended, which the field does not see."""
+        living = (s < self.death)[:, None, None]
+        rate = self.rate[:, 0] if self.even else self.rate[:, s.detach().long().clamp(0, self.rate.shape[1] - 1)]
+        dxds = rate[:, None] * self.field(torch.where(living, x, self.shelter))
+        sound = dxds.detach().abs() < self.huge
+        if self.running or not self.attempts:
+            self.sick = self.sick | ~sound.all(-1).all(-1)
+        return torch.where(living & sound, dxds, 0.0)
 
-    def norm(self, shape: torch.Size) -> Callable[[Tensor], Tensor]:
-        """Return the largest of the living lanes' own root mean squares."""
+    @torch.no_grad()
+    def callback_step(self, s: Tensor, x: Tensor, step: Tensor) -> None:
+        """Before a step is tried from x at s: end lanes that have left the bound."""
+        self.now, self.step, self.attempts = s, step, self.attempts + 1
+        self.sick = torch.zeros_like(self.sick)
+        self.end(self.alive & ~self._inside(x), s, Status.DIVERGED)
 
-        def norm(error: Tensor) -> Tensor:
-            each = error.reshape(shape).square().mean((1, 2)).sqrt()
-            return torch.where((self.status == Status.OK) & torch.isfinite(each), each, 0.0).max()
+    @torch.no_grad()
+    def norm(self, error: Float[Tensor, "lanes K d"]) -> Tensor:
+        """Return the largest root mean square of a living lane; end lanes that ask for too small a step."""
+        own = error.square().mean((1, 2)).sqrt().nan_to_num(REJECTED, REJECTED).clamp_max(REJECTED)
+        if not (self.running and self.attempts):  # choosing the first step, or on the adjoint's way back
+            return torch.where(self.alive, own, 0.0).max()
+        own = torch.where(self.alive, torch.where(self.sick, REJECTED, own), 0.0)
+        stuck, weary = self._stuck(own)
+        if not bool(stuck.any()):
+            return own.max()
+        self.end(stuck & self.sick, self.now, Status.DIVERGED)
+        self.end(stuck & ~self.sick, self.now, Status.TIMEOUT if weary else Status.STEP_UNDERFLOW)
+        return torch.where(stuck, 0.0, own).max().clamp_min(1.5)  # above 1: the step is tried anew, without them
 
-        return norm
+    def _stuck(self, own: Float[Tensor, "lanes"]) -> tuple[Bool[Tensor, "lanes"], bool]:
+        """Return the lanes that ask for too small a step, and whether it is only that patience has ended."""
+        if float(self.step) <= SMALLEST_STEP * (1.0 + float(self.now)):
+            return own > 1.0, False
+        if self.attempts > self.steps and float(self.step) < self.patience:
+            return own > 0.1, True  # 0.1: with this error the step may grow by no more than 0.9 * 10**(1/5) = 1.4
+        return torch.zeros_like(own, dtype=torch.bool), False
+
+    def _inside(self, x: Tensor) -> Bool[Tensor, "lanes"]:
+        return (x.abs() < self.bound).all(-1).all(-1)  # NaN is not inside
+
+
+__all__ = ["Integration", "integrate"]

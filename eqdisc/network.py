@@ -55,7 +55,7 @@ def search_by_network(problem: Problem, config: FitConfig, journal: Journal) -> 
 
 def explains(problem: Problem, solved: Solved) -> bool:
     """Tell whether a law leaves no more of the data than noise."""
-    noise = np.maximum(problem.denoised.sigma, 3 * FLOOR)
+    noise = np.maximum(problem.denoised.sigma, FLOOR)
     return bool((solved.fit.sigma[0].cpu().numpy() < EXCESS * noise).all())
 
 

@@ -12,13 +12,12 @@ import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
 from .collocation import LOWEST
-from .description import FLOOR
 from .journal import Journal
 from .laws import Solved
 from .matching import Proposal, match, shared_terms
 from .problem import Problem
 from .regression import Regression
-from .structure import JointSearch
+from .structure import JointSearch, exhausts
 
 ROUNDS = 3
 WORTH = 0.5  # nats by which a round must shorten the description for another to follow
@@ -46,7 +45,7 @@ def search_by_proposals(problem: Problem, journal: Journal) -> tuple[JointSearch
         if settled:
             break
         sigma = best.fit.sigma[0].cpu().numpy()
-        if (sigma < 3 * FLOOR).all() or journal.stop:
+        if exhausts(best) or journal.stop:
             break
         states, shared = fitted_states(problem, best), shared_terms(proposals)
         former = [[_equation_proposal(best, e), *p] for e, p in enumerate(proposals)]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .collocation import Collocation, Fit
-from .description import Judge
+from .description import FLOOR, Judge, conserves
 from .journal import Journal
 from .laws import Law, Solved, close_sum, covariance_of, join, merge_equal, structure_key
 from .matching import Proposal
@@ -39,13 +39,13 @@ class JointSearch:
         self.x, self.sigma = x, torch.as_tensor(sigma, device=x.device)[None]
         self.seen: dict[tuple, Solved] = {}
 
-    def solve(self, models: Sequence[Law], near: Solved | None = None, steps: int = 20) -> list[Solved]:
-        """Fit models side by side, from the states of `near` or the denoised data; failed lanes are left out."""
-        models = [merge_equal(m) for m in models if (m[1] != 0).any()]
-        if not models:
+    def solve(self, laws: Sequence[Law], near: Solved | None = None, steps: int = 20) -> list[Solved]:
+        """Fit laws side by side, from the states of `near` or the denoised data; failed lanes are left out."""
+        laws = [merge_equal(law) for law in laws if (law[1] != 0).any()]
+        if not laws:
             return []
         x, sigma = (self.x, self.sigma) if near is None else (near.fit.x, near.fit.sigma)
-        fit = self.engine.fit(Terms.of(models, device=str(x.device)), x, sigma, steps=steps)
+        fit = self.engine.fit(Terms.of(laws, device=str(x.device)), x, sigma, steps=steps)
         return self.adopt(fit)
 
     def adopt(self, fit: Fit) -> list[Solved]:
@@ -89,32 +89,34 @@ class JointSearch:
             trials = [choice] + [[*choice[:e], i, *choice[e + 1 :]] for e in range(d) for i in options[e]]
             trials = [t for t in dict.fromkeys(map(tuple, trials)) if t not in tried]
             tried.update(trials)
-            models = {t: join([proposals[e][i] for e, i in enumerate(t)]) for t in trials}
-            solved = self._screen(list(models.values()), best or near)
+            laws = {t: join([proposals[e][i] for e, i in enumerate(t)]) for t in trials}
+            solved = self._screen(list(laws.values()), best or near)
             winner = self.best(solved, best)
-            if winner is None or winner is best or self.journal.stop:
+            if winner is None or winner is best:
                 return best
             best = winner
-            choice = list(next((t for t, m in models.items() if _same_support(m, best.law)), tuple(choice)))
+            if self.journal.stop or exhausts(best):
+                return best
+            choice = list(next((t for t, m in laws.items() if _same_support(m, best.law)), tuple(choice)))
         return best
 
-    def _screen(self, models: list[Law], near: Solved | None) -> list[Solved]:
-        """Fit all models a few steps, the promising ones to the end."""
+    def _screen(self, laws: list[Law], near: Solved | None) -> list[Solved]:
+        """Fit all laws a few steps, the promising ones to the end."""
         first: list[Solved] = []
-        if near is None and models:
-            first, models = self.solve(models[:1]), models[1:]
+        if near is None and laws:
+            first, laws = self.solve(laws[:1]), laws[1:]
             near = self.best(first)
-        rough = self.solve(models, near, steps=15 if near is None else 6) + first
+        rough = self.solve(laws, near, steps=15 if near is None else 6) + first
         rough.sort(key=lambda s: s.cost)
         good = [s for s in rough[:12] if s.cost < rough[0].cost + 60]
         return self.solve([s.law for s in good], good[0] if good else None, steps=15)
 
     def complete(self, proposals: list[list[Proposal]], near: Solved) -> Solved:
         """Let one equation close a conserved sum: the others' terms with the signs that the sum asks for."""
-        models = []
+        laws = []
         for c in self.judge.invariants:
             members = np.flatnonzero(c)
-            if len(members) > 3:
+            if len(members) > 3 or conserves(c, near.law[1], list(near.ties)):
                 continue
             for e in members:
                 others = [i for i in members if i != e]
@@ -122,8 +124,8 @@ class JointSearch:
                     rows = [Proposal(*_equation(near.law, i), 0.0) for i in range(len(proposals))]
                     for i, proposal in zip(others, combination, strict=True):
                         rows[i] = proposal
-                    models.append(close_sum(join([r if i != e else None for i, r in enumerate(rows)]), c, e, self.judge.factors))
-        unique = {structure_key(m): m for m in models if (m[1] != 0).any()}
+                    laws.append(close_sum(join([r if i != e else None for i, r in enumerate(rows)]), c, e, self.judge.factors))
+        unique = {structure_key(m): m for m in laws if (m[1] != 0).any()}
         return self.best(self._screen([m for k, m in unique.items() if k not in self.seen][:96], near), near) or near
 
     # ---------------------------------------------------------------- local moves
@@ -151,8 +153,13 @@ class JointSearch:
         return sorted(found, key=lambda m: m[0])
 
 
-def _equation(model: Law, e: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    w, a, free = model
+def exhausts(solved: Solved) -> bool:
+    """Tell whether a law explains every state down to the integration error, so that no other can explain more."""
+    return bool((solved.fit.sigma[0] < 1.5 * FLOOR).all())
+
+
+def _equation(law: Law, e: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    w, a, free = law
     on = a[:, e] != 0
     return w[on], a[on, e], free[on]
 

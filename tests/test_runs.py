@@ -240,3 +240,16 @@ def test_a_formula_in_a_result_is_parsed_and_never_executed(run: Run, tmp_path: 
 
 def test_json_has_no_numbers_that_are_not_numbers() -> None:
     assert as_json({"a": [float("inf"), np.int64(3), np.bool_(True), {1}]}) == {"a": [None, 3, True, [1]]}
+
+
+def test_the_chain_that_the_law_was_read_from_is_kept(data: Dataset, tmp_path: Path) -> None:
+    import torch
+
+    from eqdisc.field import Chain, load_chain
+
+    terms = torch.eye(2, dtype=torch.float64)[None], -RATE * torch.eye(2, dtype=torch.float64)[None]
+    found = discovery_of(data)
+    found.chain = Chain.from_terms(*terms)
+    create_run(tmp_path / "run", data, FitConfig()).write_discovery(found)
+    x = torch.rand(1, 5, 2, dtype=torch.float64)
+    torch.testing.assert_close(load_chain(tmp_path / "run/field.safetensors")(x), found.chain(x), rtol=0, atol=0)

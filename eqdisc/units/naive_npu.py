@@ -1,19 +1,21 @@
-r"""Naive Neural Power Unit: an NPU without gates, z = exp(A log|x| - B k) cos(A k + B log|x|) (Heim et al. 2020, eq. 8)."""
+r"""Naive Neural Power Unit: z_j = Re prod_i x_i**(w_ji + i v_ji) without gates.
+
+The formula that this becomes in real numbers, and what is done at zero, stand in `power`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
-from .npu import NPU
+from .power import PowerUnit
 
 
-class NaiveNPU(NPU):
-    """The NPU before gates; its gradient vanishes where an input is near zero, which the gates mend.
+class NaiveNPU(PowerUnit):
+    """Complex powers of all inputs, without gates (Heim et al. 2020, definition 1).
 
     >>> import torch
-    >>> sorted(name for name, _ in NaiveNPU(2, 1, generator=torch.Generator()).named_parameters())
-    ['exponents', 'exponents_im']
+    >>> NaiveNPU(3, 2, lanes=7)(torch.ones(7, 5, 3, dtype=torch.float64)).shape
+    torch.Size([7, 5, 2])
     """
 
-    def __init__(self, inputs: int, outputs: int, lanes: int = 1, **options: Any) -> None:
-        super().__init__(inputs, outputs, lanes, **(options | {"gates": "none"}))
+    name = "naivenpu"
+    complex = True
+    gated = False

@@ -1,4 +1,4 @@
-"""Neural Addition Unit: y = A x (Madsen & Johansen, ICLR 2020, arXiv:2001.05016; without clipping, as in Heim et al. 2020)."""
+r"""Neural Addition Unit: y_e = sum_j a_ej x_j (Madsen & Johansen, ICLR 2020; without clipping, as in Heim et al.)."""
 
 from __future__ import annotations
 
@@ -8,30 +8,55 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .unit import Unit
+from .unit import Unit, glorot
 
 if TYPE_CHECKING:
     import sympy as sp
 
 
 class NAU(Unit):
-    """Sums: `coefficients` (R, outputs, inputs).
+    """Sums of inputs with free coefficients (R, out, in).
 
-    >>> NAU(3, 2, lanes=7, generator=torch.Generator()).forward(torch.ones(7, 5, 3, dtype=torch.float64)).shape
-    torch.Size([7, 5, 2])
+    >>> NAU(9, 3, lanes=7)(torch.ones(7, 5, 9, dtype=torch.float64)).shape
+    torch.Size([7, 5, 3])
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, lanes: int = 1, *, generator: torch.Generator, scale: float = 1.0, dtype: torch.dtype = torch.float64
-    ) -> None:
-        super().__init__(inputs, outputs, lanes, dtype)
-        self.add("coefficients", self.glorot(generator, scale))
+    name = "nau"
+    coefficients: Tensor
 
-    def forward(self, x: Float[Tensor, "lanes n inputs"]) -> Float[Tensor, "lanes n outputs"]:
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        lanes: int = 1,
+        generator: torch.Generator | None = None,
+        init_scale: float = 1.0,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__(n_in, n_out)
+        self._add("coefficients", glorot(lanes, n_out, n_in, scale=init_scale, generator=generator, dtype=dtype))
+
+    def forward(self, x: Float[Tensor, "lanes batch in"]) -> Float[Tensor, "lanes batch out"]:
+        """Return the sums at x; a lane axis of length 1 is shared by all lanes."""
         return x @ self.effective("coefficients").mT
 
-    def symbols(self, inputs: list[sp.Expr], lane: int) -> list[sp.Expr]:
-        from sympy import Add, Float, Mul
+    def symbols(self, inputs: list[sp.Expr], lane: int = 0) -> list[sp.Expr]:
+        """Return the sums as SymPy expressions; a coefficient of exactly 0 is not there.
 
-        rows = self.numbers("coefficients", lane)
-        return [Add(*[Mul(Float(a), x) for a, x in zip(row, inputs, strict=True) if a != 0]) for row in rows]
+        >>> import sympy as sp
+        >>> unit = NAU(2, 1)
+        >>> _ = unit.coefficients.data.copy_(torch.tensor([[[0.75, -1.0]]]))
+        >>> unit.symbols(list(sp.symbols("x y")))
+        [0.75*x - y]
+        """
+        import sympy as sp
+
+        rows = self.effective("coefficients")[lane].tolist()
+        return [sp.Add(*(_number(a) * z for a, z in zip(row, inputs, strict=True) if a != 0.0)) for row in rows]
+
+
+def _number(value: float) -> sp.Expr:
+    import sympy as sp
+
+    return sp.Integer(int(value)) if value.is_integer() else sp.Float(value)

@@ -1,0 +1,149 @@
+r"""The mathematics that the power units share (Heim, Pevný & Šmídl, NeurIPS 2020, arXiv:2006.01681).
+
+With open gates, output j is the real part of a product of complex powers,
+
+    z_j = Re prod_i x_i**(w_ji + i v_ji),
+
+and with log x = log|x| + i pi [x < 0] this is
+
+    z_j = exp(sum_i w_ji log r_i - v_ji k_i) * cos(sum_i w_ji k_i + v_ji log r_i),
+    r_i = g_i |x_i| + (1 - g_i),     k_i = pi g_i [x_i < 0].
+
+A gate g_i = 0 takes input i out of the product, 1 lets it in; in between the unit is not a monomial. The phase is
+joint: the cosine of the sum, not the product of the cosines. r is clamped from below at the smallest normal number,
+where the paper adds a machine epsilon to |x|, so that the unit is exact for every normal number, 0**0 is 1 and 0**w is
+tiny for w > 0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import OptionError
+from .unit import Unit, exact, glorot
+
+if TYPE_CHECKING:
+    import sympy as sp
+
+
+class PowerUnit(Unit):
+    """Products of powers; subclasses say whether the powers are complex and whether the inputs are gated.
+
+    Parameters: `exponents` (R, out, in); `exponents_im` (R, out, in) if complex; `gate` (R, in) if gated, or
+    (R, out, in) with per="output".
+    """
+
+    complex: ClassVar[bool]
+    gated: ClassVar[bool]
+    exponents: Tensor
+    exponents_im: Tensor
+    gate: Tensor
+    gate_support: Tensor
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        lanes: int = 1,
+        generator: torch.Generator | None = None,
+        init_scale: float = 1.0,
+        gate_init: float = 1.0,
+        per: Literal["input", "output"] = "input",
+        epsilon: Literal["clamp", "add"] = "clamp",
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__(n_in, n_out)
+        if per not in ("input", "output") or epsilon not in ("clamp", "add"):
+            raise OptionError(
+                f"per={per!r}, epsilon={epsilon!r}: per is 'input' or 'output', epsilon 'clamp' or 'add'."
+            )
+        self.per, self.epsilon = per, epsilon
+        self._add("exponents", glorot(lanes, n_out, n_in, scale=init_scale, generator=generator, dtype=dtype))
+        if self.complex:
+            self._add("exponents_im", torch.zeros(lanes, n_out, n_in, dtype=dtype))
+        if self.gated:
+            shape = (lanes, n_in) if per == "input" else (lanes, n_out, n_in)
+            self._add("gate", torch.full(shape, gate_init, dtype=dtype))
+
+    def options(self) -> dict[str, Any]:
+        """Return how gates and zeros are treated."""
+        return {"per": self.per, "epsilon": self.epsilon}
+
+    def open_gate(self) -> Tensor:
+        """Return the gates clipped to [0, 1], pruned ones 0; clipping passes the gradient straight through."""
+        gate = self.gate
+        clipped = gate.detach().clamp(0.0, 1.0) + (gate - gate.detach())  # exactly the clipped value, with slope 1
+        return clipped * self.gate_support
+
+    def forward(self, x: Float[Tensor, "lanes batch in"]) -> Float[Tensor, "lanes batch out"]:
+        """Return the products of powers at x; a lane axis of length 1 is shared by all lanes."""
+        log_r, k = self._polar(x)
+        w = self.effective("exponents")
+        amplitude, phase = _mix(log_r, w), _mix(k, w)
+        if self.complex:
+            v = self.effective("exponents_im")
+            amplitude, phase = amplitude - _mix(k, v), phase + _mix(log_r, v)
+        return amplitude.exp() * phase.cos()
+
+    def _polar(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log r and k, (R, N, in) or, with a gate per output, (R, N, out, in)."""
+        info = torch.finfo(x.dtype)
+        r = x.abs() + info.eps if self.epsilon == "add" else x.abs()
+        k = torch.pi * (x < 0).to(x.dtype)
+        if self.gated:
+            g = self.open_gate()[:, None]
+            if self.per == "output":
+                r, k = r[:, :, None], k[:, :, None]
+            r, k = g * r + (1.0 - g), g * k
+        # The clamp's backward is a mask: at zero neither input nor gate sees the slope 1 / tiny of the logarithm.
+        return r.clamp_min(info.tiny).log(), k
+
+    def symbols(self, inputs: list[sp.Expr], lane: int = 0) -> list[sp.Expr]:
+        """Return the products as SymPy expressions.
+
+        They are prod x_i**w_i for nonnegative inputs and for whole powers, else powers of Abs(x_i) and a joint cosine.
+
+        >>> import sympy as sp
+        >>> from eqdisc.units import RealNPU
+        >>> unit, (x, y) = RealNPU(2, 1), sp.symbols("x y", positive=True)
+        >>> _ = unit.exponents.data.copy_(torch.tensor([[[0.5, -1.0]]]))
+        >>> unit.symbols([x, y])
+        [sqrt(x)/y]
+        """
+        w = self.effective("exponents")[lane].tolist()
+        v = self.effective("exponents_im")[lane].tolist() if self.complex else [[0.0] * self.n_in] * self.n_out
+        g = [[1.0] * self.n_in] * self.n_out
+        if self.gated:
+            g = self.open_gate()[lane].expand(self.n_out, self.n_in).tolist()
+        return [_product(inputs, *rows) for rows in zip(w, v, g, strict=True)]
+
+
+def _mix(values: Tensor, weights: Float[Tensor, "lanes out in"]) -> Float[Tensor, "lanes batch out"]:
+    """Return sum_i weights_ji values_i, values (R, N, in) or (R, N, out, in)."""
+    return values @ weights.mT if values.dim() == 3 else torch.einsum("rnoi,roi->rno", values, weights)
+
+
+def _product(inputs: list[sp.Expr], w: list[float], v: list[float], g: list[float]) -> sp.Expr:
+    """Return one output; whole powers of signed inputs leave the cosine, because cos(a + n pi) = (-1)**n cos(a)."""
+    import sympy as sp
+
+    amplitude, growth, phase = sp.Integer(1), sp.Integer(0), sp.Integer(0)
+    for x, re, im, gate in zip(inputs, w, v, g, strict=True):
+        if gate == 0.0 or (re == 0.0 and im == 0.0):
+            continue
+        positive = x.is_nonnegative
+        if gate == 1.0 and im == 0.0 and (positive or re.is_integer()):
+            amplitude *= x ** exact(re)
+            continue
+        opening = exact(gate)
+        r = opening * (x if positive else sp.Abs(x)) + (1 - opening)
+        below = 0 if positive else opening * sp.Max(0, -sp.sign(x))  # gate * [x < 0]
+        amplitude *= r ** exact(re)
+        growth -= sp.pi * exact(im) * below
+        phase += sp.pi * exact(re) * below + (exact(im) * sp.log(r) if im else 0)
+    return amplitude * sp.exp(growth) * sp.cos(phase)
