@@ -4,17 +4,19 @@ All states on a fine grid are unknowns, tied by the Hermite-Simpson rule (4th or
 
     c_n = x_{n+1} - x_n - h/6 (f_n + 4 f_m + f_{n+1}) = 0,     x_m = (x_n + x_{n+1})/2 + h/8 (f_n - f_{n+1}).
 
-Linearised about the current states, one forward recursion gives dx = P + Q dtheta + R dx0 for parameters theta and each segment's own start x0; what is
-left is a small least-squares problem in theta, x0 being eliminated segment by segment. Unlike single shooting it starts from the
-data, so a wrong guess costs nothing (Bock, 1983; Tjoa & Biegler, Ind. Eng. Chem. Res. 30, 1991). Sensitivities, and with them
-the covariance of every number, come out of the same matrices. A lane that fails keeps its last finite state and a status; no other lane
-notices.
+Linearised about the current states, one forward recursion gives dx = P + Q dtheta + R dx0 for parameters theta and
+each segment's own start x0; what is left is a small least-squares problem in theta, x0 being eliminated segment by
+segment. Unlike single shooting it starts from the data, so a wrong guess costs nothing (Bock, 1983; Tjoa & Biegler,
+Ind. Eng. Chem. Res. 30, 1991). Sensitivities, and with them the covariance of every number, come out of the same
+matrices. A lane that fails keeps its last finite state and a status; no other lane notices.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -58,7 +60,7 @@ class Mesh:
             n = len(trajectory.t)
             length = segment or (SEGMENT if n >= LONG else n)
             cuts = np.unique(np.linspace(0, n - 1, max(1, round((n - 1) / length)) + 1).round().astype(int))
-            for a, b in zip(cuts[:-1], cuts[1:], strict=True):
+            for a, b in pairwise(cuts):
                 last = b == n - 1
                 grids.append((k, *_grid(trajectory.t[a : b + 1], clean, n, refine), trajectory.x[a : b + 1], last))
         return cls._stack(grids, data.d, device)
@@ -119,8 +121,14 @@ class Fit:
     def select(self, lanes: Tensor | slice) -> Fit:
         """Return those lanes."""
         return Fit(
-            self.terms.select(lanes), self.x[lanes], self.sigma[lanes], self.nll[lanes], self.defect[lanes],
-            self.hessian[lanes], self.index.select(lanes), self.status[lanes],
+            self.terms.select(lanes),
+            self.x[lanes],
+            self.sigma[lanes],
+            self.nll[lanes],
+            self.defect[lanes],
+            self.hessian[lanes],
+            self.index.select(lanes),
+            self.status[lanes],
         )
 
 
@@ -175,7 +183,9 @@ class Collocation:
         values, log_x = monomials(terms.exponents, flat, self.positive, TINY)
         f = values @ terms.coefficients
         size = flat.abs().clamp_min(TINY)
-        inverse = torch.where(self.positive, 1.0, torch.where(flat < 0, -1.0, 1.0)) / torch.where(self.positive, size, size.clamp_min(1e-9))
+        inverse = torch.where(self.positive, 1.0, torch.where(flat < 0, -1.0, 1.0)) / torch.where(
+            self.positive, size, size.clamp_min(1e-9)
+        )
         weights = (terms.coefficients[:, :, :, None] * terms.exponents[:, :, None, :]).flatten(2)  # (R, m, e * i)
         dfdx = (values @ weights).unflatten(-1, (self.d, self.d)) * inverse[..., None, :]
         columns = []
@@ -209,7 +219,9 @@ class Collocation:
         fm = self.field(terms, (x0 + x1) / 2 + h / 8 * (f0 - f1))
         return x1 - x0 - h / 6 * (f0 + 4 * fm + f1)
 
-    def propagate(self, terms: Terms, index: Parameters | None, x: Tensor, extra: Tensor | None = None) -> Float[Tensor, "R K M1 d c"]:
+    def propagate(
+        self, terms: Terms, index: Parameters | None, x: Tensor, extra: Tensor | None = None
+    ) -> Float[Tensor, "R K M1 d c"]:
         """Return the columns [P, Q, R] of dx = P + Q dtheta + R dx0 on the grid."""
         h = self.mesh.step[..., None]
         f, jx, jp = self.linearise(terms, index, x, extra)
@@ -228,7 +240,9 @@ class Collocation:
     def _recur(self, transfer: Tensor, forcing: Tensor) -> Tensor:
         r, k, m, d, width = forcing.shape
         transfer = transfer.permute(2, 0, 1, 3, 4).reshape(m, r * k, d, d).contiguous()
-        forcing = torch.nn.functional.pad(forcing, (0, d)).permute(2, 0, 1, 3, 4).reshape(m, r * k, d, width + d).contiguous()
+        forcing = (
+            torch.nn.functional.pad(forcing, (0, d)).permute(2, 0, 1, 3, 4).reshape(m, r * k, d, width + d).contiguous()
+        )
         state = forcing.new_zeros(r * k, d, width + d)
         state[..., width:] = torch.eye(d, dtype=state.dtype, device=state.device)
         out = [state]
@@ -258,7 +272,12 @@ class Collocation:
     # ---------------------------------------------------------------- the fit
 
     def fit(
-        self, terms: Terms, x: Float[Tensor, "R K M1 d"], sigma: Float[Tensor, "R d"], steps: int = 25, tolerance: float = 1e-4
+        self,
+        terms: Terms,
+        x: Float[Tensor, "R K M1 d"],
+        sigma: Float[Tensor, "R d"],
+        steps: int = 25,
+        tolerance: float = 1e-4,
     ) -> Fit:
         """Fit every lane's coefficients, free exponents and starts; sigma is re-estimated on the way (profile likelihood)."""
         lanes = terms.lanes
@@ -287,7 +306,10 @@ class Collocation:
         damping = state.damping
         for _ in range(4):
             trial = self._try(state, columns, h, g, back, index, damping)
-            good = pending & ((trial.merit < state.merit) | ((trial.miss < 0.3 * state.miss) & (state.miss > 1e-3) & (trial.merit < 1e12)))
+            good = pending & (
+                (trial.merit < state.merit)
+                | ((trial.miss < 0.3 * state.miss) & (state.miss > 1e-3) & (trial.merit < 1e12))
+            )
             state = state.update(trial, good)
             damping = torch.where(pending & ~good, (damping * 10).clamp_min(1e-3), damping)
             pending = pending & ~good
@@ -299,7 +321,9 @@ class Collocation:
         state, settled = self._reweigh(state, gain, step, tolerance)
         return state, h, moved & ~settled
 
-    def _try(self, state: _State, columns: Tensor, h: Tensor, g: Tensor, back: Tensor, index: Parameters, damping: Tensor) -> _State:
+    def _try(
+        self, state: _State, columns: Tensor, h: Tensor, g: Tensor, back: Tensor, index: Parameters, damping: Tensor
+    ) -> _State:
         size = h.diagonal(dim1=-2, dim2=-1).clamp_min(1e-12).sqrt()
         scaled = h / size[:, None] / size[..., None]
         lift = torch.where(index.valid, damping[:, None] + 1e-11, 1.0)
@@ -342,7 +366,9 @@ class Collocation:
         due = (slow | (step % 3 == 2)) & (state.miss < 1e-2)
         fresh = self._spread(state.residual)
         change = (fresh / state.sigma).log().abs().amax(-1)
-        sigma = torch.where(due[:, None], torch.minimum(torch.maximum(fresh, state.sigma / 5), state.sigma * 5), state.sigma)
+        sigma = torch.where(
+            due[:, None], torch.minimum(torch.maximum(fresh, state.sigma / 5), state.sigma * 5), state.sigma
+        )
         settled = due & slow & (change < 0.02) & (state.miss < 0.05 * sigma.amin(-1))
         settled = settled | (~due & (gain < 0.01 * tolerance))
         state = replace(state, sigma=sigma, penalty=(state.penalty * 1.5).clamp_max(1e4))
@@ -390,14 +416,17 @@ class _State:
         defects = engine.defects(self.terms, self.x)
         residual = (mesh.x - self.x[:, engine._lane, mesh.sample]) * mesh.mask
         sigma = self.sigma[:, None, None]
-        merit = (residual / sigma).square().sum((1, 2, 3)) + self.penalty * (defects / sigma).abs().clamp_max(1e6).sum((1, 2, 3))
+        merit = (residual / sigma).square().sum((1, 2, 3)) + self.penalty * (defects / sigma).abs().clamp_max(1e6).sum(
+            (1, 2, 3)
+        )
         merit = torch.where(torch.isfinite(merit), merit, 1e30)
         miss = torch.nan_to_num(defects.abs().amax((1, 2, 3)), nan=torch.inf)
         return replace(self, merit=merit, residual=residual, miss=miss)
 
-    def _map(self, change) -> _State:  # noqa: ANN001
+    def _map(self, change: Callable[[Tensor, str], Tensor]) -> _State:
         terms = replace(
-            self.terms, **{f: change(getattr(self.terms, f), f"terms.{f}") for f in ("exponents", "coefficients", "free")}
+            self.terms,
+            **{f: change(getattr(self.terms, f), f"terms.{f}") for f in ("exponents", "coefficients", "free")},
         )
         rest = ("x", "sigma", "penalty", "damping", "merit", "residual", "miss")
         return replace(self, terms=terms, **{f: change(getattr(self, f), f) for f in rest})

@@ -1,14 +1,15 @@
 r"""Denoising: smoothing splines whose stiffness is chosen by restricted likelihood.
 
 A natural cubic smoothing spline with knots at the samples is a linear smoother with eigenbasis U and eigenvalues mu
-(Demmler & Reinsch, Numer. Math. 24, 1975): the coefficient of the k-th basis curve shrinks by 1 / (1 + lambda mu_k). The spline
-is also the mean of a Gaussian process, so lambda and sigma follow from the restricted likelihood (REML; Wahba, Spline
-Models for Observational Data, 1990, section 4.8), which profiles to
+(Demmler & Reinsch, Numer. Math. 24, 1975): the coefficient of the k-th basis curve shrinks by 1 / (1 + lambda
+mu_k). The spline is also the mean of a Gaussian process, so lambda and sigma follow from the restricted likelihood
+(REML; Wahba, Spline Models for Observational Data, 1990, section 4.8), which profiles to
 
     (n - 2) log sum_k w_k z_k**2  -  sum_k log w_k,      z = U^T y,  w_k = lambda mu_k / (1 + lambda mu_k).
 
-REML is calibrated where cross-validation is not, but one lambda cannot serve a record that starts sharply and then rests: a second
-pass smooths in the time tau = integral of (v + 0.15 mean v), v the common speed of all states, and each state keeps the better of the two.
+REML is calibrated where cross-validation is not, but one lambda cannot serve a record that starts sharply and then
+rests: a second pass smooths in the time tau = integral of (v + 0.15 mean v), v the common speed of all states, and
+each state keeps the better of the two.
 """
 
 from __future__ import annotations
@@ -62,9 +63,7 @@ def denoise(data: Dataset) -> Denoised:
     sigma = np.sqrt((np.array(noise) ** 2 * counts).sum(0) / np.maximum(counts.sum(0), 1))
     x = np.concatenate([k.x for k in data.trajectories])
     spread = np.nanstd(x, axis=0)
-    smooth_low = np.min(
-        [[c(k.t).min() for c in cs] for cs, k in zip(curves, data.trajectories, strict=True)], axis=0
-    )
+    smooth_low = np.min([[c(k.t).min() for c in cs] for cs, k in zip(curves, data.trajectories, strict=True)], axis=0)
     relative = float(np.max(np.minimum(sigma / np.maximum(spread, 1e-300), 0.3)))
     positive = _judge_positive(np.nanmin(x, axis=0), smooth_low, np.maximum(sigma, relative * spread))
     return Denoised(
@@ -88,7 +87,7 @@ def _denoise_trajectory(t: np.ndarray, x: np.ndarray) -> tuple[tuple[Curve, ...]
     curves: list[Curve] = [_interpolate(t[m], x[m, i], clean=is_clean(t[m], x[m, i])) for i, m in enumerate(measured)]
     sigma = np.zeros(d)
     noisy = [i for i, m in enumerate(measured) if m.sum() >= FEWEST and not is_clean(t[m], x[m, i])]
-    evidence = {i: np.inf for i in noisy}
+    evidence = dict.fromkeys(noisy, np.inf)
     clock: Curve | None = None
     for _ in range(3):
         for i in noisy:

@@ -7,9 +7,10 @@ r"""Description length: one number, in nats, for the whole search.
       - per tied coefficient what a second number would have cost
       - per invariant        5, where the data conserve a sum and the law does so by structure
 
-The profile form needs no noise level, so clean and noisy data run through the same code. Exponents are priced because data alone
-cannot tell 0.7 from 2/3 in short records: 0 is free, 1 costs 0.7, halves and squares 1.6, other simple values 2.6, the
-rest of the menu 3.4. Prices after Rissanen, Automatica 14 (1978), with the menu's values chosen by what textbooks print.
+The profile form needs no noise level, so clean and noisy data run through the same code. Exponents are priced
+because data alone cannot tell 0.7 from 2/3 in short records: 0 is free, 1 costs 0.7, halves and squares 1.6, other
+simple values 2.6, the rest of the menu 3.4. Prices after Rissanen, Automatica 14 (1978), with the menu's values
+chosen by what textbooks print.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ EXPONENT_LIMIT = 9.5
 _PRICES = (
     (1.6, (0.5, -0.5, -1.0, 2.0, -2.0)),
     (2.6, tuple(s * v for v in (3.0, 1.5, 1 / 3, 2 / 3, 0.75, 0.25) for s in (1, -1))),
-    (3.4, tuple(k / 10 for k in range(-20, 21)) + (1.25, 4 / 3, 5 / 3, -4 / 3, 2.5, -2.5, 4.0, -4.0, 5.0, -7.0, -9.0)),
+    (3.4, (*(k / 10 for k in range(-20, 21)), 1.25, 4 / 3, 5 / 3, -4 / 3, 2.5, -2.5, 4.0, -4.0, 5.0, -7.0, -9.0)),
 )
 
 _PRICE_OF = {round(v, 9): price for price, group in reversed(_PRICES) for v in group} | {1.0: 0.7, 0.0: 0.0}
@@ -92,7 +93,9 @@ class Prior:
         far = 0.7 * max(0.0, abs(value) - 2.0)
         return far + (0.5 * log_n + 2.0 if free else _PRICE_OF.get(round(value, 9), _PRICES[-1][0]))
 
-    def term_cost(self, w: Float[Tensor, "... m d"], free: Bool[Tensor, "... m d"], log_n: float) -> Float[Tensor, "... m"]:
+    def term_cost(
+        self, w: Float[Tensor, "... m d"], free: Bool[Tensor, "... m d"], log_n: float
+    ) -> Float[Tensor, "... m"]:
         """Price each term: its place in the library and its exponents."""
         variables = (w.abs() > 1e-9).sum(-1)
         head = 2.0 + 0.8 * (variables - 1).clamp_min(0) + (variables == 0).to(w.dtype)
@@ -115,7 +118,10 @@ class Tie:
 
 
 def find_ties(
-    coefficients: Float[np.ndarray, "m d"], covariance: dict[tuple[int, int, int, int], float], log_n: float, factors: np.ndarray
+    coefficients: Float[np.ndarray, "m d"],
+    covariance: dict[tuple[int, int, int, int], float],
+    log_n: float,
+    factors: np.ndarray,
 ) -> list[Tie]:
     """Find coefficients of one term in several equations whose ratio is +-1, 2, 3, 1/2 or 1/3 within their covariance.
 
@@ -124,12 +130,16 @@ def find_ties(
     found: list[Tie] = []
     for j, row in enumerate(coefficients):
         users = np.flatnonzero(row)
-        options = [_ties_to(j, int(ref), users, row, covariance, log_n, factors) for ref in users] if len(users) > 1 else []
+        options = (
+            [_ties_to(j, int(ref), users, row, covariance, log_n, factors) for ref in users] if len(users) > 1 else []
+        )
         found += max(options, key=lambda ties: sum(t.gain for t in ties), default=[])
     return found
 
 
-def _ties_to(j: int, ref: int, users: np.ndarray, row: np.ndarray, covariance: dict, log_n: float, factors: np.ndarray) -> list[Tie]:
+def _ties_to(
+    j: int, ref: int, users: np.ndarray, row: np.ndarray, covariance: dict, log_n: float, factors: np.ndarray
+) -> list[Tie]:
     ties = []
     for e in map(int, users):
         if e == ref:

@@ -2,8 +2,8 @@ r"""Discovery: the whole road from measured trajectories to a law, a front and a
 
     data -> scaled problem -> search (proposals, network, or both) -> dense chain, trained -> pruned -> snapped -> printed -> simulated again
 
-Every law on the way is a RealNPU -> NAU chain lane that was fitted through the ODE. The description length decides between them; whatever is
-reported belongs to the equations as printed.
+Every law on the way is a RealNPU -> NAU chain lane that was fitted through the ODE. The description length decides
+between them; whatever is reported belongs to the equations as printed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .network import search_by_network
 from .problem import Problem
 from .proposals import search_by_proposals
 from .refinement import CI_LEVEL, Printed, polish, print_law, solve_on
-from .selection import select_front, select_rivals
+from .selection import select_front, select_pick, select_rivals
 from .status import Status
 from .structure import JointSearch
 from .tables import as_dataset
@@ -104,7 +104,9 @@ class Discovery:
             "latex": dict(zip(self.data.states, law.latex().values(), strict=True)),
             "verdict": self.verdict,
             "reasons": list(self.reasons),
-            "alternatives": [{"equations": dict(zip(self.data.states, a.strings().values(), strict=True))} for a in self.alternatives],
+            "alternatives": [
+                {"equations": dict(zip(self.data.states, a.strings().values(), strict=True))} for a in self.alternatives
+            ],
             "parameters": [asdict(p) for p in self.parameters],
             "fluxes": [{"rate": str(f.rate), "stoichiometry": dict(f.stoichiometry)} for f in law.fluxes()],
             "invariants": list(law.invariants()),
@@ -141,7 +143,11 @@ def _number(value: float | None) -> float | None:
 
 
 def discover(
-    data: Any, config: FitConfig = FitConfig(), *, validate: Any = None, journal: Journal | None = None  # noqa: B008
+    data: Any,
+    config: FitConfig = FitConfig(),
+    *,
+    validate: Any = None,
+    journal: Journal | None = None,
 ) -> Discovery:
     """Find the differential equation behind `data` (a table, a DataFrame or a Dataset).
 
@@ -173,7 +179,9 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     started = time.monotonic()
     whole, unseen = as_dataset(data), None if validate is None else as_dataset(validate)
     if unseen is not None and unseen.states != whole.states:
-        raise DataError(f"{unseen.file} has the states {', '.join(unseen.states)}; {whole.file} has {', '.join(whole.states)}.")
+        raise DataError(
+            f"{unseen.file} has the states {', '.join(unseen.states)}; {whole.file} has {', '.join(whole.states)}."
+        )
     device = _device(config.device)
     early, later = whole.split(config.held_out) if config.held_out else (whole, None)
     problem = Problem.of(early, config.exponents, device)
@@ -204,7 +212,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
         initial=tuple(_initial(final, whole, printed)),
         sigma={s: float(v) for s, v in zip(whole.states, printed.sigma, strict=True)},
         errors=errors,
-        chain=printed.solved.fit.terms.chain(0),
+        chain=_chain(final, printed),
         config=config,
         device=device,
         seconds=round(time.monotonic() - started, 3),
@@ -222,16 +230,17 @@ def _device(wanted: str) -> str:
 
 def _search(problem: Problem, config: FitConfig, journal: Journal) -> tuple[JointSearch, Solved | None]:
     """Run the searches that were asked for; a dense chain around the best laws is trained and pruned in the end."""
-    joint, pick = None, None
-    if config.search in ("proposals", "both"):
+    if config.search == "network":
+        joint, pick = search_by_network(problem, config, journal)
+    else:
         joint, pick = search_by_proposals(problem, journal)
-    if config.search in ("network", "both"):
-        net, found = search_by_network(problem, config, journal)
-        if joint is not None:
-            joint.seen.update({k: s for k, s in net.seen.items() if k not in joint.seen or s.cost < joint.seen[k].cost})
-        joint, pick = joint or net, found if pick is None else joint.best([found] if found else [], pick) if joint else pick
+    if config.search == "both" and not journal.stop:
+        other, found = search_by_network(problem, config, journal)
+        for solved in other.seen.values():
+            joint.remember(solved)
+        pick = joint.best([found] if found else [], pick)
     if pick is not None and not journal.stop:
-        pick = thin_dense_chain(joint, pick, problem, journal)
+        pick = select_pick(joint.seen.values(), thin_dense_chain(joint, pick, problem, journal))
     if pick is not None and not config.snap:
         w, a, _ = without_padding(pick.law)
         pick = joint.best(joint.solve([(w, a, (w != 0) & problem.denoised.positive)], pick)) or pick
@@ -255,7 +264,13 @@ def _refit(final: Problem, problem: Problem, pick: Solved, journal: Journal) -> 
 
 
 def _judge_entry(
-    problem: Problem, data: Dataset, solved: Solved, pick: Solved, later: Dataset | None, unseen: Dataset | None, journal: Journal
+    problem: Problem,
+    data: Dataset,
+    solved: Solved,
+    pick: Solved,
+    later: Dataset | None,
+    unseen: Dataset | None,
+    journal: Journal,
 ) -> FrontEntry:
     """Print one law of the front and simulate it on what was fitted and, if there is any, on what was not."""
     printed = print_law(problem, solved, data.formula_names, journal)
@@ -304,8 +319,19 @@ def _initial(problem: Problem, data: Dataset, printed: Printed) -> list[dict[str
     ]
 
 
+def _chain(problem: Problem, printed: Printed) -> Chain:
+    """Return the pruned chain in the user's units, its coefficients not rounded."""
+    w, a, _ = without_padding(printed.solved.law)
+    return Chain.from_terms(torch.as_tensor(w)[None], torch.as_tensor(problem.scaling.undo(w, a))[None])
+
+
 def _versions() -> dict[str, str]:
-    return {"eqdisc": __version__, "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    return {
+        "eqdisc": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
 
 
 __all__ = ["Discovery", "FrontEntry", "discover", "solve_on"]

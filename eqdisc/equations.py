@@ -2,9 +2,9 @@ r"""Equations: a law as SymPy expressions, and every way it is written and read.
 
     dx_e/dt = rhs_e(x)        fluxes: distinct terms v with stoichiometry N, dx/dt = N v
 
-What is printed is the law: each writer (`strings`, `latex`, `readable`) gives every number in the shortest decimal form that reads back as the same
-double, and each has a reader. Text is parsed against a whitelist of arithmetic and a few functions; nothing that was only read is ever
-executed.
+What is printed is the law: each writer (`strings`, `latex`, `readable`) gives every number in the shortest decimal
+form that reads back as the same double, and each has a reader. Text is parsed against a whitelist of arithmetic and
+a few functions; nothing that was only read is ever executed.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class Equations:
         allowed = {*symbols_of(self.states).values(), _TIME}
         strange = sorted(str(s) for r in self.rhs for s in r.free_symbols - allowed)
         if strange:
-            raise FormulaError(f"the law uses {', '.join(strange)}, which is no state; the states are {', '.join(self.states)}.")
+            raise FormulaError(
+                f"the law uses {', '.join(strange)}, which is no state; the states are {', '.join(self.states)}."
+            )
 
     # ---------------------------------------------------------------- building
 
@@ -91,7 +93,10 @@ class Equations:
         x = list(symbols_of(states).values())
         terms = [sp.Mul(*[xi ** as_power(float(w)) for xi, w in zip(x, row, strict=True)]) for row in exponents]
         rhs = [
-            sp.Add(*[sp.Mul(as_number(float(a)), term) for a, term in zip(column, terms, strict=True) if a != 0], evaluate=True)
+            sp.Add(
+                *[sp.Mul(as_number(float(a)), term) for a, term in zip(column, terms, strict=True) if a != 0],
+                evaluate=True,
+            )
             for column in np.asarray(coefficients).T
         ]
         return cls(tuple(states), tuple(sp.Add(*[_plain(t) for t in sp.Add.make_args(r)]) for r in rhs))
@@ -206,7 +211,12 @@ class Equations:
     @property
     def parameter_count(self) -> int:
         """Count the numbers that are not whole exponents: coefficients, and powers with a fraction."""
-        return sum(1 for r in self.rhs for n in sp.preorder_traversal(r) if isinstance(n, sp.Number) and not isinstance(n, sp.Integer))
+        return sum(
+            1
+            for r in self.rhs
+            for n in sp.preorder_traversal(r)
+            if isinstance(n, sp.Number) and not isinstance(n, sp.Integer)
+        )
 
 
 _TIME = sp.Symbol("t", real=True)
@@ -225,7 +235,11 @@ def as_power(w: float) -> sp.Number:
     """
     fraction = Fraction(w).limit_denominator(_SIMPLE)
     simple = fraction.denominator in (1, 2, 3, 4)
-    return sp.Rational(fraction.numerator, fraction.denominator) if simple and abs(float(fraction) - w) < 1e-12 else sp.Float(w)
+    return (
+        sp.Rational(fraction.numerator, fraction.denominator)
+        if simple and abs(float(fraction) - w) < 1e-12
+        else sp.Float(w)
+    )
 
 
 def as_number(value: float) -> sp.Number:
@@ -242,7 +256,9 @@ def _plain(term: sp.Expr) -> sp.Expr:
     factors = []
     for power, bases in groups.items():
         together = isinstance(power, sp.Rational) and not power.is_integer and len(bases) > 1
-        factors.append(sp.Pow(sp.Mul(*bases), power, evaluate=False) if together else sp.Mul(*[b**power for b in bases]))
+        factors.append(
+            sp.Pow(sp.Mul(*bases), power, evaluate=False) if together else sp.Mul(*[b**power for b in bases])
+        )
     factors = [f for f in factors if f != 1]
     return sp.Mul(number, *factors, evaluate=False) if number != 1 and factors else sp.Mul(number, *factors)
 
@@ -270,11 +286,17 @@ def _whole(value: float) -> float:
 
 def _whole_sums(d: int) -> list[np.ndarray]:
     sums = (np.array(c, float) for c in itertools.product((1, 0, -1, 2, -2), repeat=d))
-    return [c for c in sums if (c != 0).sum() >= 2 and c[np.flatnonzero(c)[0]] > 0 and np.gcd.reduce(c.astype(int)) == 1]
+    return [
+        c for c in sums if (c != 0).sum() >= 2 and c[np.flatnonzero(c)[0]] > 0 and np.gcd.reduce(c.astype(int)) == 1
+    ]
 
 
 def _write_sum(c: np.ndarray, states: Sequence[str]) -> str:
-    parts = [f"{'-' if v < 0 else '+'} {'' if abs(v) == 1 else f'{abs(v):g}*'}{s}" for v, s in zip(c, states, strict=True) if v]
+    parts = [
+        f"{'-' if v < 0 else '+'} {'' if abs(v) == 1 else f'{abs(v):g}*'}{s}"
+        for v, s in zip(c, states, strict=True)
+        if v
+    ]
     return " ".join(parts).removeprefix("+ ")
 
 
@@ -293,7 +315,7 @@ def number_text(value: float) -> str:
 class _Plain(StrPrinter):
     """SymPy's own printer, with numbers that read back."""
 
-    def _print_Float(self, expr: sp.Float) -> str:  # noqa: N802
+    def _print_Float(self, expr: sp.Float) -> str:
         return number_text(float(expr))
 
 
@@ -333,10 +355,11 @@ class _Style:
         return rf"\left({inner}\right)" if self.latex else f"({inner})"
 
 
-_GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split()
-)
+_GREEK_LETTERS = """
+alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega
+Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega
+"""
+_GREEK = frozenset(_GREEK_LETTERS.split())
 _LATEX = _Style(times=" ", latex=True)
 _UNICODE = _Style(times="·", latex=False)
 
@@ -381,7 +404,8 @@ def _write_factor(factor: sp.Expr, style: _Style) -> str:
         name = {"Abs": "Abs", "sign": "sign"}.get(factor.func.__name__, factor.func.__name__)
         inner = ", ".join(_write(a, style) for a in factor.args)
         return rf"\operatorname{{{name}}}\left({inner}\right)" if style.latex else f"{name}({inner})"
-    return _write_product(*factor.as_coeff_Mul(), style)
+    number, rest = factor.as_coeff_Mul()
+    return _write_product(number, rest, style)
 
 
 # ---------------------------------------------------------------- reading text

@@ -49,7 +49,7 @@ def integrate(
     method: str = "dopri5",
     adjoint: bool = False,
     bound: float = 1e6,
-    steps: int = 10_000,
+    steps: int | None = None,
 ) -> Integration:
     """Integrate dx/dt = field(x) from x0 over every segment's own times, differentiably.
 
@@ -63,7 +63,8 @@ def integrate(
         adjoint: gradients by integrating backwards, with little memory, instead of through the solver's steps;
             `field` must then be a module.
         bound: a lane whose |x| reaches this has diverged.
-        steps: after so many attempted steps, lanes that keep the step small end with TIMEOUT.
+        steps: after so many attempted steps since a lane last ended, lanes that keep the step small end with TIMEOUT;
+            by default `patience`.
 
     Raises:
         OptionError: shapes that do not fit, times that do not rise, an unknown method.
@@ -74,7 +75,7 @@ def integrate(
     (0.36788, tensor([0]))
     """
     _check(field, x0, t, method, adjoint)
-    fence = _Fence(field, x0.detach(), t.to(x0), bound, steps)
+    fence = _Fence(field, x0.detach(), t.to(x0), bound, steps or patience(t.shape[1], rtol))
     start = torch.where(fence.alive[:, None, None], x0, fence.shelter)
     if t.shape[1] == 1:
         return _finish(fence, start[:, :, None], bound)
@@ -92,6 +93,15 @@ def integrate(
     finally:
         fence.running = False  # the adjoint uses the field and the norm again, backwards
     return _finish(fence, x, bound)
+
+
+def patience(samples: int, rtol: float) -> int:
+    """Return how many steps a lane may ask for: some for a sharp start, some a sample, more as rtol falls, at order 5.
+
+    >>> patience(10, rtol=1e-6), patience(10, rtol=1e-11)
+    (500, 5000)
+    """
+    return round((250 + 25 * samples) * max(1.0, (1e-6 / rtol) ** 0.2))
 
 
 def _check(field: Callable[[Tensor], Tensor], x0: Tensor, t: Tensor, method: str, adjoint: bool) -> None:
@@ -169,7 +179,10 @@ class _Fence(nn.Module):
         """Before a step is tried from x at s: end lanes that have left the bound."""
         self.now, self.step, self.attempts = s, step, self.attempts + 1
         self.sick = torch.zeros_like(self.sick)
-        self.end(self.alive & ~self._inside(x), s, Status.DIVERGED)
+        left = self.alive & ~self._inside(x)
+        if bool(left.any()):
+            self.end(left, s, Status.DIVERGED)
+            self.attempts = 1  # a pole takes many steps, which are not counted against the lanes that are left
 
     @torch.no_grad()
     def norm(self, error: Float[Tensor, "lanes K d"]) -> Tensor:
@@ -181,6 +194,7 @@ class _Fence(nn.Module):
         stuck, weary = self._stuck(own)
         if not bool(stuck.any()):
             return own.max()
+        self.attempts = self.attempts if weary else 1
         self.end(stuck & self.sick, self.now, Status.DIVERGED)
         self.end(stuck & ~self.sick, self.now, Status.TIMEOUT if weary else Status.STEP_UNDERFLOW)
         return torch.where(stuck, 0.0, own).max().clamp_min(1.5)  # above 1: the step is tried anew, without them

@@ -1,8 +1,8 @@
 r"""Linear invariants: sums c . x that the data conserve.
 
-A sum counts as conserved where its smoothed course moves less than the noise allows. Small whole-number weights are tried first, in the
-user's units (S + I + R); what they leave of the conserved space is taken from the singular vectors of the centred states, so that a change of
-units hides nothing.
+A sum counts as conserved where its smoothed course moves less than the noise allows. Small whole-number weights are
+tried first, in the user's units (S + I + R); what they leave of the conserved space is taken from the singular
+vectors of the centred states, so that a change of units hides nothing.
 """
 
 from __future__ import annotations

@@ -22,7 +22,9 @@ class Journal:
         """True once the search should end with the best it has (Ctrl-C, time limit)."""
         return False
 
-    def record(self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any) -> None:
+    def record(
+        self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
+    ) -> None:
         """Take note that `stage` has finished `done` of `total` steps."""
 
     def save(self, name: str, state: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 r"""Laws: one structure for all equations, before and after it is fitted to the trajectories.
 
-A law is the content of one RealNPU -> NAU lane in NumPy: exponents W (m, d), coefficients A (m, d), and which exponents are free.
+A law is the content of one RealNPU -> NAU lane in NumPy: exponents W (m, d), coefficients A (m, d), and which
+exponents are free.
 """
 
 from __future__ import annotations
@@ -57,9 +58,10 @@ def covariance_of(fit: Fit, lane: int = 0) -> tuple[np.ndarray, list[tuple[str, 
     """Return the covariance of a lane's numbers and their names ("exponent" | "coefficient", term, state)."""
     index = fit.index.select(slice(lane, lane + 1))
     on = index.valid[0].cpu().numpy()
-    h = fit.hessian[lane].cpu().numpy()[np.ix_(on, on)]
+    h = np.nan_to_num(fit.hessian[lane].cpu().numpy()[np.ix_(on, on)], posinf=1e200, neginf=-1e200)
     size = np.sqrt(np.maximum(np.diag(h), 0)) + 1e-300
-    c = np.linalg.pinv(h / size[:, None] / size + 1e-10 * np.eye(len(h)), hermitian=True) / size[:, None] / size
+    unit = np.nan_to_num(h / size[:, None] / size, posinf=0.0, neginf=0.0) + 1e-10 * np.eye(len(h))
+    c = np.linalg.pinv(unit, hermitian=True) / size[:, None] / size
     kinds = zip(index.is_exponent[0], index.term[0], index.state[0], on, strict=True)
     return c, [("exponent" if k else "coefficient", int(j), int(i)) for k, j, i, v in kinds if v]
 
@@ -122,10 +124,10 @@ def release(terms: Terms, positive: Tensor) -> Terms:
     return replace(terms, free=(terms.exponents != 0) & positive & terms.support.any(-1, keepdim=True))
 
 
-def contains(rich: Law, law: Law) -> bool:
-    """Tell whether `rich` has every term of `law` in every equation, exponents within 0.05, and more."""
+def contains(rich: Law, law: Law, exponent: float = 0.05) -> bool:
+    """Tell whether `rich` has every term of `law` in every equation, exponents within `exponent`, and more."""
     (w, a, _), (v, b, _) = merge_equal(rich), merge_equal(law)
-    near = (np.abs(w[:, None] - v).max(-1, initial=0.0) <= 0.05).astype(int)  # (rich terms, terms)
+    near = (np.abs(w[:, None] - v).max(-1, initial=0.0) <= exponent).astype(int)  # (rich terms, terms)
     return bool((near.T @ (a != 0) >= (b != 0)).all() and (a != 0).sum() > (b != 0).sum())
 
 
@@ -162,7 +164,9 @@ def alike(one: Law, other: Law, exponent: float = 0.05) -> bool:
             return False
         free = list(range(len(right)))
         for row in left:
-            fits = [q for q in free if (np.abs(right[q] - row) <= exponent).all() and ((right[q] == 0) == (row == 0)).all()]
+            fits = [
+                q for q in free if (np.abs(right[q] - row) <= exponent).all() and ((right[q] == 0) == (row == 0)).all()
+            ]
             if not fits:
                 return False
             free.remove(fits[0])

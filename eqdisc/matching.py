@@ -1,10 +1,11 @@
 r"""Matching: structures that fit the integral form of the data, proposed without a solver.
 
-For each equation on its own: a library of simple powers searched exhaustively (all pairs, and triples of the most useful terms, in closed form from
-the Gram matrix), a beam that adds one library term at a time and then frees all exponents, and a simplification that drops
-terms and fixes exponents while the description length falls. Each move is foretold by the optimal brain surgeon's formula
-dRSS = p**2 / (H^-1)_pp (Hassibi & Stork, NeurIPS 1992) and only the best foretold are fitted. What comes out are proposals: supports
-and exponents that a chain starts its training from.
+For each equation on its own: a library of simple powers searched exhaustively (all pairs, and triples of the most
+useful terms, in closed form from the Gram matrix), a beam that adds one library term at a time and then frees all
+exponents, and a simplification that drops terms and fixes exponents while the description length falls. Each move
+is foretold by the optimal brain surgeon's formula dRSS = p**2 / (H^-1)_pp (Hassibi & Stork, NeurIPS 1992) and only
+the best foretold are fitted. What comes out are proposals: supports and exponents that a chain starts its training
+from.
 """
 
 from __future__ import annotations
@@ -52,15 +53,15 @@ def library(positive: np.ndarray, prior: Prior) -> Float[np.ndarray, "terms d"]:
         menu = [powers if positive[0] else [1, 2, 3, 4, 5]]
     else:
         real, whole = ([-1, -0.5, 0.5, 1, 2], [1, 2]) if d >= 5 else ([-2, -1, -0.5, 0.5, 1, 2], [1, 2, 3])
-        menu = [real if p else whole for p in positive]
+        menu = [list(real if p else whole) for p in positive]
     rows = [np.zeros(d)]
     rows += [_term(d, {i: e}) for i in range(d) for e in menu[i]]
     for i, j in itertools.combinations(range(d), 2):
         rows += [_term(d, {i: a, j: b}) for a in menu[i] for b in menu[j] if _worth(a, b, positive[i] and positive[j])]
     for triple in itertools.combinations(range(d), 3):
-        for powers in itertools.product(*[[-1, 0.5, 1] if positive[i] else [1] for i in triple]):
-            if sum(p < 0 for p in powers) <= 1 and (d <= 3 or 0.5 not in powers):
-                rows.append(_term(d, dict(zip(triple, powers, strict=True))))
+        for three in itertools.product(*[[-1, 0.5, 1] if positive[i] else [1] for i in triple]):
+            if sum(p < 0 for p in three) <= 1 and (d <= 3 or 0.5 not in three):
+                rows.append(_term(d, dict(zip(triple, three, strict=True))))
     table = np.array(rows)
     return table[((table == 0) | ((table >= prior.lower) & (table <= prior.upper))).all(1)]
 
@@ -88,7 +89,11 @@ def match(
     """Propose structures for equation e, the shortest description first; `former` proposals join the race."""
     noise = max(0.5 * sigma[e], FLOOR)
     spread = denoised.spread[e]
-    more = [share * spread for share in CLEAN_FLOORS if share * spread > 1.7 * noise] if denoised.clean else [max(3e-3 * spread, 2.5 * noise)]
+    more = (
+        [share * spread for share in CLEAN_FLOORS if share * spread > 1.7 * noise]
+        if denoised.clean
+        else [max(3e-3 * spread, 2.5 * noise)]
+    )
     search = _Search(regression, e, terms, prior)
     beam = search.beam(noise, seeds=search.exhaustive(0.3 * noise, pairs=2, triples=16))
     found: dict[tuple, Proposal] = {}
@@ -121,7 +126,9 @@ class _Search:
         self.w, self.columns = w[good], columns[good] / norm[good][:, None]
         self.gram, self.b = self.columns @ self.columns.T, self.columns @ self.y
         fixed = torch.zeros_like(self.w, dtype=torch.bool)
-        self.price = prior.term_cost(self.w[:, None], fixed[:, None], math.log(self.rows))[:, 0] + 0.5 * math.log(self.rows)
+        self.price = prior.term_cost(self.w[:, None], fixed[:, None], math.log(self.rows))[:, 0] + 0.5 * math.log(
+            self.rows
+        )
 
     def exhaustive(self, floor: float, pairs: int, triples: int, singles: int = 0) -> Lanes:
         """Return the best sets of one, two and three fixed library terms, from the Gram matrix alone."""
@@ -132,7 +139,9 @@ class _Search:
         rss = self.y @ self.y - (self.b[i] ** 2 + self.b[j] ** 2 - 2 * g * self.b[i] * self.b[j]) / det.clamp_min(1e-9)
         two = self._cost(torch.where(det < 1e-5, self.y @ self.y, rss), floor) + self.price[i] + self.price[j]
         parts = [self._sets(one, (torch.arange(len(self.w)),), singles), self._sets(two, (i, j), pairs)]
-        useful = torch.full_like(self.price, torch.inf).scatter_reduce(0, i, two, "amin").scatter_reduce(0, j, two, "amin")
+        useful = (
+            torch.full_like(self.price, torch.inf).scatter_reduce(0, i, two, "amin").scatter_reduce(0, j, two, "amin")
+        )
         top = useful.argsort()[: min(70, len(useful))].sort().values
         triple = _triples_of(len(top))
         if len(triple):
@@ -165,7 +174,10 @@ class _Search:
 
     def beam(self, floor: float, seeds: Lanes) -> list[Lanes]:
         """Grow equations term by term with all exponents free; return the members of each size."""
-        candidates = Lanes.of(self.w[(-self.b.abs()).argsort()[:10]][:, None], torch.zeros(10, 1, self.w.shape[1], dtype=torch.bool)[: len(self.w)])
+        candidates = Lanes.of(
+            self.w[(-self.b.abs()).argsort()[:10]][:, None],
+            torch.zeros(10, 1, self.w.shape[1], dtype=torch.bool)[: len(self.w)],
+        )
         members, best, best_size = [], math.inf, 0
         wide = seeds.select(seeds.active.sum(-1) == 3)
         pairs = self.exhaustive(0.0, pairs=24, triples=0)
@@ -230,7 +242,9 @@ class _Search:
             best = torch.full_like(cost, torch.inf).scatter_reduce(0, origin, trial_cost, "amin")
             better = best < cost - 1e-9  # every round shortens a description, so the loop ends
             done.append(lanes.select(~better))
-            winners = [int(torch.where(origin == lane, trial_cost, torch.inf).argmin()) for lane in better.nonzero()[:, 0]]
+            winners = [
+                int(torch.where(origin == lane, trial_cost, torch.inf).argmin()) for lane in better.nonzero()[:, 0]
+            ]
             lanes = _distinct(trials.select(torch.as_tensor(winners, dtype=torch.long)), len(winners), 2)
         return Lanes.cat([*done, lanes])
 
@@ -239,11 +253,17 @@ class _Search:
         inverse, a, index, valid = self._curvature(lanes)
         spread = inverse.diagonal(dim1=-2, dim2=-1).clamp_min(1e-300).cpu().numpy()
         term, state = (i.cpu().numpy() for i in index)
-        a, valid, w, free, active, rss = (v.cpu().numpy() for v in (a, valid, lanes.exponents, lanes.free, lanes.active, lanes.rss))
+        sized, real, w, free, active, rss = (
+            v.cpu().numpy() for v in (a, valid, lanes.exponents, lanes.free, lanes.active, lanes.rss)
+        )
         parts, origin = [], []
         for q in range(len(lanes)):
-            slots = [(int(term[q, s]), int(state[q, s]), spread[q, len(active[q]) + s]) for s in np.flatnonzero(valid[q])]
-            options = self._options((w[q], free[q], active[q]), a[q] ** 2 / spread[q, : len(a[q])], slots, float(rss[q]), floor)
+            slots = [
+                (int(term[q, s]), int(state[q, s]), spread[q, len(active[q]) + s]) for s in np.flatnonzero(real[q])
+            ]
+            options = self._options(
+                (w[q], free[q], active[q]), sized[q] ** 2 / spread[q, : len(sized[q])], slots, float(rss[q]), floor
+            )
             options.sort(key=lambda o: o[0])
             chosen = [o[1] for o in options[:tries]] + [o[1] for o in options[tries:] if o[0] == -math.inf]
             eager = [o[2] for o in options if o[0] < 0 and o[2] is not None]
@@ -265,8 +285,14 @@ class _Search:
         hessian = columns @ columns.mT
         size = hessian.diagonal(dim1=-2, dim2=-1).sqrt().clamp_min(1e-150)
         unit = hessian / size[:, None] / size[..., None]
-        unit = torch.where(on[:, None] & on[..., None], torch.nan_to_num(unit), 0.0) + torch.diag_embed(torch.where(on, 1e-9, 1.0))
-        inverse = torch.linalg.solve_ex(unit, torch.eye(unit.shape[-1], dtype=unit.dtype))[0] / size[:, None] / size[..., None]
+        unit = torch.where(on[:, None] & on[..., None], torch.nan_to_num(unit), 0.0) + torch.diag_embed(
+            torch.where(on, 1e-9, 1.0)
+        )
+        inverse = (
+            torch.linalg.solve_ex(unit, torch.eye(unit.shape[-1], dtype=unit.dtype))[0]
+            / size[:, None]
+            / size[..., None]
+        )
         return inverse, now.a, index, valid
 
     def _options(self, structure: Structure, lost: np.ndarray, slots: list, rss: float, floor: float) -> list:
@@ -288,7 +314,9 @@ class _Search:
             for z in self.prior.nearest(float(w[j, i])):
                 if abs(z - w[j, i]) < 0.4:
                     change = self.prior.price(z, False, log_n) - self.prior.price(w[j, i], True, log_n) - 0.8 * (z == 0)
-                    options.append((rise((w[j, i] - z) ** 2 / variance) + change, _fix_all(structure, [(j, i, z)]), (j, i, z)))
+                    options.append(
+                        (rise((w[j, i] - z) ** 2 / variance) + change, _fix_all(structure, [(j, i, z)]), (j, i, z))
+                    )
         for j in terms:
             for i in np.flatnonzero(~self.regression.positive.cpu().numpy() & (w[j] > 0)):
                 lower = w.copy()
@@ -354,4 +382,3 @@ def shared_terms(proposals: list[list[Proposal]], most: int = 14) -> list[np.nda
                     votes[tuple(row)] = votes.get(tuple(row), 0.0) + math.exp(-0.3 * (p.cost - best))
         out.append(np.array(sorted(votes, key=lambda r: -votes[r])[:most]).reshape(-1, d))
     return out
-

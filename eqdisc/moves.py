@@ -1,8 +1,8 @@
 r"""Moves: every small change of a law, each with the change in description length that its sensitivities foretell.
 
-With H the Gauss-Newton matrix over the law's own numbers p and over trial numbers q (fixed exponents, coefficients that are not there) and
-g the gradient, a trial number gains g~**2 / 2 S with S = H_qq - H_qp C H_pq, C = H_pp^-1, g~ = g_q - H_qp C g_p, and a number of the law that is
-moved by delta costs delta**2 / 2 C_pp.
+With H the Gauss-Newton matrix over the law's own numbers p and over trial numbers q (fixed exponents, coefficients
+that are not there) and g the gradient, a trial number gains g~**2 / 2 S with S = H_qq - H_qp C H_pq, C = H_pp^-1,
+g~ = g_q - H_qp C g_p, and a number of the law that is moved by delta costs delta**2 / 2 C_pp.
 """
 
 from __future__ import annotations

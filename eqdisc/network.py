@@ -1,12 +1,14 @@
 r"""The network search: the paper's own road, from random starts to a law, with no library and no proposals.
 
-Chains of units start from random weights, one a lane (Heim et al. 2020, section 4.1). Matching trains all of them at once; the best are trained through
-the ODE; gates go to 0 or 1; and every surviving lane is pruned number by number down to its true size, where the error jumps. This reaches what no library
-holds, and it is the check on the proposals, which see a chain's weights before it is trained.
+Chains of units start from random weights, one a lane (Heim et al. 2020, section 4.1). Matching trains all of them
+at once; the best are trained through the ODE; gates go to 0 or 1; and every surviving lane is pruned number by
+number down to its true size, where the error jumps. This reaches what no library holds, and it is the check on the
+proposals, which see a chain's weights before it is trained.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from .config import FitConfig
 from .description import FLOOR
+from .errors import OptionError
 from .field import Chain
 from .journal import Journal
 from .laws import Solved
@@ -23,10 +26,12 @@ from .regression import Regression
 from .structure import JointSearch
 from .terms import Terms
 from .thinning import snap_path
-from .training import Stretches, match_chain, train_chain
+from .training import Stretches, match_chain
 
 MATCHING_STEPS = 400
-MATCHING_RATE = 0.02  # Adam's step on exponents; 300 steps at this rate bring the best of 64 starts within 0.03 of fSIR's exponents
+MATCHING_RATE = (
+    0.02  # Adam's step on exponents; 300 steps at this rate bring the best of 64 starts within 0.03 of fSIR's exponents
+)
 TRAINING_STEPS = 40
 TRAINING_RATE = 0.002  # small: training starts near the answer
 POLISH_STEPS = 10
@@ -62,10 +67,27 @@ def explains(problem: Problem, solved: Solved) -> bool:
 def match_starts(problem: Problem, config: FitConfig, journal: Journal) -> Chain:
     """Match all random starts side by side; return them as a chain, the best lane first."""
     device = str(problem.engine.mesh.x.device)
-    chain = Chain.from_specification(config.chain, states=problem.data.d, lanes=config.restarts, seed=config.seed).to(device)
+    refuse_deep(config.chain)
+    chain = Chain.from_specification(config.chain, states=problem.data.d, lanes=config.restarts, seed=config.seed).to(
+        device
+    )
     regression = Regression(problem.data, problem.denoised.at, problem.denoised.positive, device=device)
     chain, loss = match_chain(chain, regression, MATCHING_STEPS, config.l1, MATCHING_RATE, journal)
-    return chain.select(loss.argsort())
+    chain = chain.select(loss.argsort())
+    if not isinstance(chain.units[0], RealNPU):  # complex powers are beyond the engine of real ones
+        data, positive = stretches(problem), problem.engine.positive
+        chain = chain.select(range(min(SURVIVORS, chain.lanes)))
+        chain = train_chain(chain, data, positive, TRAINING_STEPS, 0.1 * config.l1, TRAINING_RATE, POLISH_STEPS, journal).chain
+    return chain
+
+
+def refuse_deep(specification: str) -> None:
+    """Refuse chains whose laws cannot be read yet. Raises OptionError."""
+    words = [word.partition(":")[0].strip() for word in specification.lower().split(",")]
+    if len(words) != 2 or words[0] not in ("realnpu", "npu") or words[1] != "nau":
+        raise OptionError(
+            f"--chain {specification}: the network search prunes and reads chains of one power layer and sums; use realnpu:9,nau or npu:9,nau."
+        )
 
 
 def stretches(problem: Problem) -> Stretches:
@@ -74,7 +96,7 @@ def stretches(problem: Problem) -> Stretches:
     for k, trajectory in enumerate(problem.data.trajectories):
         n = len(trajectory.t)
         cuts = np.unique(np.linspace(0, n - 1, max(1, round((n - 1) / STRETCH)) + 1).round().astype(int))
-        rows += [(k, trajectory.t[a : b + 1], trajectory.x[a : b + 1]) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        rows += [(k, trajectory.t[a : b + 1], trajectory.x[a : b + 1]) for a, b in pairwise(cuts)]
     longest = max(len(t) for _, t, _ in rows)
     t = np.stack([np.r_[t, t[-1] + (t[-1] - t[-2]) * np.arange(1, longest - len(t) + 1)] for _, t, _ in rows])
     x = np.full((len(rows), longest, problem.data.d), np.nan)
@@ -88,10 +110,11 @@ def stretches(problem: Problem) -> Stretches:
 def as_terms(chain: Chain, positive: Tensor) -> Terms:
     """Read a RealNPU -> NAU chain with its gates closed or opened for good; whole exponents where states change sign."""
     unit, head = chain.units[0], chain.units[-1]
-    gate = (unit.gate.detach() > 0.5).to(unit.exponents.dtype)
-    w = (unit.exponents * gate[:, None]).detach()
+    powers, gate = (unit.get_parameter(name).detach() for name in ("exponents", "gate"))
+    w = powers * (gate > 0.5).to(powers.dtype)[:, None]
     w = torch.where(positive, w, w.round().clamp_min(0.0))
-    return Terms(w.clone(), head.coefficients.detach().mT.clone(), torch.ones_like(w, dtype=torch.bool) & positive)
+    a = head.get_parameter("coefficients").detach().mT.clone()
+    return Terms(w, a, torch.ones_like(w, dtype=torch.bool) & positive)
 
 
 __all__ = ["as_terms", "search_by_network", "stretches"]

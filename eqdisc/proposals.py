@@ -1,7 +1,8 @@
 r"""The search by proposals: match, join, improve, and again with the fitted trajectory as the denoised data.
 
-A fitted law smooths the data better than any spline, so the integral regression of the next round has less bias, and the terms that good proposals
-of one equation use are offered to the others. Rounds end when the description gets no shorter.
+A fitted law smooths the data better than any spline, so the integral regression of the next round has less bias,
+and the terms that good proposals of one equation use are offered to the others. Rounds end when the description
+gets no shorter.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def search_by_proposals(problem: Problem, journal: Journal) -> tuple[JointSearch
         found = joint.improve(joint.complete(proposals, found), problem.library)
         journal.record("search", number + 1, ROUNDS, cost=found.cost)
         settled = best is not None and found.cost > best.cost - WORTH
-        best = joint.best([found], best)
+        best = found if best is None or found.cost < best.cost else best
         if settled:
             break
         sigma = best.fit.sigma[0].cpu().numpy()
@@ -63,14 +64,22 @@ def _short(problem: Problem) -> int:
 
 
 def _match_all(
-    problem: Problem, states: Callable, sigma: np.ndarray, former: list | None, shared: list | None, journal: Journal, number: int
+    problem: Problem,
+    states: Callable,
+    sigma: np.ndarray,
+    former: list | None,
+    shared: list | None,
+    journal: Journal,
+    number: int,
 ) -> list[list[Proposal]]:
     device = str(problem.engine.mesh.x.device)
     regression = Regression(problem.data, states, problem.denoised.positive, device=device)
     out = []
     for e in range(problem.data.d):
         terms = problem.library if shared is None else np.vstack([problem.library, shared[e]])
-        proposals = match(regression, problem.denoised, sigma, e, terms, problem.judge.prior, former[e] if former else None)
+        proposals = match(
+            regression, problem.denoised, sigma, e, terms, problem.judge.prior, former[e] if former else None
+        )
         out.append(sorted(proposals, key=lambda p: p.cost))
         journal.record("matching", e + 1, problem.data.d, round=number + 1)
     return out
@@ -90,7 +99,9 @@ def fitted_states(problem: Problem, solved: Solved) -> Callable[[int, np.ndarray
     pieces: dict[int, list] = {}
     for q, k in enumerate(mesh.trajectory):
         end = int(mesh.sample[q].max()) + 1
-        pieces.setdefault(k, []).append((mesh.t[q, 0], mesh.t[q, end - 1], CubicHermiteSpline(mesh.t[q, :end], x[q, :end], slope[q, :end])))
+        pieces.setdefault(k, []).append(
+            (mesh.t[q, 0], mesh.t[q, end - 1], CubicHermiteSpline(mesh.t[q, :end], x[q, :end], slope[q, :end]))
+        )
 
     def states(k: int, t: np.ndarray) -> np.ndarray:
         out = np.zeros((len(t), x.shape[-1]))

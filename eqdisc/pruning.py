@@ -1,8 +1,9 @@
 r"""Pruning: gates to 0 or 1, then a path from a dense chain to a sparse one.
 
-At each step the number whose loss costs least is set to zero and the rest are fitted again through the ODE. The cost of losing p, foretold with
-the others re-optimised, is p**2 / 2 (H^-1)_pp (optimal brain surgeon; Hassibi & Stork, NeurIPS 1992). Along the path the error hardly
-moves until the true size and jumps below it: the path is a Pareto front, and the true size shows as a jump.
+At each step the number whose loss costs least is set to zero and the rest are fitted again through the ODE. The
+cost of losing p, foretold with the others re-optimised, is p**2 / 2 (H^-1)_pp (optimal brain surgeon; Hassibi &
+Stork, NeurIPS 1992). Along the path the error hardly moves until the true size and jumps below it: the path is a
+Pareto front, and the true size shows as a jump.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 r"""Refinement: from a solved law in scaled units to the equation that is printed.
 
-The numbers are fitted once more on a mesh so fine that halving its steps moves the residuals by less than a tenth of the noise. Then every free
-exponent is rounded to the digits that its standard error supports, the coefficients are refitted around it, and each is rounded where the
-likelihood does not notice: an error delta in one number costs delta**2 H_qq / 2 nats. What is simulated, scored and stored is what is printed.
+The numbers are fitted once more on a mesh so fine that halving its steps moves the residuals by less than a tenth
+of the noise. Then every free exponent is rounded to the digits that its standard error supports, the coefficients
+are refitted around it, and each is rounded where the likelihood does not notice: an error delta in one number costs
+delta**2 H_qq / 2 nats. What is simulated, scored and stored is what is printed.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def _disagreement(a: Problem, solved: Solved, b: Problem, again: Solved) -> floa
     return float(((at(a, solved) - at(b, again)).abs() / again.fit.sigma[0]).max())
 
 
-def print_law(problem: Problem, solved: Solved, names: tuple[str, ...], journal: Journal, round_numbers: bool = True) -> Printed:
+def print_law(
+    problem: Problem, solved: Solved, names: tuple[str, ...], journal: Journal, round_numbers: bool = True
+) -> Printed:
     """Round a solved law to the digits that the data support and put it in the user's units."""
     solved = replace(solved, law=without_padding(solved.law))
     free_ci = _exponent_errors(solved)
@@ -91,8 +94,11 @@ def print_law(problem: Problem, solved: Solved, names: tuple[str, ...], journal:
         solved = _fix_exponents(problem, solved, free_ci, journal)
     w, a, _ = without_padding(solved.law)
     coefficients, errors = _coefficients(problem, solved, w, a, round_numbers)
-    parameters = (*_coefficient_parameters(coefficients, errors, names), *_exponent_parameters(w, coefficients, free_ci, names))
-    scaling, mesh = problem.scaling, problem.engine.mesh
+    parameters = (
+        *_coefficient_parameters(coefficients, errors, names),
+        *_exponent_parameters(w, coefficients, free_ci, names),
+    )
+    scaling = problem.scaling
     return Printed(
         equations=Equations.from_terms(names, w, coefficients),
         exponents=w,
@@ -108,7 +114,11 @@ def _exponent_errors(solved: Solved) -> dict[tuple[int, int], float]:
     """Return the standard error of each free exponent (term counted among the used ones)."""
     c, names = covariance_of(solved.fit)
     used = np.flatnonzero((solved.fit.terms.coefficients[0].cpu().numpy() != 0).any(1)).tolist()
-    return {(used.index(j), i): float(np.sqrt(max(c[q, q], 0.0))) for q, (kind, j, i) in enumerate(names) if kind == "exponent"}
+    return {
+        (used.index(j), i): float(np.sqrt(max(c[q, q], 0.0)))
+        for q, (kind, j, i) in enumerate(names)
+        if kind == "exponent"
+    }
 
 
 def _fix_exponents(problem: Problem, solved: Solved, errors: dict, journal: Journal) -> Solved:
@@ -121,7 +131,9 @@ def _fix_exponents(problem: Problem, solved: Solved, errors: dict, journal: Jour
     return joint.best(joint.solve([law], steps=10)) or solved
 
 
-def _coefficients(problem: Problem, solved: Solved, w: np.ndarray, a: np.ndarray, rounded: bool) -> tuple[np.ndarray, np.ndarray]:
+def _coefficients(
+    problem: Problem, solved: Solved, w: np.ndarray, a: np.ndarray, rounded: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Return coefficients in the user's units, rounded where the likelihood does not notice, and standard errors."""
     c, names = covariance_of(solved.fit)
     h = solved.fit.hessian[0].diagonal().cpu().numpy()[: len(names)]
@@ -158,7 +170,9 @@ def _coefficient_parameters(values: np.ndarray, errors: np.ndarray, names: tuple
         for e in np.flatnonzero(row):
             if e in done:
                 continue
-            same = [int(f) for f in np.flatnonzero(row) if f >= e and abs(abs(row[f]) - abs(row[e])) <= 1e-12 * abs(row[e])]
+            same = [
+                int(f) for f in np.flatnonzero(row) if f >= e and abs(abs(row[f]) - abs(row[e])) <= 1e-12 * abs(row[e])
+            ]
             done += same
             error = float(min(errors[j, f] for f in same))
             value = float(abs(row[e]) if len(same) > 1 else row[e])

@@ -1,10 +1,11 @@
 r"""Integral regression: an equation judged against raw data without a solver.
 
-Within a window the state obeys x_e(t_n) = c + sum_j a_j int_{t_0}^{t_n} m_j(x(s)) ds. The integral runs over denoised states (Gauss-Legendre
-nodes between samples), the left side is the raw data, so the residual of the true law is the measurement noise itself: independent,
-and comparable between laws by description length. The window's constant c and the coefficients a are projected out in closed form
-(variable projection: Golub & Pereyra, SIAM J. Numer. Anal. 10, 1973), so that only exponents are searched, by Levenberg-Marquardt
-with Kaufman's Jacobian (BIT 15, 1975), hundreds of lanes at a time.
+Within a window the state obeys x_e(t_n) = c + sum_j a_j int_{t_0}^{t_n} m_j(x(s)) ds. The integral runs over
+denoised states (Gauss-Legendre nodes between samples), the left side is the raw data, so the residual of the true
+law is the measurement noise itself: independent, and comparable between laws by description length. The window's
+constant c and the coefficients a are projected out in closed form (variable projection: Golub & Pereyra, SIAM J.
+Numer. Anal. 10, 1973), so that only exponents are searched, by Levenberg-Marquardt with Kaufman's Jacobian (BIT 15,
+1975), hundreds of lanes at a time.
 """
 
 from __future__ import annotations
@@ -48,27 +49,43 @@ class Lanes:
         b, k, _ = exponents.shape
         active = torch.ones(b, k, dtype=torch.bool, device=exponents.device) if active is None else active
         free = free & active[..., None]
-        return cls(torch.where(active[..., None], exponents, 0.0), free, active, exponents.new_zeros(b, k), exponents.new_full((b,), torch.inf))
+        return cls(
+            torch.where(active[..., None], exponents, 0.0),
+            free,
+            active,
+            exponents.new_zeros(b, k),
+            exponents.new_full((b,), torch.inf),
+        )
 
     def __len__(self) -> int:
         return len(self.rss)
 
     def select(self, lanes: Tensor | slice) -> Lanes:
-        return Lanes(self.exponents[lanes], self.free[lanes], self.active[lanes], self.coefficients[lanes], self.rss[lanes])
+        return Lanes(
+            self.exponents[lanes], self.free[lanes], self.active[lanes], self.coefficients[lanes], self.rss[lanes]
+        )
 
     @staticmethod
     def cat(parts: list[Lanes]) -> Lanes:
         """Join lanes of different widths, padded alike."""
         width = max(p.exponents.shape[1] for p in parts)
         padded = [p if p.exponents.shape[1] == width else p.pad(width) for p in parts]
-        return Lanes(*(torch.cat([getattr(p, f) for p in padded]) for f in ("exponents", "free", "active", "coefficients", "rss")))
+        return Lanes(
+            *(
+                torch.cat([getattr(p, f) for p in padded])
+                for f in ("exponents", "free", "active", "coefficients", "rss")
+            )
+        )
 
     def pad(self, width: int) -> Lanes:
         more = width - self.exponents.shape[1]
         last = torch.nn.functional.pad
         return Lanes(
-            last(self.exponents, (0, 0, 0, more)), last(self.free, (0, 0, 0, more)), last(self.active, (0, more)),
-            last(self.coefficients, (0, more)), self.rss,
+            last(self.exponents, (0, 0, 0, more)),
+            last(self.free, (0, 0, 0, more)),
+            last(self.active, (0, more)),
+            last(self.coefficients, (0, more)),
+            self.rss,
         )
 
     def cost(self, prior: Prior, rows: float, floor: float) -> Float[Tensor, "b"]:
@@ -97,14 +114,15 @@ class Regression:
         self.d = data.d
         self.x = as_tensor(_pad_nodes(x, windows, order))  # (w * (L - 1) * order, d), windows padded alike
         self.log_x = self.x.abs().clamp_min(TINY).log()
-        values, weights = as_tensor(values), as_tensor(weights)
-        block = _block_length(torch.isfinite(values))
-        self.operators, self.targets, self.rows = [], [], []
+        measured, integration = as_tensor(values), _integration(as_tensor(weights))
+        block = _block_length(torch.isfinite(measured))
+        self.operators: list[Tensor] = []  # (w, (L - 1) * order, L / block) an equation
+        self.targets: list[Tensor] = []
+        self.rows: list[float] = []
         for e in range(data.d):
-            mask = torch.isfinite(values[..., e]).to(values.dtype)
-            project, rows = _projection(mask, block)
-            self.operators.append(_integration(weights) @ project)  # (w, (L - 1) * order, L / block)
-            self.targets.append((torch.nan_to_num(values[..., e])[:, None] @ project).flatten())
+            project, rows = _projection(torch.isfinite(measured[..., e]).to(torch.float64), block)
+            self.operators.append(integration @ project)
+            self.targets.append((torch.nan_to_num(measured[..., e])[:, None] @ project).flatten())
             self.rows.append(max(rows, 2.0))
 
     def cumulate(self, f: Float[Tensor, "... nodes"], e: int) -> Float[Tensor, "... n"]:
@@ -147,7 +165,7 @@ class Regression:
                 for target, value in zip(out, (w, now.coefficients, now.rss), strict=True):
                     target[run] = value
                 run, w, active, damping, now = run[go_on], w[go_on], active[go_on], damping[go_on], now.select(go_on)
-                index, valid = tuple(i[go_on] for i in index), valid[go_on]
+                index, valid = (index[0][go_on], index[1][go_on]), valid[go_on]
         return replace(lanes, exponents=out[0], coefficients=out[1], rss=out[2])
 
     def _solve(self, w: Tensor, active: Tensor, y: Tensor, e: int) -> _Projection:
@@ -172,7 +190,9 @@ class Regression:
         scale = (now.a / now.norm).gather(1, term) * valid
         return self.cumulate(slope, e) * scale[..., None]
 
-    def _step(self, w: Tensor, now: _Projection, index: tuple, valid: Tensor, damping: Tensor, e: int, prior: Prior) -> Tensor:
+    def _step(
+        self, w: Tensor, now: _Projection, index: tuple, valid: Tensor, damping: Tensor, e: int, prior: Prior
+    ) -> Tensor:
         j = self.jacobian(now, index, valid, e)
         j = j - torch.linalg.solve_ex(now.gram, now.columns @ j.mT)[0].mT @ now.columns  # Kaufman
         hessian, gradient = j @ j.mT, (j @ now.residual[..., None])[..., 0]
@@ -258,7 +278,9 @@ def _cut_windows(data: Dataset) -> list[tuple[int, int, int]]:
         pieces = 1 if n <= SHORT else max(1, round(n / WINDOW))
         windows += [(k, int(c[0]), int(c[-1]) + 1) for c in np.array_split(np.arange(n), pieces) if len(c) > 1]
     rows = sum(b - a for _, a, b in windows)
-    keep = np.unique(np.linspace(0, len(windows) - 1, max(1, int(len(windows) * min(1.0, MOST / rows)))).round().astype(int))
+    keep = np.unique(
+        np.linspace(0, len(windows) - 1, max(1, int(len(windows) * min(1.0, MOST / rows)))).round().astype(int)
+    )
     return [windows[i] for i in keep]
 
 

@@ -242,7 +242,7 @@ def _parse(file: str, names: list[str], body: str, separator: str, decimal: str,
         names.extend([""] * (len(first) - len(names)))
     try:
         return pd.read_csv(
-            io.StringIO(body), sep=separator, decimal=decimal, header=None, names=range(len(names)), index_col=False,
+            io.StringIO(body), sep=separator, decimal=decimal, header=None, names=list(range(len(names))), index_col=False,
             skipinitialspace=True, skip_blank_lines=False, low_memory=False, **exact,
         )  # fmt: skip
     except pd.errors.ParserError as error:

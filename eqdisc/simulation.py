@@ -1,12 +1,13 @@
 """Simulation: a printed law, integrated by SciPy, as far as it goes.
 
-Whatever goes wrong is a value: the trajectory up to its last valid time and a `Status`. A blow-up is a time, not an exception, and nothing runs
-longer than it may.
+Whatever goes wrong is a value: the trajectory up to its last valid time and a `Status`. A blow-up is a time, not an
+exception, and nothing runs longer than it may.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +35,13 @@ class _Deadline(Exception):
 
 
 def simulate(
-    equations: Equations, x0: Float[np.ndarray, "d"], t: Float[np.ndarray, "n"], *, rtol: float = 1e-8, atol: float | None = None, time_limit: float = 10.0
+    equations: Equations,
+    x0: Float[np.ndarray, "d"],
+    t: Float[np.ndarray, "n"],
+    *,
+    rtol: float = 1e-8,
+    atol: float | None = None,
+    time_limit: float = 10.0,
 ) -> Simulation:
     """Integrate from x0 at t[0] through the times t, with LSODA (stiff or not).
 
@@ -60,7 +67,9 @@ def simulate(
     seen = _Last(t[0])
     try:
         with np.errstate(all="ignore"):
-            run = solve_ivp(seen.of(field), (t[0], t[-1]), x0, t_eval=t, method="LSODA", rtol=rtol, atol=small, events=escape)
+            run = solve_ivp(
+                seen.of(field), (t[0], t[-1]), x0, t_eval=t, method="LSODA", rtol=rtol, atol=small, events=escape
+            )
     except _Deadline:
         return Simulation(t[:1], x0[None], Status.TIMEOUT, float(seen.t))
     except (ValueError, FloatingPointError, OverflowError, ZeroDivisionError):
@@ -68,8 +77,14 @@ def simulate(
     x = run.y.T if run.y.size else x0[None]
     valid = int(np.isfinite(x).all(1).argmin()) if not np.isfinite(x).all() else len(x)
     if valid == len(t) and run.success and not run.t_events[0].size:
-        return Simulation(t, x, Status.OK, float(t[-1]))
-    end = float(run.t_events[0][0]) if run.t_events[0].size else float(seen.t) if valid == len(x) else float(t[max(valid - 1, 0)])
+        return Simulation(t, np.vstack([x0, x[1:]]), Status.OK, float(t[-1]))
+    end = (
+        float(run.t_events[0][0])
+        if run.t_events[0].size
+        else float(seen.t)
+        if valid == len(x)
+        else float(t[max(valid - 1, 0)])
+    )
     return Simulation(t[:valid], x[:valid], Status.DIVERGED, min(end, float(t[-1])))
 
 
@@ -79,7 +94,7 @@ class _Last:
     def __init__(self, t: float) -> None:
         self.t = t
 
-    def of(self, field):  # noqa: ANN001, ANN201
+    def of(self, field: Callable[[float, np.ndarray], np.ndarray]) -> Callable[[float, np.ndarray], np.ndarray]:
         def watched(now: float, x: np.ndarray) -> np.ndarray:
             dxdt = field(now, x)
             if np.isfinite(dxdt).all():

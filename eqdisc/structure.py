@@ -1,9 +1,10 @@
 r"""Joint structure: from proposals an equation to one law for all, judged by trajectories.
 
-A law starts as one proposal for each equation, equal terms merged. From there its neighbours are fitted side by side as lanes (`Collocation`)
-and the one of shortest description is kept: another proposal for one equation; an equation that closes a conserved sum; and
-local moves (drop, fix, free, add, swap, merge), each foretold from the sensitivities at hand: adding a column b to the problem gains
-(b . r)^2 / 2 S with S its Schur complement, and losing a number p costs p^2 / 2 C_pp with C the covariance.
+A law starts as one proposal for each equation, equal terms merged. From there its neighbours are fitted side by
+side as lanes (`Collocation`) and the one of shortest description is kept: another proposal for one equation; an
+equation that closes a conserved sum; and local moves (drop, fix, free, add, swap, merge), each foretold from the
+sensitivities at hand: adding a column b to the problem gains (b . r)^2 / 2 S with S its Schur complement, and
+losing a number p costs p^2 / 2 C_pp with C the covariance.
 """
 
 from __future__ import annotations
@@ -52,9 +53,13 @@ class JointSearch:
         """Price the lanes of a fit that ended well and remember them."""
         solved = [self._price(fit, lane) for lane in range(fit.terms.lanes) if bool(torch.isfinite(fit.nll[lane]))]
         for s in solved:
-            if s.key not in self.seen or s.cost < self.seen[s.key].cost:
-                self.seen[s.key] = s
+            self.remember(s)
         return solved
+
+    def remember(self, solved: Solved) -> None:
+        """Keep a law unless one of the same structure was shorter."""
+        if solved.key not in self.seen or solved.cost < self.seen[solved.key].cost:
+            self.seen[solved.key] = solved
 
     def _price(self, fit: Fit, lane: int) -> Solved:
         one = fit.select(slice(lane, lane + 1))
@@ -86,8 +91,8 @@ class JointSearch:
         options = [[i for i, p in enumerate(ps) if p.cost < top] for ps, top in zip(proposals, limits, strict=True)]
         choice, best, tried = [0] * d, None, set()
         for _ in range(3):
-            trials = [choice] + [[*choice[:e], i, *choice[e + 1 :]] for e in range(d) for i in options[e]]
-            trials = [t for t in dict.fromkeys(map(tuple, trials)) if t not in tried]
+            wanted = [choice] + [[*choice[:e], i, *choice[e + 1 :]] for e in range(d) for i in options[e]]
+            trials = [t for t in dict.fromkeys(map(tuple, wanted)) if t not in tried]
             tried.update(trials)
             laws = {t: join([proposals[e][i] for e, i in enumerate(t)]) for t in trials}
             solved = self._screen(list(laws.values()), best or near)
@@ -118,13 +123,15 @@ class JointSearch:
             members = np.flatnonzero(c)
             if len(members) > 3 or conserves(c, near.law[1], list(near.ties)):
                 continue
-            for e in members:
+            for e in map(int, members):
                 others = [i for i in members if i != e]
                 for combination in itertools.product(*[proposals[i][:5] for i in others]):
                     rows = [Proposal(*_equation(near.law, i), 0.0) for i in range(len(proposals))]
                     for i, proposal in zip(others, combination, strict=True):
                         rows[i] = proposal
-                    laws.append(close_sum(join([r if i != e else None for i, r in enumerate(rows)]), c, e, self.judge.factors))
+                    laws.append(
+                        close_sum(join([r if i != e else None for i, r in enumerate(rows)]), c, e, self.judge.factors)
+                    )
         unique = {structure_key(m): m for m in laws if (m[1] != 0).any()}
         return self.best(self._screen([m for k, m in unique.items() if k not in self.seen][:96], near), near) or near
 

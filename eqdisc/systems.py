@@ -1,7 +1,7 @@
 """Systems: known laws from textbooks and papers, each with its source, to practise on and to measure with.
 
-The search never looks here. A system's formulas are over its states and named parameters; `simulate_system` makes the table that someone who measured it
-would have.
+The search never looks here. A system's formulas are over its states and named parameters; `simulate_system` makes
+the table that someone who measured it would have.
 """
 
 from __future__ import annotations
@@ -40,15 +40,19 @@ class System:
     @property
     def law(self) -> Equations:
         """The law with its numbers in place."""
-        return Equations.parse({s: _fill(text, self.parameters) for s, text in self.equations.items()}, tuple(self.equations))
+        return Equations.parse(
+            {s: _fill(text, self.parameters) for s, text in self.equations.items()}, tuple(self.equations)
+        )
 
 
 def _fill(text: str, parameters: dict[str, float]) -> str:
     """Put numbers in the place of parameter names."""
 
     class Fill(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802
-            return ast.parse(f"({number_text(parameters[node.id])})", mode="eval").body if node.id in parameters else node
+        def visit_Name(self, node: ast.Name) -> ast.AST:
+            return (
+                ast.parse(f"({number_text(parameters[node.id])})", mode="eval").body if node.id in parameters else node
+            )
 
     return ast.unparse(Fill().visit(ast.parse(text, mode="eval")))
 
@@ -63,7 +67,9 @@ def catalogue() -> dict[str, System]:
     return {s.name: s for s in _SYSTEMS}
 
 
-def simulate_system(name: str, *, noise: float = 0.0, seed: int = 0, samples: int | None = None, starts: int = 1) -> Dataset:
+def simulate_system(
+    name: str, *, noise: float = 0.0, seed: int = 0, samples: int | None = None, starts: int = 1
+) -> Dataset:
     """Measure a system: trajectories from its first `starts` starts, with noise as a share of each state's standard deviation.
 
     Raises OptionError for a name that is not in the catalogue.

@@ -2,9 +2,9 @@ r"""Terms in lanes: the parameters of a RealNPU -> NAU chain whose gates are bin
 
     dx_e/dt = sum_j A[j, e] m_j(x),     m_j(x) = prod_i |x_i|**W[j, i] * s(x),
 
-with s(x) = (-1)**(number of odd powers of negative states): states that change sign carry whole exponents, for which the
-joint phase cos(pi sum_i w_i [x_i < 0]) of the RealNPU is that sign. Exponents W and coefficients A lead with a lane axis;
-lanes with fewer terms are padded with terms that no equation uses.
+with s(x) = (-1)**(number of odd powers of negative states): states that change sign carry whole exponents, for
+which the joint phase cos(pi sum_i w_i [x_i < 0]) of the RealNPU is that sign. Exponents W and coefficients A lead
+with a lane axis; lanes with fewer terms are padded with terms that no equation uses.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Terms:
     def model(self, lane: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return one lane in NumPy without its padding: exponents (m, d), coefficients (m, d), free (m, d)."""
         used = self.support[lane].any(-1)
-        return tuple(v[lane][used].cpu().numpy().copy() for v in (self.exponents, self.coefficients, self.free))
+        w, a, free = (v[lane][used].cpu().numpy().copy() for v in (self.exponents, self.coefficients, self.free))
+        return w, a, free
 
     def chain(self, lane: int) -> Chain:
         """Return one lane as the chain that it is: RealNPU units with open gates, read out by a NAU."""

@@ -1,14 +1,14 @@
 r"""Thinning: one dense chain around the best laws, trained through the ODE and pruned to the law that is printed.
 
-The terms of the laws that came nearest are gathered as the units of one RealNPU -> NAU chain, every exponent free. It is trained on the trajectories
-and pruned number by number (`pruning`); the sparse end of the path is snapped and compared with what the search had found. If the
-search was right, the path leads back to it, as a witness that did not know; if not, it is corrected here.
+The terms of the laws that came nearest are gathered as the units of one RealNPU -> NAU chain, every exponent free.
+It is trained on the trajectories and pruned number by number (`pruning`); the sparse end of the path is snapped and
+compared with what the search had found. If the search was right, the path leads back to it, as a witness that did
+not know; if not, it is corrected here.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from .journal import Journal
 from .laws import Law, Solved, without_padding
@@ -28,7 +28,7 @@ def thin_dense_chain(joint: JointSearch, pick: Solved, problem: Problem, journal
     terms = Terms.of([dense], device=str(pick.fit.x.device))
     path = prune(problem.engine, terms, pick.fit.x, pick.fit.sigma, stop=lambda: journal.stop)
     journal.record("pruning", len(path), len(path))
-    return snap_path(joint, path, pick, journal)
+    return snap_path(joint, path, pick, journal) or pick
 
 
 def gather_dense(joint: JointSearch, pick: Solved, positive: np.ndarray) -> Law:
@@ -55,7 +55,8 @@ def snap_path(joint: JointSearch, path: list[Step], pick: Solved | None, journal
     """Snap the most promising points of a pruning path; return the shortest description, `pick` included."""
     points = [s for step in path for s in joint.adopt(step.fit)]
     points.sort(key=lambda s: s.cost)
-    for near in points[:CANDIDATES]:
+    limit = NEAR + (points[0] if pick is None else pick).cost if points else 0.0
+    for near in [s for s in points[:CANDIDATES] if s.cost < limit]:
         law = near.law
         found = joint.best(joint.solve([law], near, steps=10))
         if found is not None:

@@ -1,14 +1,15 @@
 r"""Training: a chain of units becomes the right-hand side of a neural ODE.
 
-First by matching, which needs no solver: the chain's last layer, a NAU, is linear, so its coefficients are projected out of the integral form of
-the data (`regression`) and Adam moves only what lies before it,
+First by matching, which needs no solver: the chain's last layer, a NAU, is linear, so its coefficients are
+projected out of the integral form of the data (`regression`) and Adam moves only what lies before it,
 
     loss_r = sum_e log RSS_e(units of lane r)  +  l1 * sum |exponents_r|,
 
-all random starts side by side as lanes. Then through the ODE itself: every lane is integrated over segments of the data (multiple shooting, starts
-estimated, kept non-negative where states are) and the mean squared residual is minimised by Adam and, lane by lane, L-BFGS, with an L1 penalty that
-rises to its full weight and is lifted at the end (Heim et al. 2020, section 4.1, eq. 18). A lane whose solution leaves the finite numbers is frozen and
-counts no more.
+all random starts side by side as lanes. Then through the ODE itself: every lane is integrated over segments of the
+data (multiple shooting, starts estimated, kept non-negative where states are) and the mean squared residual is
+minimised by Adam and, lane by lane, L-BFGS, with an L1 penalty that rises to its full weight and is lifted at the
+end (Heim et al. 2020, section 4.1, eq. 18). A lane whose solution leaves the finite numbers is frozen and counts no
+more.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class Trained:
     status: Int[Tensor, "R"]
 
 
-def match_chain(chain: Chain, regression: Regression, steps: int, l1: float, lr: float, journal: Journal) -> tuple[Chain, Tensor]:
+def match_chain(
+    chain: Chain, regression: Regression, steps: int, l1: float, lr: float, journal: Journal
+) -> tuple[Chain, Tensor]:
     """Fit every lane to the integral form; return the chain with its last layer solved for, and each lane's loss (R,)."""
     body = [p for unit in chain.units[:-1] for p in unit.parameters()]
     optimiser = torch.optim.Adam(body, lr=lr)
@@ -93,7 +96,7 @@ def _matching_loss(chain: Chain, regression: Regression, store: bool = False) ->
         total = total + (residual.square().sum(-1) / len(y) + 1e-10).log()
         solved.append(a / norm)
     if store:
-        chain.units[-1].coefficients.data.copy_(torch.stack(solved, 1))
+        chain.units[-1].get_parameter("coefficients").data.copy_(torch.stack(solved, 1))
     return total
 
 
@@ -144,7 +147,9 @@ class _Best:
             return
         better = mse < self.mse
         self.mse = torch.where(better, mse, self.mse)
-        self.kept = [torch.where(better.view(-1, *[1] * (p.dim() - 1)), p, q) for p, q in zip(now, self.kept, strict=True)]
+        self.kept = [
+            torch.where(better.view(-1, *[1] * (p.dim() - 1)), p, q) for p, q in zip(now, self.kept, strict=True)
+        ]
 
     def restore(self, chain: Chain, starts: Tensor) -> None:
         for p, q in zip((*chain.parameters(), starts), self.kept, strict=False):
@@ -155,7 +160,7 @@ def _shoot(chain: Chain, starts: Tensor, data: Stretches, positive: Tensor) -> t
     """Integrate all segments of all lanes; return mean squared residuals (R,) and statuses (R,)."""
     inside = torch.where(positive, starts.clamp_min(1e-7), starts)
     run = integrate(_as_field(chain, positive), inside, data.t, rtol=1e-5, atol=1e-7, bound=1e3)
-    residual = torch.nan_to_num((run.x - data.x)) * data.mask
+    residual = torch.nan_to_num(run.x - data.x) * data.mask
     return residual.square().sum((1, 2, 3)) / data.mask.sum(), run.status
 
 

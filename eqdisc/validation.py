@@ -1,8 +1,9 @@
 r"""Validation: printed equations simulated again, against the data they were fitted to and against data they never saw.
 
-A residual counts in units of the noise sigma, so 1 is as good as it gets: rms = sqrt(mean(((x - x_simulated) / sigma)**2)). Long or chaotic records are
-simulated in the stretches that the fit used, each from its own estimated start, and the horizon says how long these are. A simulation
-that ends early leaves its error infinite and its end is a time.
+A residual counts in units of the noise sigma, so 1 is as good as it gets: rms = sqrt(mean(((x - x_simulated) /
+sigma)**2)). Long or chaotic records are simulated in the stretches that the fit used, each from its own estimated
+start, and the horizon says how long these are. A simulation that ends early leaves its error infinite and its end
+is a time.
 """
 
 from __future__ import annotations

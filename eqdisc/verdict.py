@@ -36,9 +36,11 @@ def judge(problem: Problem, pick: Solved | None, rivals: list[Solved], names: tu
     doubts = [*_unexplained(problem, pick, names), *_too_little(problem, pick), *_nothing_there(problem, pick, names)]
     if doubts:
         return Verdict("not identified", tuple(doubts))
-    rivals = [r for r in rivals if not contains(r.law, pick.law)]  # the same law and a term that does not pay is no rival
+    rivals = [
+        r for r in rivals if not contains(r.law, pick.law)
+    ]  # the same law and a term that does not pay is no rival
     if rivals:
-        gap = rivals[0].cost - pick.cost
+        gap = max(rivals[0].cost - pick.cost, 0.0)
         many = f"{len(rivals)} other structures explain" if len(rivals) > 1 else "Another structure explains"
         return Verdict("ambiguous", (f"{many} the data within {gap:.1f} nats or a little more; see the alternatives.",))
     return Verdict("identified", ("The law explains the data down to the noise, and no other structure comes near.",))
@@ -59,11 +61,18 @@ def _unexplained(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list
         lag, samples = _lag_one(residual[..., e], seen[..., e])
         small = sigma[e] < (1e-3 if problem.denoised.clean else 3e-3) * spread[e]
         if not small and sigma[e] > EXCESS * noise[e] and lag > 0.3:
-            doubts.append(f"{name}: the law misses the data by {sigma[e] / noise[e]:.1f} times the noise; the truth is outside this class or a state is missing.")
+            doubts.append(
+                f"{name}: the law misses the data by {sigma[e] / noise[e]:.1f} times the noise; "
+                "the truth is outside this class or a state is missing."
+            )
         elif not small and samples >= 12 and lag > max(COLORED, 2 / np.sqrt(samples)):
-            doubts.append(f"{name}: what the law leaves over is no noise (neighbouring residuals correlate by {lag:.2f}).")
+            doubts.append(
+                f"{name}: what the law leaves over is no noise (neighbouring residuals correlate by {lag:.2f})."
+            )
         if sigma[e] > NOISY * spread[e]:
-            doubts.append(f"{name}: the noise is {100 * sigma[e] / spread[e]:.0f} % of the state's spread; more precise or more data are needed.")
+            doubts.append(
+                f"{name}: the noise is {100 * sigma[e] / spread[e]:.0f} % of the state's spread; more precise or more data are needed."
+            )
     return doubts
 
 
@@ -79,7 +88,9 @@ def _too_little(problem: Problem, pick: Solved) -> list[str]:
     values = float(problem.engine.mesh.counts.sum())
     starts = pick.fit.x.shape[1] * pick.fit.x.shape[3]
     if values < 1.5 * (pick.size + starts):
-        return [f"{values:.0f} values for {pick.size} numbers and {starts} starts are too few to tell a law from a curve fit; measure more."]
+        return [
+            f"{values:.0f} values for {pick.size} numbers and {starts} starts are too few to tell a law from a curve fit; measure more."
+        ]
     return []
 
 

@@ -30,7 +30,9 @@ def test_exact_data_are_clean_and_interpolated() -> None:
     found = denoise(dataset(np.exp(-t)[:, None], t))
     assert found.clean
     middle = (t[:-1] + t[1:]) / 2
-    assert_allclose(found.at(0, middle)[:, 0], np.exp(-middle), atol=2e-5)  # cubic splines: h^4 / 384 and twice that at the ends
+    assert_allclose(
+        found.at(0, middle)[:, 0], np.exp(-middle), atol=2e-5
+    )  # cubic splines: h^4 / 384 and twice that at the ends
 
 
 def test_noise_below_zero_is_no_sign_change() -> None:
