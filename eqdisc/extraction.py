@@ -52,9 +52,7 @@ def _tidy(expression: sp.Expr, x: list[sp.Symbol]) -> sp.Expr:
     return plain.subs(dict(zip(positive, x, strict=True)))
 
 
-def disagreement(
-    equations: Equations, chain: Chain, lane: int, scaling: Scaling, x: Float[np.ndarray, "n d"]
-) -> float:
+def disagreement(equations: Equations, chain: Chain, lane: int, scaling: Scaling, x: Float[np.ndarray, "n d"]) -> float:
     """Return the largest difference of equations and chain on states x, relative to the chain's largest value in each state."""
     scaled = torch.as_tensor(x / scaling.states, dtype=torch.float64)
     with torch.no_grad():

@@ -26,7 +26,8 @@ from .regression import Regression
 from .structure import JointSearch
 from .terms import Terms
 from .thinning import snap_path
-from .training import Stretches, match_chain
+from .training import Stretches, match_chain, train_chain
+from .units import RealNPU
 
 MATCHING_STEPS = 400
 MATCHING_RATE = (
@@ -77,7 +78,9 @@ def match_starts(problem: Problem, config: FitConfig, journal: Journal) -> Chain
     if not isinstance(chain.units[0], RealNPU):  # complex powers are beyond the engine of real ones
         data, positive = stretches(problem), problem.engine.positive
         chain = chain.select(range(min(SURVIVORS, chain.lanes)))
-        chain = train_chain(chain, data, positive, TRAINING_STEPS, 0.1 * config.l1, TRAINING_RATE, POLISH_STEPS, journal).chain
+        chain = train_chain(
+            chain, data, positive, TRAINING_STEPS, 0.1 * config.l1, TRAINING_RATE, POLISH_STEPS, journal
+        ).chain
     return chain
 
 

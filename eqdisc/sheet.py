@@ -241,7 +241,7 @@ def _parse(file: str, names: list[str], body: str, separator: str, decimal: str,
             raise _too_many_cells(file, above + start.line_num, len(first), len(names))
         names.extend([""] * (len(first) - len(names)))
     try:
-        return pd.read_csv(
+        return pd.read_csv(  # type: ignore[call-overload]  # the stubs know no options in a dictionary
             io.StringIO(body), sep=separator, decimal=decimal, header=None, names=list(range(len(names))), index_col=False,
             skipinitialspace=True, skip_blank_lines=False, low_memory=False, **exact,
         )  # fmt: skip

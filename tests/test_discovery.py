@@ -76,7 +76,7 @@ def test_the_chain_solved_by_torchdiffeq_is_the_collocated_solution(fsir: Discov
     assert_allclose(run.x[0, 0].detach(), table[["S", "I", "R"]], atol=1e-4)
 
 
-@pytest.mark.parametrize("state_unit, time_unit", [(1e3, 1e-3), (1e-3, 40.0)])
+@pytest.mark.parametrize(("state_unit", "time_unit"), [(1e3, 1e-3), (1e-3, 40.0)])
 def test_other_units_give_the_same_law_transformed(state_unit: float, time_unit: float) -> None:
     table = west()
     found = discover(pd.DataFrame({"seconds": table["t"] * time_unit, "mass": table["m"] * state_unit}))
@@ -123,7 +123,9 @@ def test_a_stopped_search_keeps_the_best_so_far() -> None:
         def stop(self) -> bool:
             return self.heard > 0
 
-        def record(self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts) -> None:
+        def record(
+            self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts
+        ) -> None:
             self.heard += stage == "matching"
 
     assert discover(west(noise=0.01), journal=Impatient()).equations.states == ("m",)
