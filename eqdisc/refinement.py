@@ -90,9 +90,11 @@ def print_law(
     """Round a solved law to the digits that the data support and put it in the user's units."""
     solved = replace(solved, law=without_padding(solved.law))
     free_ci = _exponent_errors(solved)
+    before = solved.law[0]
     if round_numbers and solved.law[2].any():
         solved = _fix_exponents(problem, solved, free_ci, journal)
     w, a, _ = without_padding(solved.law)
+    free_ci = _follow(free_ci, before, w)
     coefficients, errors = _coefficients(problem, solved, w, a, round_numbers)
     parameters = (
         *_coefficient_parameters(coefficients, errors, names),
@@ -119,6 +121,14 @@ def _exponent_errors(solved: Solved) -> dict[tuple[int, int], float]:
         for q, (kind, j, i) in enumerate(names)
         if kind == "exponent"
     }
+
+
+def _follow(
+    errors: dict[tuple[int, int], float], before: np.ndarray, after: np.ndarray
+) -> dict[tuple[int, int], float]:
+    """Renumber terms that rounding made equal and that were merged: each is followed to the row nearest to it."""
+    nearest = np.abs(before[:, None] - after).max(-1).argmin(1)
+    return {(int(nearest[j]), i): error for (j, i), error in errors.items()}
 
 
 def _fix_exponents(problem: Problem, solved: Solved, errors: dict, journal: Journal) -> Solved:

@@ -1,0 +1,28 @@
+"""Refinement: what is printed is rounded where the likelihood does not notice, and simulates as scored."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from eqdisc.refinement import _follow, round_to
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "short"), [(0.0599997, 1e-5, 0.06), (-3.14159, 0.01, -3.14), (1.23456e-9, 1e-12, 1.235e-9)]
+)
+def test_numbers_keep_the_digits_that_data_support(value: float, error: float, short: float) -> None:
+    assert round_to(value, error) == short
+
+
+@pytest.mark.parametrize("value", [1e-12, -7.0, 0.30000000000000004])
+def test_no_number_is_rounded_to_nothing(value: float) -> None:
+    assert round_to(value, 1e9) != 0
+    assert round_to(value, 0.0) == value
+
+
+def test_intervals_follow_terms_that_rounding_merged() -> None:
+    before = np.array([[0.5, 1.0], [0.501, 1.0], [2.0, 0.0]])
+    after = np.array([[0.5, 1.0], [2.0, 0.0]])
+    followed = _follow({(0, 0): 0.1, (1, 0): 0.2, (2, 0): 0.3}, before, after)
+    assert_allclose(sorted(followed.values()), [0.2, 0.3])
+    assert (1, 0) in followed

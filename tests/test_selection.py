@@ -1,0 +1,97 @@
+"""Selection and pruning: fronts are non-dominated, rivals are of another structure, terms have to be earned."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from eqdisc.collocation import Collocation, Mesh
+from eqdisc.denoising import denoise
+from eqdisc.description import Prior, conserves, find_ties
+from eqdisc.laws import Law, Solved, alike, close_sum, complexity_of, contains, merge_equal
+from eqdisc.pruning import prune
+from eqdisc.selection import select_front, select_pick, select_rivals
+from eqdisc.terms import Terms
+from eqdisc.trajectory import Dataset, Trajectory
+
+DECAY: Law = (np.array([[1.0]]), np.array([[-0.5]]), np.zeros((1, 1), bool))
+ROOT: Law = (np.array([[0.5]]), np.array([[-0.5]]), np.zeros((1, 1), bool))
+BOTH: Law = (np.array([[1.0], [0.5]]), np.array([[-0.5], [0.1]]), np.zeros((2, 1), bool))
+
+
+def solved(law: Law, cost: float, data_cost: float = 0.0) -> Solved:
+    class Found(Solved):
+        @property
+        def data_cost(self) -> float:
+            return data_cost
+
+    return Found(None, law, cost)  # type: ignore[arg-type]  # no fit is needed to choose
+
+
+def test_the_front_is_not_dominated_and_holds_the_pick() -> None:
+    pick = solved(BOTH, -20.0, -30.0)
+    worse = solved((BOTH[0] * 2, BOTH[1], BOTH[2]), 0.0, -5.0)
+    front = select_front([solved(DECAY, -10.0, -12.0), worse, pick], pick)
+    assert pick in front
+    costs = [s.data_cost for s in front]
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_a_term_has_to_be_earned_by_six_nats() -> None:
+    shortest = solved(BOTH, -20.0)
+    assert select_pick([solved(DECAY, -15.0), shortest], shortest).law is DECAY
+    assert select_pick([solved(DECAY, -13.0), shortest], shortest) is shortest
+
+
+def test_rivals_are_other_structures() -> None:
+    pick = solved(DECAY, -20.0)
+    close = solved((np.array([[1.02]]), DECAY[1], DECAY[2]), -19.0)
+    other, far = solved(ROOT, -16.0), solved(BOTH, -10.0)
+    assert select_rivals([pick, close, other, far], pick) == [other]
+
+
+def test_laws_are_compared_by_their_terms() -> None:
+    doubled = (np.array([[1.0], [1.0]]), np.array([[-0.2], [-0.3]]), np.zeros((2, 1), bool))
+    assert alike(doubled, DECAY)
+    assert_allclose(merge_equal(doubled)[1], [[-0.5]])
+    assert contains(BOTH, DECAY)
+    assert not contains(DECAY, BOTH)
+    assert complexity_of(BOTH) > complexity_of(DECAY)
+
+
+def test_pruning_jumps_below_the_true_size() -> None:
+    t = np.linspace(0, 10, 50)
+    data = Dataset((Trajectory(t, np.exp(-0.5 * t)[:, None]),), states=("x",))
+    denoised = denoise(data)
+    engine = Collocation(Mesh.of(data, True), denoised.positive)
+    dense = (np.array([[1.2], [0.4], [2.0]]), np.array([[-0.4], [-0.05], [0.02]]), np.ones((3, 1), bool))
+    sigma = torch.full((1, 1), 1e-2, dtype=torch.float64)
+    path = prune(engine, Terms.of([dense]), engine.mesh.states(denoised), sigma, steps=15)
+    sizes = [step.sizes[0] for step in path]
+    costs = [float(step.fit.nll[0]) for step in path]
+    assert sizes == sorted(sizes, reverse=True)
+    best = min(n for n, c in zip(sizes, costs, strict=True) if c < costs[0] + 5)
+    assert best == 2  # one coefficient and one exponent
+
+
+def test_ties_and_invariants_are_found_in_coefficients() -> None:
+    a = np.array([[-0.060, 0.0601, 0.0], [0.0, -0.05, 0.05]])
+    covariance = {(j, e, j, f): 1e-6 * (e == f) for j in range(2) for e in range(3) for f in range(3)}
+    ties = find_ties(a, covariance, log_n=4.0, factors=np.ones(3))
+    assert {(t.term, t.ratio) for t in ties} == {(0, -1.0), (1, -1.0)}
+    assert conserves(np.ones(3), a, ties)
+    assert not conserves(np.array([1.0, 2.0, 0.0]), a, ties)
+
+
+def test_an_equation_is_closed_by_the_others() -> None:
+    w, a = np.eye(2), np.array([[-2.0, 0.0], [0.0, 0.0]])
+    closed = close_sum((w, a, np.zeros((2, 2), bool)), np.array([1.0, 1.0]), 1, np.array([1.0, 4.0]))
+    assert_allclose(closed[1], [[-2.0, 0.5], [0.0, 0.0]])
+
+
+@pytest.mark.parametrize(("value", "price"), [(0.0, 0.0), (1.0, 0.7), (0.5, 1.6), (0.75, 2.6), (0.7, 3.4), (3.0, 3.3)])
+def test_simple_exponents_cost_less(value: float, price: float) -> None:
+    prior = Prior.of("menu")
+    assert prior.price(value, False, 4.0) == pytest.approx(price)
+    w = torch.tensor([[value]], dtype=torch.float64)
+    assert float(prior.exponent_cost(w, torch.zeros_like(w, dtype=torch.bool), 4.0)) == pytest.approx(price)
