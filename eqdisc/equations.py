@@ -21,6 +21,7 @@ from functools import cached_property
 import numpy as np
 import sympy as sp
 from jaxtyping import Float
+from sympy.core.function import Application
 from sympy.printing.str import StrPrinter
 
 from .errors import FormulaError
@@ -29,8 +30,11 @@ LONGEST_TEXT = 20_000
 LARGEST_POWER = 60
 _CALLS: dict[str, Callable] = {
     "sqrt": sp.sqrt, "exp": sp.exp, "log": sp.log, "sin": sp.sin, "cos": sp.cos,
-    "Abs": sp.Abs, "abs": sp.Abs, "sign": sp.sign, "Max": sp.Max, "Min": sp.Min,
+    "Abs": sp.Abs, "abs": sp.Abs, "sign": sp.sign,
+    "Max": lambda *a: _extreme(sp.Max, a), "Min": lambda *a: _extreme(sp.Min, a),
 }  # fmt: skip
+_OF_MANY = {"Max": 8, "Min": 8}  # functions of several arguments, and how many at most
+_LONGEST_POWER = 9  # a sum to a higher power is not written out as monomials
 _SIMPLE = 12  # largest denominator of an exponent that is printed as a fraction
 
 
@@ -143,12 +147,16 @@ class Equations:
 
     @cached_property
     def _compiled(self) -> Callable:
-        return sp.lambdify([_TIME, *self.symbols], list(self.rhs), modules="numpy", cse=True)
+        # dummify: a state may be named like a function of NumPy
+        return sp.lambdify([_TIME, *self.symbols], list(self.rhs), modules="numpy", cse=True, dummify=True)
+
+    def _powers(self) -> list[sp.Pow]:
+        return [p for r in self.rhs for p in r.atoms(sp.Pow)]
 
     @cached_property
     def rooted(self) -> tuple[bool, ...]:
         """Tell which states stand under a power that is not whole, and so are kept from falling below zero."""
-        powers = [p for r in self.rhs for p in r.atoms(sp.Pow) if not p.exp.is_integer]
+        powers = [p for p in self._powers() if not p.exp.is_integer]
         return tuple(any(x in p.base.free_symbols and not p.base.has(sp.Abs) for p in powers) for x in self.symbols)
 
     def function(self) -> Callable[[float, np.ndarray], np.ndarray]:
@@ -165,6 +173,8 @@ class Equations:
     def terms(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Return exponents (m, d) and coefficients (m, d) where the law is a sum of monomials, else None."""
         found: dict[tuple[float, ...], np.ndarray] = {}
+        if any(isinstance(p.base, sp.Add) and p.exp.is_Integer and p.exp > _LONGEST_POWER for p in self._powers()):
+            return None
         for e, r in enumerate(self.rhs):
             for term in sp.Add.make_args(sp.expand(r)):
                 split = _monomial(term, self.symbols)
@@ -400,8 +410,8 @@ def _write_factor(factor: sp.Expr, style: _Style) -> str:
         return style.power(inner if isinstance(base, sp.Symbol) else style.group(inner), _write(power, style))
     if isinstance(factor, sp.Add):
         return style.group(_write(factor, style))
-    if isinstance(factor, sp.Function):
-        name = {"Abs": "Abs", "sign": "sign"}.get(factor.func.__name__, factor.func.__name__)
+    if isinstance(factor, Application):  # Max and Min are no Function
+        name = factor.func.__name__
         inner = ", ".join(_write(a, style) for a in factor.args)
         return rf"\operatorname{{{name}}}\left({inner}\right)" if style.latex else f"{name}({inner})"
     number, rest = factor.as_coeff_Mul()
@@ -422,7 +432,7 @@ def parse_formula(text: str, states: Sequence[str]) -> sp.Expr:
         raise FormulaError(f"a formula is a text of at most {LONGEST_TEXT} characters.")
     try:
         tree = ast.parse(text.strip(), mode="eval")
-        return sp.sympify(_build(tree.body, symbols_of(states) | {"t": _TIME}, 0))
+        return _in_doubles(_build(tree.body, symbols_of(states) | {"t": _TIME}, 0))
     except FormulaError:
         raise
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError, TypeError, ZeroDivisionError) as error:
@@ -457,7 +467,7 @@ def _build(node: ast.AST, names: Mapping[str, sp.Symbol], depth: int) -> sp.Expr
             return _build(x, names, depth + 1)
         case ast.BinOp(left=a, op=op, right=b) if type(op) in _OPERATIONS:
             return _finite(_OPERATIONS[type(op)](_build(a, names, depth + 1), _build(b, names, depth + 1)))
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _CALLS and args:
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _CALLS and _fits(name, len(args)):
             return _finite(_CALLS[name](*[_build(a, names, depth + 1) for a in args]))
     raise FormulaError(f"not a formula: {ast.unparse(node)[:60]}")
 
@@ -472,15 +482,49 @@ def _checked_power(base: sp.Expr, power: sp.Expr) -> sp.Expr:
     return base**power
 
 
+def _fits(name: str, count: int) -> bool:
+    return 1 <= count <= _OF_MANY.get(name, 1)  # SymPy reads a second argument of sqrt as an option
+
+
+def _extreme(kind: Callable, values: Sequence[sp.Expr]) -> sp.Expr:
+    """Return Max or Min; SymPy compares every pair of arguments, which can take forever, unless told not to."""
+    distinct = set(values)
+    if len(distinct) == 1:
+        return distinct.pop()
+    return kind(*values, evaluate=all(v.is_Number for v in values))
+
+
 def _finite(value: sp.Expr) -> sp.Expr:
-    if value.has(sp.nan, sp.zoo, sp.oo, -sp.oo) or (value.is_number and not value.is_real):
+    """Return the value, a constant as a number, so that constants never grow. Raises FormulaError unless it is real."""
+    if value.has(sp.nan, sp.zoo, sp.oo, -sp.oo, sp.I):
         raise FormulaError("a formula has a value that is not a real number.")
-    return value
+    if any(p.exp.is_number and abs(p.exp) > LARGEST_POWER for p in value.atoms(sp.Pow)):
+        raise FormulaError(f"an exponent beyond {LARGEST_POWER} is no formula.")
+    return _double(value) if value.is_number else value
+
+
+def _double(number: sp.Expr) -> sp.Number:
+    """Return a whole number or fraction below a million exactly, any other number as the nearest double."""
+    if isinstance(number, sp.Rational) and max(abs(number.p), number.q) < 10**6:
+        return number
+    try:
+        value = float(number)
+    except (TypeError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise FormulaError("a formula has a value that is not a real number.")
+    return as_number(value)
+
+
+def _in_doubles(expr: sp.Expr) -> sp.Expr:
+    """Return the formula with each number as it is printed: SymPy's own reach beyond the doubles, either way."""
+    changed = {n: d for n in expr.atoms(sp.Number) if (d := _double(n)) != n or type(d) is not type(n)}
+    return expr.xreplace(changed) if changed else expr
 
 
 _LATEX_WORDS = (
     (r"\\left\(|\\right\)", lambda m: "(" if "left" in m[0] else ")"),
-    (r"\\operatorname\{(\w+)\}", lambda m: f" {m[1]}"),
+    (r"\\operatorname\{(\w+)\}", lambda m: m[1]),
     (r"\\cdot 10\^\{(-?\d+)\}", lambda m: f"e{m[1]}"),
     (r"\\frac\{(-?\d+)\}\{(\d+)\}", lambda m: f"({m[1]}/{m[2]})"),
 )

@@ -30,6 +30,7 @@ class Neighbourhood:
         self.d = self.a.shape[1]
         self.positive = engine.positive.cpu().numpy()
         self.trial_w = np.vstack([self.w, library])
+        self.x = solved.fit.x[0].cpu().numpy().reshape(-1, self.d)
         device = solved.fit.x.device
         terms = Terms.of([(self.w, self.a, self.free)], device=str(device))
         released = release(terms, engine.positive)
@@ -71,6 +72,7 @@ class Neighbourhood:
         yield from self._merge()
         yield from self._add_and_swap()
         yield from self._close()
+        yield from self._substitute()
 
     def _price(self, w: np.ndarray, free: np.ndarray) -> float:
         variables = int((np.abs(w) > 1e-9).sum())
@@ -173,9 +175,42 @@ class Neighbourhood:
                 a[j, e] = 0.0
                 yield change, (law[0], a, law[2])
 
+    def _substitute(self) -> Iterator[tuple[float, Law]]:
+        """Use a conserved sum c . x = C to trade one linear or constant term of an equation for the others."""
+        for c in self.judge.invariants:
+            weights = c * self.judge.factors
+            total = float((self.x @ weights).mean())
+            law = _with_linear_terms(self.w, self.a, self.free)
+            linear = {i: int(np.flatnonzero((law[0] == row).all(1))[0]) for i, row in enumerate(np.eye(self.d)) if c[i]}
+            constant = int(np.flatnonzero((law[0] == 0).all(1))[0])
+            shares = {j: weights[i] for i, j in linear.items()} | {constant: -total}
+            for e in range(self.d):
+                for j, share in shares.items():
+                    if law[1][j, e] != 0:
+                        yield -2.0, _traded(law, shares, j, e, law[1][j, e] / share)
+
     def _close(self) -> Iterator[tuple[float, Law]]:
         for c in self.judge.invariants:
             for e in map(int, np.flatnonzero(c)):
                 closed = close_sum((self.w, self.a, self.free), c, e, self.judge.factors)
                 if (closed[1][:, e] != 0).any() and ((closed[1][:, e] != 0) != (self.a[:, e] != 0)).any():
                     yield -2.0, closed
+
+
+def _with_linear_terms(w: np.ndarray, a: np.ndarray, free: np.ndarray) -> Law:
+    """Return the law with a row for every state alone and one for a constant, used or not."""
+    d = a.shape[1]
+    missing = np.array([row for row in (*np.eye(d), np.zeros(d)) if not (w == row).all(1).any()]).reshape(-1, d)
+    none = np.zeros_like(missing)
+    return np.vstack([w, missing]), np.vstack([a, none]), np.vstack([free, none.astype(bool)])
+
+
+def _traded(law: Law, shares: dict[int, float], gone: int, e: int, amount: float) -> Law:
+    """Take `amount` times (c . x - C) from equation e, so that term `gone` vanishes; what nearly cancels goes with it."""
+    w, a, free = law
+    a = a.copy()
+    for j, share in shares.items():
+        a[j, e] -= amount * share
+        if j == gone or abs(a[j, e]) < 0.1 * abs(amount * share):
+            a[j, e] = 0.0
+    return w, a, free

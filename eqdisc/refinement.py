@@ -127,6 +127,8 @@ def _follow(
     errors: dict[tuple[int, int], float], before: np.ndarray, after: np.ndarray
 ) -> dict[tuple[int, int], float]:
     """Renumber terms that rounding made equal and that were merged: each is followed to the row nearest to it."""
+    if not len(after):
+        return {}
     nearest = np.abs(before[:, None] - after).max(-1).argmin(1)
     return {(int(nearest[j]), i): error for (j, i), error in errors.items()}
 

@@ -57,8 +57,8 @@ class JointSearch:
         return solved
 
     def remember(self, solved: Solved) -> None:
-        """Keep a law unless one of the same structure was shorter."""
-        if solved.key not in self.seen or solved.cost < self.seen[solved.key].cost:
+        """Keep a law, if it says anything, unless one of the same structure was shorter."""
+        if (solved.law[1] != 0).any() and (solved.key not in self.seen or solved.cost < self.seen[solved.key].cost):
             self.seen[solved.key] = solved
 
     def _price(self, fit: Fit, lane: int) -> Solved:

@@ -7,6 +7,7 @@ the table that someone who measured it would have.
 from __future__ import annotations
 
 import ast
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -72,7 +73,7 @@ def simulate_system(
 ) -> Dataset:
     """Measure a system: trajectories from its first `starts` starts, with noise as a share of each state's standard deviation.
 
-    Raises OptionError for a name that is not in the catalogue.
+    Raises OptionError for a name that is not in the catalogue, and for noise, samples or starts that make no table.
 
     >>> simulate_system("fsir").trajectories[0].x[-1].round(2).tolist()
     [10.45, 14.91, 74.64]
@@ -80,8 +81,10 @@ def simulate_system(
     if name not in catalogue():
         raise OptionError(f"the catalogue has no {name!r}.{did_you_mean(name, catalogue())}")
     system = catalogue()[name]
+    samples = system.samples if samples is None else samples
+    _check(system, noise, samples, starts)
     rng, law = np.random.default_rng(seed), system.law
-    t = np.linspace(0.0, system.span, samples or system.samples)
+    t = np.linspace(0.0, system.span, samples)
     trajectories = []
     for k, x0 in enumerate(system.x0[:starts]):
         run = simulate(law, np.array(x0), t, rtol=1e-10)
@@ -90,6 +93,15 @@ def simulate_system(
         x = run.x + noise * run.x.std(0) * rng.standard_normal(run.x.shape) if noise else run.x
         trajectories.append(Trajectory(t, x, name=str(k)))
     return Dataset(tuple(trajectories), states=tuple(system.equations), file=name)
+
+
+def _check(system: System, noise: float, samples: int, starts: int) -> None:
+    if not 0.0 <= noise < math.inf:
+        raise OptionError(f"noise is {noise}; give a share of the standard deviation, such as 0.02.")
+    if samples < 2:
+        raise OptionError(f"samples is {samples}; a trajectory needs two at least.")
+    if not 1 <= starts <= len(system.x0):
+        raise OptionError(f"starts is {starts}; {system.name} has 1 to {len(system.x0)}.")
 
 
 _SYSTEMS = (

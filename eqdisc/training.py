@@ -55,7 +55,7 @@ class Trained:
 def match_chain(
     chain: Chain, regression: Regression, steps: int, l1: float, lr: float, journal: Journal
 ) -> tuple[Chain, Tensor]:
-    """Fit every lane to the integral form; return the chain with its last layer solved for, and each lane's loss (R,)."""
+    """Fit every lane to the integral form; return the chain with its last layer solved for, and each lane's loss with its penalty (R,)."""
     body = [p for unit in chain.units[:-1] for p in unit.parameters()]
     optimiser = torch.optim.Adam(body, lr=lr)
     loss = torch.zeros(chain.lanes)
@@ -72,7 +72,9 @@ def match_chain(
             if journal.stop:
                 break
     with torch.no_grad():
-        final = _matching_loss(chain, regression, store=True)
+        final = _matching_loss(chain, regression, store=True) + l1 * sum(
+            p.abs().flatten(1).sum(1) for p in _powers(chain)
+        )
     return chain, torch.where(torch.isfinite(final), final, torch.inf)
 
 
