@@ -190,7 +190,6 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
         raise DataError(f"{whole.file}: no equation could be fitted to the trajectories; check them with eqdisc check.")
     rivals = select_rivals(joint.seen.values(), pick)
     front = select_front(joint.seen.values(), pick)
-    verdict = judge(problem, pick, rivals, whole.formula_names)
     final = _final_problem(problem, whole, config, device)
     final, refitted = polish(*_refit(final, problem, pick, journal), journal)
     printed = print_law(final, refitted, whole.formula_names, journal)
@@ -198,6 +197,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     entries = [_judge_entry(problem, early, s, pick, later, unseen, journal) for s in front]
     at = front.index(pick)
     pick_score = score(printed.equations, stretches_of_fit(final, fitted, printed.starts), printed.sigma)
+    verdict = judge(problem, pick, rivals, whole.formula_names, pick_score)
     entries[at] = replace(entries[at], equations=printed.equations, train=pick_score.error, status=pick_score.status)
     entries, at = _undominated(entries, at)
     errors = _errors(pick_score, entries[at].unseen if later is not None else None, printed, unseen)

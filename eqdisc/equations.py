@@ -176,7 +176,7 @@ class Equations:
         if any(isinstance(p.base, sp.Add) and p.exp.is_Integer and p.exp > _LONGEST_POWER for p in self._powers()):
             return None
         for e, r in enumerate(self.rhs):
-            for term in sp.Add.make_args(sp.expand(r)):
+            for term in sp.Add.make_args(sp.expand(r)) if r != 0 else ():
                 split = _monomial(term, self.symbols)
                 if split is None:
                     return None
@@ -206,8 +206,11 @@ class Equations:
         table = self.terms()
         if table is None or len(self.states) < 2 or len(self.states) > 6:
             return ()
+        still = [r == 0 for r in self.rhs]  # a state at rest says nothing about the others
         found: list[np.ndarray] = []
         for c in sorted(_whole_sums(len(self.states)), key=lambda c: (np.abs(c).sum(), -np.sign(c).sum())):
+            if (c[still] != 0).any():
+                continue
             drift = np.abs(table[1] @ c) > 1e-12 * (np.abs(table[1]) @ np.abs(c))
             if not drift.any() and np.linalg.matrix_rank(np.array([*found, c])) == len(found) + 1:
                 found.append(c)

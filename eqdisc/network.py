@@ -21,6 +21,7 @@ from .field import Chain
 from .journal import Journal
 from .laws import Solved
 from .problem import Problem
+from .proposals import entry_of
 from .pruning import prune
 from .regression import Regression
 from .structure import JointSearch
@@ -53,7 +54,8 @@ def search_by_network(problem: Problem, config: FitConfig, journal: Journal) -> 
         terms = as_terms(chain.select(range(first, min(first + SURVIVORS, chain.lanes))), problem.engine.positive)
         path = prune(problem.engine, terms, x, sigma, steps=6, stop=lambda: journal.stop)
         best = snap_path(joint, path, best, journal)
-        journal.record("pruning", min(first + SURVIVORS, chain.lanes), chain.lanes)
+        front = [] if best is None else [entry_of(problem, best)]
+        journal.record("pruning", min(first + SURVIVORS, chain.lanes), chain.lanes, front=front)
         if journal.stop or (best is not None and explains(problem, best)):
             break
     return joint, best

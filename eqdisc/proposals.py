@@ -8,13 +8,15 @@ gets no shorter.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
 from .collocation import LOWEST
+from .equations import Equations
 from .journal import Journal
-from .laws import Solved
+from .laws import Solved, complexity_of, without_padding
 from .matching import Proposal, match, shared_terms
 from .problem import Problem
 from .regression import Regression
@@ -40,7 +42,7 @@ def search_by_proposals(problem: Problem, journal: Journal) -> tuple[JointSearch
         if found is None:
             break
         found = joint.improve(joint.complete(proposals, found), problem.library)
-        journal.record("search", number + 1, ROUNDS, cost=found.cost)
+        journal.record("search", number + 1, ROUNDS, front=[entry_of(problem, found)])
         settled = best is not None and found.cost > best.cost - WORTH
         best = found if best is None or found.cost < best.cost else best
         if settled:
@@ -52,6 +54,19 @@ def search_by_proposals(problem: Problem, journal: Journal) -> tuple[JointSearch
         former = [[_equation_proposal(best, e), *p] for e, p in enumerate(proposals)]
         former = [[p for p in ps if len(p.exponents)] for ps in former]
     return joint, best
+
+
+def entry_of(problem: Problem, solved: Solved) -> dict[str, Any]:
+    """Return a law as an entry of the front, before it is printed: what can be read while the search goes on."""
+    w, a, _ = without_padding(solved.law)
+    law = Equations.from_terms(problem.data.formula_names, w, problem.scaling.undo(w, a))
+    return {
+        "complexity": complexity_of(solved.law),
+        "parameters": solved.size,
+        "equations": dict(zip(problem.data.states, law.strings().values(), strict=True)),
+        "description_length": solved.cost,
+        "status": "searching",
+    }
 
 
 def _joint(problem: Problem, journal: Journal) -> JointSearch:

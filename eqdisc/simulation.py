@@ -6,18 +6,21 @@ exception, and nothing runs longer than it may.
 
 from __future__ import annotations
 
+import itertools
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.integrate import solve_ivp
+from scipy.integrate import LSODA
 
 from .equations import Equations
 from .status import Status
 
 HUGE = 1e9  # times the largest start; a state beyond this has blown up
+PATIENCE, CRAWL = 500, 1e-12  # steps that together cover less than this share of the way will never arrive
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +31,6 @@ class Simulation:
     x: Float[np.ndarray, "k d"]
     status: Status
     end: float
-
-
-class _Deadline(Exception):
-    """The time allowed is spent."""
 
 
 def simulate(
@@ -51,54 +50,51 @@ def simulate(
     ('DIVERGED', 1.0)
     """
     t, x0 = np.asarray(t, float), np.asarray(x0, float)
-    f, bound = equations.function(), HUGE * max(1.0, float(np.abs(x0).max()))
-    deadline = time.monotonic() + time_limit
+    f, deadline = equations.function(), time.monotonic() + time_limit
 
     def field(now: float, x: np.ndarray) -> np.ndarray:
         if time.monotonic() > deadline:
             raise _Deadline
         return np.nan_to_num(f(now, x), nan=np.nan, posinf=1e300, neginf=-1e300)
 
-    def escape(now: float, x: np.ndarray) -> float:
-        return bound - float(np.abs(x).max())
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # LSODA warns where it fails; here that is a status
+        if not np.isfinite(f(t[0], x0)).all():
+            return Simulation(t[:1], x0[None], Status.LEFT_DOMAIN, float(t[0]))
+        small = atol if atol is not None else 1e-10 * max(float(np.abs(x0).max()), 1e-12)
+        return _walk(field, x0, t, rtol, small)
 
-    escape.terminal = True  # type: ignore[attr-defined]  # SciPy's way to mark an event
-    small = atol if atol is not None else 1e-10 * max(float(np.abs(x0).max()), 1e-12)
-    seen = _Last(t[0])
+
+class _Deadline(Exception):
+    """The time allowed is spent."""
+
+
+def _walk(field: Callable, x0: np.ndarray, t: np.ndarray, rtol: float, atol: float) -> Simulation:
+    """Step from t[0] to t[-1] and read the state at each time that was passed."""
+    bound = HUGE * max(1.0, float(np.abs(x0).max()))
+    rows, end, mark, status = [x0[None]], float(t[0]), float(t[0]), Status.OK
+    done = 1
     try:
-        with np.errstate(all="ignore"):
-            run = solve_ivp(
-                seen.of(field), (t[0], t[-1]), x0, t_eval=t, method="LSODA", rtol=rtol, atol=small, events=escape
-            )
+        solver = LSODA(field, t[0], x0, t[-1], rtol=rtol, atol=atol)
+        for step in itertools.count(1):
+            if done == len(t):
+                break
+            solver.step()
+            if solver.status == "failed":
+                status = Status.STEP_UNDERFLOW
+            elif not np.abs(solver.y).max() < bound:  # NaN is not below either
+                status, end = Status.DIVERGED, float(solver.t) if np.isfinite(solver.y).all() else end
+            elif step % PATIENCE == 0:
+                status = Status.STEP_UNDERFLOW if solver.t - mark <= CRAWL * (t[-1] - t[0]) else Status.OK
+                mark = float(solver.t)
+            if status is not Status.OK:
+                break
+            end, passed = float(solver.t), int(np.searchsorted(t, solver.t, side="right"))
+            if passed > done:
+                rows.append(solver.dense_output()(t[done:passed]).T)
+                done = passed
     except _Deadline:
-        return Simulation(t[:1], x0[None], Status.TIMEOUT, float(seen.t))
-    except (ValueError, FloatingPointError, OverflowError, ZeroDivisionError):
-        return Simulation(t[:1], x0[None], Status.LEFT_DOMAIN, float(t[0]))
-    x = run.y.T if run.y.size else x0[None]
-    valid = int(np.isfinite(x).all(1).argmin()) if not np.isfinite(x).all() else len(x)
-    if valid == len(t) and run.success and not run.t_events[0].size:
-        return Simulation(t, np.vstack([x0, x[1:]]), Status.OK, float(t[-1]))
-    end = (
-        float(run.t_events[0][0])
-        if run.t_events[0].size
-        else float(seen.t)
-        if valid == len(x)
-        else float(t[max(valid - 1, 0)])
-    )
-    return Simulation(t[:valid], x[:valid], Status.DIVERGED, min(end, float(t[-1])))
-
-
-class _Last:
-    """Remembers the latest time at which the field was finite."""
-
-    def __init__(self, t: float) -> None:
-        self.t = t
-
-    def of(self, field: Callable[[float, np.ndarray], np.ndarray]) -> Callable[[float, np.ndarray], np.ndarray]:
-        def watched(now: float, x: np.ndarray) -> np.ndarray:
-            dxdt = field(now, x)
-            if np.isfinite(dxdt).all():
-                self.t = max(self.t, now)
-            return dxdt
-
-        return watched
+        status = Status.TIMEOUT
+    x = np.concatenate(rows)
+    valid = len(x) if np.isfinite(x).all() else int(np.isfinite(x).all(1).argmin())
+    return Simulation(t[:valid], x[:valid], status, end)

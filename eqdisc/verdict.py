@@ -14,10 +14,13 @@ import numpy as np
 from .description import FLOOR
 from .laws import Solved, contains
 from .problem import Problem
+from .status import Status
+from .validation import Score
 
 EXCESS = 1.6  # model residual over the noise that smoothing finds
 COLORED = 0.5  # lag-one correlation of residuals beyond which something is left to explain
 NOISY = 0.5  # residual over the spread of a state
+LOST = 2.0  # error of the printed law, in units of the noise, beyond which it does not reproduce what was fitted
 WORTH = 12.0  # nats by which a law must beat "nothing changes but by noise"
 
 
@@ -29,11 +32,10 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def judge(problem: Problem, pick: Solved | None, rivals: list[Solved], names: tuple[str, ...]) -> Verdict:
-    """Judge the pick: whether it explains the data, and whether anything else does."""
-    if pick is None:
-        return Verdict("not identified", ("No equation of this class could be fitted to the trajectories.",))
+def judge(problem: Problem, pick: Solved, rivals: list[Solved], names: tuple[str, ...], printed: Score) -> Verdict:
+    """Judge the pick: whether it explains the data, also as printed and simulated again, and whether anything else does."""
     doubts = [*_unexplained(problem, pick, names), *_too_little(problem, pick), *_nothing_there(problem, pick, names)]
+    doubts += _lost_in_print(problem, pick, printed)
     if doubts:
         return Verdict("not identified", tuple(doubts))
     rivals = [
@@ -82,6 +84,18 @@ def _lag_one(residual: np.ndarray, seen: np.ndarray) -> tuple[float, int]:
     product = (residual[:, 1:] * residual[:, :-1])[both]
     power = (residual[seen] ** 2).mean() if seen.any() else 0.0
     return (float(product.mean() / power), int(both.sum())) if both.any() and power > 0 else (0.0, 0)
+
+
+def _lost_in_print(problem: Problem, pick: Solved, printed: Score) -> list[str]:
+    """The law as printed must reproduce the data from its estimated starts."""
+    if printed.status is not Status.OK:
+        return [f"Simulated again from its estimated start, the law ends at {printed.end:g}. {printed.status.advice}"]
+    share = printed.error * float((pick.fit.sigma[0].cpu().numpy() / problem.denoised.spread).max())
+    if printed.error > LOST and share > 1e-3:
+        return [
+            f"Simulated again from its estimated start, the law misses the data by {printed.error:.1f} times the noise."
+        ]
+    return []
 
 
 def _too_little(problem: Problem, pick: Solved) -> list[str]:

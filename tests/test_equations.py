@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import sympy as sp
-from hypothesis import assume, example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -35,28 +36,40 @@ def laws(draw: st.DrawFn) -> Equations:
     return Equations.from_terms(STATES, np.array(w), np.array(a))
 
 
-def numbers_of(law: Equations) -> list[dict[tuple[float, ...], float]]:
-    """Exponents and coefficients of each equation, as doubles."""
+def terms_of(law: Equations) -> tuple[np.ndarray, np.ndarray]:
+    """Exponents (m, d) and coefficients (m, d) of a law that has them."""
     found = law.terms()
     assert found is not None
-    return [
-        {tuple(w): a for w, a in zip(found[0].tolist(), column, strict=True) if a} for column in found[1].T.tolist()
-    ]
+    return found[0], found[1].reshape(-1, len(law.states))
+
+
+def numbers_of(law: Equations) -> list[dict[tuple[float, ...], float]]:
+    """Exponents and coefficients of each equation, as doubles."""
+    w, a = (array.tolist() for array in terms_of(law))
+    return [{tuple(powers): row[e] for powers, row in zip(w, a, strict=True) if row[e]} for e in range(len(law.states))]
+
+
+def digits(text: str) -> int:
+    """Significant digits of a number's text."""
+    return len(text.partition("e")[0].lstrip("-").replace(".", "").strip("0"))
 
 
 # ---------------------------------------------------------------- writing and reading
 
 
+@settings(deadline=None, max_examples=60)  # SymPy fills its caches on the first laws
 @given(law=laws())
 def test_plain_formulas_read_back_as_the_same_doubles(law: Equations) -> None:
     assert numbers_of(Equations.parse(law.strings(), STATES)) == numbers_of(law)
 
 
+@settings(deadline=None, max_examples=60)  # SymPy fills its caches on the first laws
 @given(law=laws())
 def test_latex_reads_back_as_the_same_doubles(law: Equations) -> None:
     assert numbers_of(Equations.from_latex(law.latex(), STATES)) == numbers_of(law)
 
 
+@settings(deadline=None, max_examples=60)  # SymPy fills its caches on the first laws
 @given(law=laws())
 def test_what_was_read_back_is_written_the_same_again(law: Equations) -> None:
     again = Equations.parse(law.strings(), STATES)
@@ -64,9 +77,10 @@ def test_what_was_read_back_is_written_the_same_again(law: Equations) -> None:
     assert again.latex() == Equations.from_latex(again.latex(), STATES).latex()
 
 
+@settings(deadline=None, max_examples=60)  # SymPy fills its caches on the first laws
 @given(law=laws(), x=st.tuples(*[st.floats(0.1, 10.0)] * 3))
 def test_a_law_evaluates_as_the_sum_of_its_monomials(law: Equations, x: tuple[float, ...]) -> None:
-    w, a = law.terms() or (np.zeros((0, 3)), np.zeros((0, 3)))
+    w, a = terms_of(law)
     terms = np.prod(np.array(x) ** w, axis=1)[:, None] * a
     # atol: terms may cancel; what is left is rounding of the largest
     assert_allclose(
@@ -80,13 +94,13 @@ def test_a_law_evaluates_as_the_sum_of_its_monomials(law: Equations, x: tuple[fl
 @example(value=1.7976931348623157e308)
 def test_a_number_is_written_as_the_shortest_text_of_its_double(value: float) -> None:
     assert float(number_text(value)) == value
-    assert len(number_text(value)) <= len(repr(value))
+    assert digits(number_text(value)) <= digits(repr(value))
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "a*x/(1 + h*x)".replace("a", "1.2").replace("h", "0.8"),
+        "1.2*x/(1 + 0.8*x)",
         "-0.06*sqrt(x*y) + 0.01*y",
         "exp(-0.3*x)*sin(2*y) - log(1 + y)",
         "Max(x - 0.5, 0)*Min(x, y, 3)",
@@ -237,6 +251,7 @@ def test_a_hostile_text_is_refused_in_a_sentence_and_at_once(text: str) -> None:
     assert len(str(refused.value)) < 200
 
 
+@settings(deadline=None)
 @given(text=st.text(alphabet="xy0123456789.e+-*/() ,sqrtMaxlogexpAbssign", max_size=40))
 def test_any_text_is_a_formula_or_a_formula_error(text: str) -> None:
     try:
@@ -253,7 +268,7 @@ def test_text_that_is_no_text_is_refused() -> None:
             parse_formula(value, ["x"])  # type: ignore[arg-type]
 
 
-def test_nothing_that_was_read_is_executed(tmp_path) -> None:
+def test_nothing_that_was_read_is_executed(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     for text in (f"open({str(mark)!r}, 'w')", f"__import__('pathlib').Path({str(mark)!r}).touch()"):
         with pytest.raises(FormulaError):
@@ -306,6 +321,7 @@ def test_shared_terms_are_one_flux_with_its_stoichiometry() -> None:
     assert found == {"0.5*A*B": {"A": -1.0, "B": -1.0, "C": 2.0}, "0.3*C": {"C": -1.0}}
 
 
+@settings(deadline=None, max_examples=60)  # SymPy fills its caches on the first laws
 @given(law=laws(), x=st.tuples(*[st.floats(0.5, 2.0)] * 3))
 def test_the_fluxes_add_up_to_the_law(law: Equations, x: tuple[float, ...]) -> None:
     point = dict(zip(law.symbols, x, strict=True))
@@ -337,15 +353,22 @@ def test_conserved_sums_are_those_that_cancel_to_the_last_digit(
     assert Equations.parse(formulas, tuple(formulas)).invariants() == sums
 
 
+def test_a_state_that_does_not_change_is_no_obstacle() -> None:
+    law = Equations.parse({"x": "-0.1*x*k", "y": "0.1*x*k", "k": "0"}, ("x", "y", "k"))
+    assert law.terms() is not None
+    assert law.invariants() == ("x + y",)
+    assert law.strings()["k"] == law.latex()["k"] == "0"
+
+
 def test_a_law_of_other_functions_has_no_table_of_terms() -> None:
     for text in ("sin(x)", "x/(1 + x)", "Abs(x)", "x**x", "(1 + x)**60"):
         assert Equations.parse({"x": text}, ("x",)).terms() is None
 
 
+@settings(deadline=None, max_examples=60)  # SymPy fills its caches on the first laws
 @given(law=laws())
 def test_terms_build_the_law_again(law: Equations) -> None:
-    w, a = law.terms() or (np.zeros((0, 3)), np.zeros((0, 3)))
-    assume(len(w))
+    w, a = terms_of(law)
     assert numbers_of(Equations.from_terms(STATES, w, a)) == numbers_of(law)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from eqdisc.equations import Equations
 from eqdisc.errors import OptionError
 from eqdisc.simulation import simulate
 from eqdisc.status import Status
@@ -82,11 +83,10 @@ def test_only_ratios_and_functions_are_no_sums_of_powers(name: str) -> None:
 
 
 def test_the_formulas_hold_the_parameters_by_value() -> None:
-    assert catalogue()["fsir"].law.strings() == {
-        "S": "-0.06*sqrt(I*S) + 0.01*R",
-        "I": "0.06*sqrt(I*S) - 0.05*I",
-        "R": "0.05*I - 0.01*R",
-    }
+    law = Equations.parse(
+        {"S": "-0.06*sqrt(I*S) + 0.01*R", "I": "0.06*sqrt(I*S) - 0.05*I", "R": "0.05*I - 0.01*R"}, ("S", "I", "R")
+    )
+    assert catalogue()["fsir"].law == law
 
 
 # ---------------------------------------------------------------- what the literature says
