@@ -223,8 +223,8 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
 def _device(wanted: str) -> str:
     if wanted == "auto":
         return "cpu"  # one table is too little work for a GPU; ask for it with --device cuda
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise OptionError("--device cuda: torch finds no GPU here; leave the option out to use the CPU.")
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise OptionError(f"--device {wanted}: torch finds no GPU here; leave the option out to use the CPU.")
     return wanted
 
 
