@@ -34,7 +34,7 @@ class FitConfig:
     """Where chains start: structures proposed by a library, or random weights."""
 
     chain: str = "realnpu:9,nau"
-    """Units of the network search, input to output, such as nau:4,realnpu:6,nau."""
+    """Units of the network search, input to output: realnpu:9,nau or npu:9,nau."""
 
     restarts: int = 64
     """Random starts of the network search."""

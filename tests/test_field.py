@@ -73,6 +73,46 @@ def test_symbols_equal_the_field_for_any_form(specification: str, nonnegative: t
             assert_allclose(values, numbers[lane, n].numpy(), rtol=1e-9, atol=1e-11)
 
 
+DEEP = ["nau:4,realnpu:6,nau", "npu:9,nau"]
+
+
+def deep(specification: str, generator: torch.Generator, per: str) -> Chain:
+    chain = Chain.from_specification(specification, states=3, lanes=2, seed=1, gate_init=0.6, per=per)
+    for name, p in chain.named_parameters():
+        if name.endswith("_im"):
+            p.data.uniform_(-0.5, 0.5, generator=generator)
+    return chain
+
+
+@pytest.mark.parametrize("per", ["input", "output"])
+@pytest.mark.parametrize("specification", DEEP)
+def test_deep_chains_pass_gradcheck_and_come_back_from_a_file(specification: str, per: str, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(3)
+    chain = deep(specification, generator, per)
+    x = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    names, values = zip(*((n, p.detach().requires_grad_()) for n, p in chain.named_parameters()), strict=True)
+    call = lambda x, *p: torch.func.functional_call(chain, dict(zip(names, p, strict=True)), (x,))  # noqa: E731
+    assert torch.autograd.gradcheck(call, (x, *values))
+    save_chain(chain, tmp_path / "field.safetensors")
+    again = load_chain(tmp_path / "field.safetensors")
+    assert again.specification == specification
+    assert torch.equal(again(x), chain(x))
+
+
+@pytest.mark.parametrize("nonnegative", [True, False])
+@pytest.mark.parametrize("specification", DEEP)
+def test_deep_chains_say_in_symbols_what_they_compute(specification: str, nonnegative: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    chain = deep(specification, generator, "input")
+    x = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64)
+    x = x.abs() if nonnegative else x
+    numbers = chain(x).detach()
+    for lane in range(2):
+        told = sp.lambdify(sp.symbols("a b c", real=True), chain.symbols(list("abc"), lane, (nonnegative,) * 3))
+        for n in range(4):
+            assert_allclose(told(*x[lane, n].tolist()), numbers[lane, n], rtol=1e-9, atol=1e-12)
+
+
 def test_closed_gates_are_read_as_missing_powers(fsir: Chain) -> None:
     fsir.units[0].gate.data[0, 1] = -0.1
     exponents, _ = fsir.terms(0)

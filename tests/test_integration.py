@@ -156,6 +156,31 @@ def test_a_stiff_lane_loses_patience_alone() -> None:
     assert time.perf_counter() - begun < 20.0  # the stiff lane alone would take 600 000 steps
 
 
+class Relaxation(nn.Module):
+    """Van der Pol's x'' = m (1 - x**2) x' - x: slow along two branches, m times faster between them."""
+
+    def __init__(self, m: Tensor) -> None:
+        super().__init__()
+        self.m = m
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([x[..., 1], self.m[:, None] * (1 - x[..., 0] ** 2) * x[..., 1] - x[..., 0]], -1)
+
+
+def test_a_lane_pays_for_no_steps_but_its_own() -> None:
+    m = tensor(
+        [5.0, 1e4, 8.0, 3e3, 12.0, 1e3]
+    )  # stiff and hopeless between lanes that need few steps in all, at times small
+    x0 = tensor([2.0, 0.0]).expand(6, 1, 2)
+    t = torch.linspace(0, 20, 5, dtype=torch.float64)[None]
+    together = integrate(Relaxation(m), x0, t, steps=600)
+    alone = [integrate(Relaxation(m[r : r + 1]), x0[r : r + 1], t, steps=600) for r in range(6)]
+    assert together.status.tolist() == [int(run.status) for run in alone]
+    assert together.status.tolist() == [Status.OK, Status.TIMEOUT] * 3
+    for r in (0, 2, 4):
+        assert_allclose(together.x[r], alone[r].x[0], atol=1e-4)  # rtol 1e-6 over jumps that are 12 times faster
+
+
 def test_all_lanes_may_end() -> None:
     t = torch.linspace(0, 900, 400, dtype=torch.float64).square()[None]  # more jumps than a double has decades
     run = integrate(Powers(tensor([1.0, 2.0])), torch.ones(2, 1, 1, dtype=torch.float64), t)

@@ -9,7 +9,7 @@ from .power import PowerUnit
 
 
 class NaiveNPU(PowerUnit):
-    """Complex powers of all inputs, without gates (Heim et al. 2020, definition 1).
+    """Complex powers of all inputs, without gates (Heim et al. 2020, eq. 11).
 
     >>> import torch
     >>> NaiveNPU(3, 2, lanes=7)(torch.ones(7, 5, 3, dtype=torch.float64)).shape

@@ -1,4 +1,8 @@
-r"""Neural Addition Unit: y_e = sum_j a_ej x_j (Madsen & Johansen, ICLR 2020; without clipping, as in Heim et al.)."""
+r"""Neural Addition Unit: y_e = sum_j a_ej x_j, without a bias (Madsen & Johansen, ICLR 2020).
+
+The definition clips a to [-1, 1] (Heim et al. 2020, eq. 5); here, as in the code of Heim et al., it is free: rate
+constants are not confined to an interval.
+"""
 
 from __future__ import annotations
 

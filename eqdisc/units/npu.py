@@ -11,7 +11,7 @@ from .power import PowerUnit
 
 
 class NPU(PowerUnit):
-    """Neural Power Unit: complex powers of gated inputs (Heim et al. 2020, eqs. 9-13).
+    """Neural Power Unit: complex powers of gated inputs (Heim et al. 2020, eqs. 14 and 15).
 
     >>> import torch
     >>> NPU(3, 2, lanes=7)(torch.ones(7, 5, 3, dtype=torch.float64)).shape

@@ -9,7 +9,7 @@ from .power import PowerUnit
 
 
 class RealNPU(PowerUnit):
-    """Neural Power Unit with real powers: a monomial a unit wherever gates are 0 or 1 (Heim et al. 2020, definition 3).
+    """Neural Power Unit with real powers: a monomial a unit wherever gates are 0 or 1 (Heim et al. 2020, section 3.2).
 
     >>> import torch
     >>> RealNPU(3, 2, lanes=7)(torch.ones(7, 5, 3, dtype=torch.float64)).shape
