@@ -186,6 +186,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     early, later = whole.split(config.held_out) if config.held_out else (whole, None)
     problem = Problem.of(early, config.exponents, device)
     joint, pick = _search(problem, config, journal)
+    problem = replace(problem, engine=joint.engine)  # a search that found no way on the first mesh chose a finer one
     if pick is None:
         raise DataError(f"{whole.file}: no equation could be fitted to the trajectories; check them with eqdisc check.")
     rivals = select_rivals(joint.seen.values(), pick)
@@ -234,6 +235,7 @@ def _search(problem: Problem, config: FitConfig, journal: Journal) -> tuple[Join
         joint, pick = search_by_network(problem, config, journal)
     else:
         joint, pick = search_by_proposals(problem, journal)
+        problem = replace(problem, engine=joint.engine)
     if config.search == "both" and not journal.stop:
         other, found = search_by_network(problem, config, journal)
         for solved in other.seen.values():

@@ -106,6 +106,16 @@ def test_gaps_leave_the_law() -> None:
     assert_allclose(sorted(discover(table).equations.terms()[0].ravel()), [0.75, 1.0])
 
 
+def test_a_state_that_nearly_vanishes_is_followed_on_a_finer_mesh() -> None:
+    law = Equations.parse({"x": "3/y**2 - sqrt(x)*y", "y": "sqrt(x)*y - sqrt(y)"}, ("x", "y"))
+    t = np.linspace(0, 10, 60)
+    runs = [simulate(law, np.array(start), t, rtol=1e-10) for start in ((3.0, 1.0), (6.0, 3.0))]
+    rows = [pd.DataFrame({"trajectory": k, "t": t, "x": r.x[:, 0], "y": r.x[:, 1]}) for k, r in enumerate(runs)]
+    found = discover(pd.concat(rows))
+    assert {"x", "y"} == set(found.equations.states)
+    assert all(np.isfinite(e.description_length) for e in found.front)
+
+
 def test_pure_noise_is_not_claimed() -> None:
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"t": np.arange(40.0), "x": 5 + rng.normal(size=40), "y": 3 + rng.normal(size=40)})
