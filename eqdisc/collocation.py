@@ -33,6 +33,7 @@ TINY = 1e-5  # scaled states are clamped here in features: a square root is too 
 LOWEST = 1e-7  # positive states are kept above this
 LONG = 200  # samples from which a trajectory is cut into segments with starts of their own
 SEGMENT = 60
+FEWEST_STEPS = 40  # a trajectory
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +44,11 @@ class Mesh:
     step: Float[Tensor, "K M"]
     sample: Int[Tensor, "K n"]  # grid index of each sample
     x: Float[Tensor, "K n d"]  # measured values, zero where there is none
-    mask: Float[Tensor, "K n d"]
+    mask: Float[Tensor, "K n d"]  # 1 where there is a value
+    weight: Float[Tensor, "K n d"]  # 1 / v, v how the value's error compares with sigma; 0 where there is no value
     trajectory: tuple[int, ...]
     counts: Float[Tensor, "d"]  # measured values a state
+    refine: int = 1  # pieces into which every step of the coarsest mesh is cut
 
     @property
     def samples(self) -> int:
@@ -53,29 +56,40 @@ class Mesh:
         return int((self.mask.amax(-1) > 0).sum())
 
     @classmethod
-    def of(cls, data: Dataset, clean: bool, segment: int | None = None, refine: int = 1, device: str = "cpu") -> Mesh:
-        """Lay a grid over scaled data: at least 90 steps a trajectory, 320 where data are clean, finer in wide gaps."""
-        grids = []
+    def of(
+        cls, data: Dataset, denoised: Denoised, segment: int | None = None, refine: int = 1, device: str = "cpu"
+    ) -> Mesh:
+        """Lay a grid over scaled data: each interval cut into as many steps as the denoised data bend in it, times `refine`."""
+        grids, weights = [], denoised.weights(data)
         for k, trajectory in enumerate(data.trajectories):
             n = len(trajectory.t)
             length = segment or (SEGMENT if n >= LONG else n)
             cuts = np.unique(np.linspace(0, n - 1, max(1, round((n - 1) / length)) + 1).round().astype(int))
+            steps = refine * count_steps(denoised, k, trajectory.t)
             for a, b in pairwise(cuts):
                 last = b == n - 1
-                grids.append((k, *_grid(trajectory.t[a : b + 1], clean, n, refine), trajectory.x[a : b + 1], last))
-        return cls._stack(grids, data.d, device)
+                grids.append(
+                    (
+                        k,
+                        *_grid(trajectory.t[a : b + 1], steps[a:b]),
+                        trajectory.x[a : b + 1],
+                        weights[k][a : b + 1],
+                        last,
+                    )
+                )
+        return replace(cls._stack(grids, data.d, device), refine=refine)
 
     @classmethod
     def _stack(cls, grids: list, d: int, device: str) -> Mesh:
         most, widest = max(len(g[1]) for g in grids), max(len(g[2]) for g in grids)
         t = np.zeros((len(grids), most))
         sample = np.zeros((len(grids), widest), int)
-        x = np.full((len(grids), widest, d), np.nan)
-        for q, (_, grid, index, values, last) in enumerate(grids):
+        x, weight = np.full((len(grids), widest, d), np.nan), np.zeros((len(grids), widest, d))
+        for q, (_, grid, index, values, values_weight, last) in enumerate(grids):
             t[q, : len(grid)], t[q, len(grid) :] = grid, grid[-1]
             sample[q, : len(index)] = index
             kept = len(index) if last else len(index) - 1  # the next segment's first sample belongs to it
-            x[q, :kept] = values[:kept]
+            x[q, :kept], weight[q, :kept] = values[:kept], values_weight[:kept]
         mask = torch.as_tensor(np.isfinite(x).astype(float), device=device)
         return cls(
             t=t,
@@ -83,6 +97,7 @@ class Mesh:
             sample=torch.as_tensor(sample, device=device),
             x=torch.as_tensor(np.nan_to_num(x), device=device),
             mask=mask,
+            weight=torch.as_tensor(weight, device=device),
             trajectory=tuple(g[0] for g in grids),
             counts=mask.sum((0, 1)),
         )
@@ -93,11 +108,25 @@ class Mesh:
         return torch.as_tensor(x, device=self.x.device)[None]
 
 
-def _grid(t: np.ndarray, clean: bool, n: int, refine: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return grid times and the index of each sample; wide intervals get more steps."""
-    fewest = max(3 if clean else 1, min(8, math.ceil((320 if clean else 90) / max(n - 1, 1))))
-    gaps = np.diff(t)
-    steps = refine * np.clip(np.ceil(fewest * gaps / np.median(gaps) - 1e-6), min(fewest, 3), 4 * fewest).astype(int)
+def count_steps(denoised: Denoised, trajectory: int, t: Float[np.ndarray, "n"]) -> Int[np.ndarray, "n1"]:
+    """Return into how many steps each interval is cut, from how much the denoised curve bends there.
+
+    The cubic between two samples misses the curve by delta^4 / 384, delta^4 = h^4 x'''' its fourth difference; m steps make that
+    m^4 times less, and it may be a tenth of sigma. A solution of the Hermite-Simpson rule is several times nearer.
+    """
+    if len(t) < 2:
+        return np.ones(0, int)
+    h = np.minimum(np.diff(t), (t[-1] - t[0]) / 4)
+    middle = np.clip((t[:-1] + t[1:]) / 2, t[0] + 2 * h, t[-1] - 2 * h)
+    x = denoised.at(trajectory, (middle[:, None] + h[:, None] * np.arange(-2, 3)).ravel()).reshape(len(h), 5, -1)
+    bend = np.abs(x[:, 0] - 4 * x[:, 1] + 6 * x[:, 2] - 4 * x[:, 3] + x[:, 4]) * (np.diff(t) / h)[:, None] ** 4
+    miss = (bend / 384 / (0.1 * np.maximum(denoised.sigma, FLOOR))).max(-1)
+    fewest = max(1, math.ceil(FEWEST_STEPS / (len(t) - 1)))
+    return np.clip(np.ceil(miss**0.25), fewest, 4 * max(fewest, 2)).astype(int)
+
+
+def _grid(t: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return grid times and the index of each sample."""
     pieces = [a + (b - a) * np.arange(m) / m for a, b, m in zip(t[:-1], t[1:], steps, strict=True)]
     return np.r_[np.concatenate(pieces), t[-1]], np.r_[0, np.cumsum(steps)]
 
@@ -157,10 +186,12 @@ class Parameters:
 
 
 class Collocation:
-    """The engine: a mesh, and which states carry real exponents."""
+    """The engine: a mesh, which states carry real exponents, and how far these may go."""
 
-    def __init__(self, mesh: Mesh, positive: np.ndarray) -> None:
-        self.mesh = mesh
+    def __init__(
+        self, mesh: Mesh, positive: np.ndarray, bounds: tuple[float, float] = (-EXPONENT_LIMIT, EXPONENT_LIMIT)
+    ) -> None:
+        self.mesh, self.bounds = mesh, bounds
         self.positive = torch.as_tensor(positive, device=mesh.x.device)
         self.d = mesh.x.shape[-1]
         self._lane = torch.arange(len(mesh.trajectory), device=mesh.x.device)[:, None]
@@ -255,7 +286,7 @@ class Collocation:
         """Return H (R, P, P), g (R, P) with every x0 eliminated, and back (R, K, d, 1 + P): dx0 = back [1, -dtheta]."""
         k = self._lane
         seen = columns[:, k, self.mesh.sample]  # (R, K, n, d, c)
-        weight = self.mesh.mask / sigma[:, None, None]
+        weight = self.mesh.weight / sigma[:, None, None]
         residual = (self.mesh.x - x[:, k, self.mesh.sample]) * weight
         seen = (seen * weight[..., None]).flatten(2, 3)
         residual = residual.flatten(2)[..., None] - seen[..., :1]
@@ -358,7 +389,7 @@ class Collocation:
         w = terms.exponents.index_put((lane, index.term, index.state), step * index.is_exponent, accumulate=True)
         a = terms.coefficients.index_put((lane, index.term, index.state), step * ~index.is_exponent, accumulate=True)
         a = torch.where(terms.support & (a == 0), 1e-12, a)  # a coefficient on its way through zero is still there
-        return replace(terms, exponents=w.clamp(-EXPONENT_LIMIT - 3, EXPONENT_LIMIT + 7), coefficients=a)
+        return replace(terms, exponents=torch.where(terms.free, w.clamp(*self.bounds), w), coefficients=a)
 
     def _reweigh(self, state: _State, gain: Tensor, step: int, tolerance: float) -> tuple[_State, Tensor]:
         """Re-estimate sigma every third step or when a lane slows down; tell which lanes have settled."""
@@ -414,7 +445,7 @@ class _State:
         """Return the state with its merit: chi-square plus an exact penalty on the defects."""
         mesh = engine.mesh
         defects = engine.defects(self.terms, self.x)
-        residual = (mesh.x - self.x[:, engine._lane, mesh.sample]) * mesh.mask
+        residual = (mesh.x - self.x[:, engine._lane, mesh.sample]) * mesh.weight
         sigma = self.sigma[:, None, None]
         merit = (residual / sigma).square().sum((1, 2, 3)) + self.penalty * (defects / sigma).abs().clamp_max(1e6).sum(
             (1, 2, 3)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from .errors import OptionError, did_you_mean
 
 SEARCHES = ("proposals", "network", "both")
+NOISES = ("auto", "constant", "poisson", "relative")
 _CHAIN = re.compile(r"[a-z]\w*:[1-9]\d*(,[a-z]\w*:[1-9]\d*)*,[a-z]\w*(:[1-9]\d*)?", re.IGNORECASE)
 
 
@@ -48,6 +49,9 @@ class FitConfig:
     exponents: str = "menu"
     """What an exponent may be: menu (simple values cost less), real, or bounds such as 0..2."""
 
+    noise: str = "auto"
+    """How the measurement error grows: auto (judged from the data), constant, poisson (counts) or relative."""
+
     snap: bool = True
     """Fix an exponent at a simple value where the data do not object."""
 
@@ -79,6 +83,8 @@ class FitConfig:
             raise OptionError(
                 f"search is {self.search!r}; use {_either(SEARCHES)}.{did_you_mean(self.search, SEARCHES)}"
             )
+        if self.noise not in NOISES:
+            raise OptionError(f"noise is {self.noise!r}; use {_either(NOISES)}.{did_you_mean(self.noise, NOISES)}")
         if not _CHAIN.fullmatch(self.chain):
             raise OptionError(
                 f"chain is {self.chain!r}; write units with their widths, the last without, such as realnpu:9,nau."
@@ -139,6 +145,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "l1": ((int, float), "a number"),
     "device": ((str,), "a word"),
     "exponents": ((str,), "a text"),
+    "noise": ((str,), "a word"),
     "snap": ((bool,), "True or False"),
     "held_out": ((int, float), "a number"),
     "seed": ((int,), "a whole number"),

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
+from .noise import EVIDENCE, LEAST, MODELS, ErrorModel, may_change
 from .trajectory import Dataset
 
 Curve = Callable[[np.ndarray], np.ndarray]
@@ -36,7 +37,7 @@ class Denoised:
     """Smooth curves through scaled data, and what they say about noise and sign.
 
     `sigma` (d,) estimated noise, `spread` (d,) standard deviation of the data, `positive` (d,) states that carry real exponents,
-    `near_zero` (d,) positive states that come near zero, `clean` whether the noise is negligible.
+    `near_zero` (d,) positive states that come near zero, `clean` whether the noise is negligible, `error` how it grows with a state.
     """
 
     curves: tuple[tuple[Curve, ...], ...]
@@ -45,6 +46,15 @@ class Denoised:
     positive: np.ndarray
     near_zero: np.ndarray
     clean: bool
+    error: ErrorModel
+
+    def weights(self, data: Dataset) -> list[Float[np.ndarray, "n d"]]:
+        """Return the weight 1 / v of every reading of every trajectory, v the error's shape with mean square 1 a state."""
+        smooth = [self.at(k, trajectory.t) for k, trajectory in enumerate(data.trajectories)]
+        seen = [np.where(np.isfinite(k.x), s, np.nan) for k, s in zip(data.trajectories, smooth, strict=True)]
+        v = np.stack([self.error.shape(column) for column in np.concatenate(seen).T], -1)
+        cuts = np.cumsum([len(k.t) for k in data.trajectories])[:-1]
+        return [np.nan_to_num(w) for w in np.split(1 / v, cuts)]
 
     def at(self, trajectory: int, t: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n d"]:
         """Return the smooth states (n, d) of one trajectory at times t, positive states kept above zero."""
@@ -52,16 +62,23 @@ class Denoised:
         return np.where(self.positive, np.maximum(x, np.maximum(1e-5, 0.3 * self.sigma)), x)
 
 
-def denoise(data: Dataset) -> Denoised:
-    """Smooth every state of every trajectory of a scaled dataset, each from its own measured samples."""
-    curves, noise = [], []
-    for k in data.trajectories:
-        smooth, sigma = _denoise_trajectory(k.t, k.x)
-        curves.append(smooth)
-        noise.append(sigma)
-    counts = np.array([np.isfinite(k.x).sum(0) for k in data.trajectories], float)
-    sigma = np.sqrt((np.array(noise) ** 2 * counts).sum(0) / np.maximum(counts.sum(0), 1))
+def denoise(data: Dataset, error: str = "auto") -> Denoised:
+    """Smooth every state of every trajectory of a scaled dataset, each from its own measured samples.
+
+    `error` is constant, poisson, relative, or auto: the constant one unless another is six nats likelier.
+    """
     x = np.concatenate([k.x for k in data.trajectories])
+    wanted = [m for m in MODELS if error in ("auto", m.name)]
+    error_model, (curves, noise, evidence) = wanted[0], _denoise_all(data, wanted[0])
+    for model in wanted[1:] if may_change(x) and (noise > 1e-3).any() else ():
+        found = _denoise_all(data, model)
+        if found[2] < evidence - 2 * EVIDENCE:
+            error_model, (curves, noise, evidence) = model, found
+            evidence += (
+                2 * EVIDENCE
+            )  # so that the next one has the constant error to beat, not this one by as much again
+    counts = np.array([np.isfinite(k.x).sum(0) for k in data.trajectories], float)
+    sigma = np.sqrt((noise**2 * counts).sum(0) / np.maximum(counts.sum(0), 1))
     spread = np.nanstd(x, axis=0)
     smooth_low = np.min([[c(k.t).min() for c in cs] for cs, k in zip(curves, data.trajectories, strict=True)], axis=0)
     relative = float(np.max(np.minimum(sigma / np.maximum(spread, 1e-300), 0.3)))
@@ -73,7 +90,14 @@ def denoise(data: Dataset) -> Denoised:
         positive=positive,
         near_zero=positive & (smooth_low < 0.02),
         clean=relative < 1e-3,
+        error=error_model,
     )
+
+
+def _denoise_all(data: Dataset, error: ErrorModel) -> tuple[list, np.ndarray, float]:
+    """Return the curves and the noise (K, d) of every trajectory, and the evidence (-2 log) for this shape of the error."""
+    found = [_denoise_trajectory(k.t, k.x, error) for k in data.trajectories]
+    return [f[0] for f in found], np.array([f[1] for f in found]), sum(f[2] for f in found)
 
 
 def _judge_positive(lowest: np.ndarray, smooth_lowest: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
@@ -81,7 +105,7 @@ def _judge_positive(lowest: np.ndarray, smooth_lowest: np.ndarray, tolerance: np
     return (lowest > -4.5 * tolerance - 1e-9) & (smooth_lowest > -3 * tolerance - 1e-3) & (lowest > -0.25)
 
 
-def _denoise_trajectory(t: np.ndarray, x: np.ndarray) -> tuple[tuple[Curve, ...], np.ndarray]:
+def _denoise_trajectory(t: np.ndarray, x: np.ndarray, error: ErrorModel) -> tuple[tuple[Curve, ...], np.ndarray, float]:
     d = x.shape[1]
     measured = [np.isfinite(x[:, i]) for i in range(d)]
     curves: list[Curve] = [_interpolate(t[m], x[m, i], clean=is_clean(t[m], x[m, i])) for i, m in enumerate(measured)]
@@ -93,14 +117,17 @@ def _denoise_trajectory(t: np.ndarray, x: np.ndarray) -> tuple[tuple[Curve, ...]
         for i in noisy:
             m = measured[i]
             tau = t[m] if clock is None else clock(t[m])
-            smooth, score, noise = smooth_reml(tau, x[m, i])
+            smooth, score, noise = smooth_reml(tau, error.forward(x[m, i]))
+            score -= 2 * error.log_slope(x[m, i])
             if score < evidence[i] - 1:
-                evidence[i], sigma[i] = score, noise
-                curves[i] = _warped(CubicSpline(tau, smooth, bc_type="natural"), clock)
+                evidence[i] = score
+                rate = np.maximum(error.backward(smooth), LEAST) ** error.power
+                sigma[i] = noise * np.sqrt(np.mean(rate**2))
+                curves[i] = _warped(CubicSpline(tau, smooth, bc_type="natural"), clock, error)
         if not noisy:
             break
         clock = _warp(t, np.stack([c(t) for c in curves], -1))
-    return tuple(curves), sigma
+    return tuple(curves), sigma, float(sum(evidence.values()))
 
 
 def _interpolate(t: np.ndarray, y: np.ndarray, clean: bool) -> Curve:
@@ -114,8 +141,8 @@ def _interpolate(t: np.ndarray, y: np.ndarray, clean: bool) -> Curve:
     return CubicSpline(t, y)
 
 
-def _warped(spline: Curve, clock: Curve | None) -> Curve:
-    return spline if clock is None else lambda q: spline(clock(q))
+def _warped(spline: Curve, clock: Curve | None, error: ErrorModel) -> Curve:
+    return lambda q: error.backward(spline(q if clock is None else clock(q)))
 
 
 def _warp(t: np.ndarray, x: np.ndarray) -> Curve:

@@ -1,16 +1,21 @@
 r"""Description length: one number, in nats, for the whole search.
 
     L = sum_e n_e log sigma_e                                     residuals of the simulated states (profile likelihood)
-      + per distinct term    2 + 0.8 (variables - 1) + [constant]
+      + per distinct term    -log p(v) + log C(d, v) + 0.6, v of the d states being in it; then its exponents
+      + per exponent         -log of its share among the exponents of known laws, or 0.5 log n + 3.5 if it is any real number
       + per coefficient      0.5 log n + 0.5, and 1.5 for every further equation that uses the same term
-      + per exponent         its price in the menu, or 0.5 log n + 2 if it is any real number
       - per tied coefficient what a second number would have cost
       - per invariant        5, where the data conserve a sum and the law does so by structure
 
 The profile form needs no noise level, so clean and noisy data run through the same code. Exponents are priced
-because data alone cannot tell 0.7 from 2/3 in short records: 0 is free, 1 costs 0.7, halves and squares 1.6, other
-simple values 2.6, the rest of the menu 3.4. Prices after Rissanen, Automatica 14 (1978), with the menu's values
-chosen by what textbooks print.
+because data alone cannot tell 0.7 from 2/3 in short records (Rissanen, Automatica 14, 1978).
+
+The prices are shares in a half of 104 known power-law and polynomial systems (54 of them, chosen by a hash of their names: 205
+terms, 243 exponents), rounded. Terms in no, one, two, three states: 10, 64, 24, 2 %, and 2.2 terms an equation (0.6 nats to go on).
+Exponents: 1 68 %, 2 11 %, 1/2 7 %, then 3, 3/4, 3/2, 2/3, -1 at 1 to 2 %, -1/2, -2, 1/3, 1/4 below, tenths 6 % together. Tested
+on pools of laws fitted to noisy records, 2 % and 5 %, of all systems, truth included: with these prices the true law is the pick in
+126 of 156 records, with prices set by hand (0.7, 1.6, 2.6, 3.4, real 0.5 log n + 2, 2 a term) in 120; on the half that was not
+counted in 55 against 51 of 72. Pricing each coefficient by its own standard error instead gained 2 on power laws and lost 7 on polynomials.
 """
 
 from __future__ import annotations
@@ -32,12 +37,27 @@ FLOOR = 2e-5  # smallest sigma in scaled units: above the integration error, so 
 EXPONENT_LIMIT = 9.5
 
 _PRICES = (
-    (1.6, (0.5, -0.5, -1.0, 2.0, -2.0)),
-    (2.6, tuple(s * v for v in (3.0, 1.5, 1 / 3, 2 / 3, 0.75, 0.25) for s in (1, -1))),
-    (3.4, (*(k / 10 for k in range(-20, 21)), 1.25, 4 / 3, 5 / 3, -4 / 3, 2.5, -2.5, 4.0, -4.0, 5.0, -7.0, -9.0)),
+    (2.2, (2.0,)),
+    (2.7, (0.5,)),
+    (4.0, (3.0, 1.5, 0.75, 2 / 3, -1.0)),
+    (4.6, (-0.5, -2.0, 1 / 3, 0.25)),
+    (5.5, (*(k / 10 for k in range(-20, 21)), 1.25, 4 / 3, 5 / 3, -4 / 3, 2.5, -2.5, 4.0, -4.0, 5.0, -7.0, -9.0)),
 )
+ONE = 0.4  # price of the exponent 1
+REAL = 3.5  # price of an exponent that is any real number, beside 0.5 log n
+GO_ON = 0.6  # price of one more term
+VARIABLES = (2.3, 0.45, 1.4, 3.9, 6.0)  # price of a term in no, one, two, three, more states
 
-_PRICE_OF = {round(v, 9): price for price, group in reversed(_PRICES) for v in group} | {1.0: 0.7, 0.0: 0.0}
+_PRICE_OF = {round(v, 9): price for price, group in reversed(_PRICES) for v in group} | {1.0: ONE, 0.0: 0.0}
+
+
+def head_cost(variables: int, d: int) -> float:
+    """Price the choice of a term's states: how many, and which of the d.
+
+    >>> head_cost(2, 3) > head_cost(1, 3) > head_cost(1, 1)
+    True
+    """
+    return GO_ON + VARIABLES[min(variables, 4)] + math.log(math.comb(d, variables))
 
 
 @dataclass(frozen=True)
@@ -83,22 +103,27 @@ class Prior:
         cost = torch.full_like(w, _PRICES[-1][0])
         for price, group in reversed(_PRICES[:-1]):
             cost = torch.where(_among(w, group), price, cost)
-        cost = torch.where((w - 1.0).abs() < 1e-9, 0.7, cost)
+        cost = torch.where((w - 1.0).abs() < 1e-9, ONE, cost)
         cost = torch.where(w.abs() < 1e-9, 0.0, cost)
-        cost = torch.where(free, 0.5 * log_n + 2.0, cost)
+        cost = torch.where(free, 0.5 * log_n + REAL, cost)
         return cost + 0.7 * (w.abs() - 2.0).clamp_min(0.0)
 
     def price(self, value: float, free: bool, log_n: float) -> float:
         """Price one exponent, as `exponent_cost` does."""
         far = 0.7 * max(0.0, abs(value) - 2.0)
-        return far + (0.5 * log_n + 2.0 if free else _PRICE_OF.get(round(value, 9), _PRICES[-1][0]))
+        return far + (0.5 * log_n + REAL if free else _PRICE_OF.get(round(value, 9), _PRICES[-1][0]))
+
+    def term_price(self, w: np.ndarray, free: np.ndarray, log_n: float) -> float:
+        """Price one term (d,), as `term_cost` does."""
+        head = head_cost(int((np.abs(w) > 1e-9).sum()), len(w))
+        return head + sum(self.price(float(v), bool(f), log_n) for v, f in zip(w, free, strict=True))
 
     def term_cost(
         self, w: Float[Tensor, "... m d"], free: Bool[Tensor, "... m d"], log_n: float
     ) -> Float[Tensor, "... m"]:
         """Price each term: its place in the library and its exponents."""
-        variables = (w.abs() > 1e-9).sum(-1)
-        head = 2.0 + 0.8 * (variables - 1).clamp_min(0) + (variables == 0).to(w.dtype)
+        d = w.shape[-1]
+        head = w.new_tensor([head_cost(v, d) for v in range(d + 1)])[(w.abs() > 1e-9).sum(-1)]
         return head + self.exponent_cost(w, free, log_n).sum(-1)
 
 

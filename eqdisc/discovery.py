@@ -29,7 +29,7 @@ from .laws import Solved, complexity_of, without_padding
 from .network import search_by_network
 from .problem import Problem
 from .proposals import search_by_proposals
-from .refinement import CI_LEVEL, Printed, polish, print_law, solve_on
+from .refinement import CI_LEVEL, Printed, polish, print_law
 from .selection import select_front, select_pick, select_rivals
 from .status import Status
 from .structure import JointSearch
@@ -184,7 +184,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
         )
     device = _device(config.device)
     early, later = whole.split(config.held_out) if config.held_out else (whole, None)
-    problem = Problem.of(early, config.exponents, device)
+    problem = Problem.of(early, config.exponents, device, config.noise)
     joint, pick = _search(problem, config, journal)
     problem = replace(problem, engine=joint.engine)  # a search that found no way on the first mesh chose a finer one
     if pick is None:
@@ -250,7 +250,7 @@ def _search(problem: Problem, config: FitConfig, journal: Journal) -> tuple[Join
 
 
 def _final_problem(problem: Problem, whole: Dataset, config: FitConfig, device: str) -> Problem:
-    return Problem.of(whole, config.exponents, device) if config.held_out else problem
+    return Problem.of(whole, config.exponents, device, config.noise) if config.held_out else problem
 
 
 def _refit(final: Problem, problem: Problem, pick: Solved, journal: Journal) -> tuple[Problem, Solved]:
@@ -336,4 +336,4 @@ def _versions() -> dict[str, str]:
     }
 
 
-__all__ = ["Discovery", "FrontEntry", "discover", "solve_on"]
+__all__ = ["Discovery", "FrontEntry", "discover"]

@@ -326,9 +326,7 @@ class _Search:
 
     def _price_term(self, w: np.ndarray, free: np.ndarray) -> float:
         log_n = math.log(self.rows)
-        variables = int((np.abs(w) > 1e-9).sum())
-        head = 2.0 + 0.8 * max(0, variables - 1) + (variables == 0) + 0.5 * log_n
-        return head + sum(self.prior.price(float(v), bool(f), log_n) for v, f in zip(w, free, strict=True))
+        return self.prior.term_price(w, free, log_n) + 0.5 * log_n
 
 
 Structure = tuple[np.ndarray, np.ndarray, np.ndarray]  # exponents (k, d), free (k, d), active (k,)

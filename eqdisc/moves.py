@@ -18,7 +18,6 @@ from .laws import Law, Solved, close_sum, release, without_padding
 from .terms import Terms
 
 ADDITIONS = 6  # trial terms that are tried; four times as many enter swaps
-REAL = 2.0  # nats beside 0.5 log n for a real exponent
 
 
 class Neighbourhood:
@@ -75,9 +74,7 @@ class Neighbourhood:
         yield from self._substitute()
 
     def _price(self, w: np.ndarray, free: np.ndarray) -> float:
-        variables = int((np.abs(w) > 1e-9).sum())
-        prices = (self.prior.price(float(v), bool(f), self.judge.log_n) for v, f in zip(w, free, strict=True))
-        return 2.0 + 0.8 * max(0, variables - 1) + (variables == 0) + sum(prices)
+        return self.prior.term_price(w, free, self.judge.log_n)
 
     def _free(self) -> Iterator[tuple[float, Law]]:
         for q, (j, i) in enumerate(self.fixed):

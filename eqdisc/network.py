@@ -74,7 +74,7 @@ def match_starts(problem: Problem, config: FitConfig, journal: Journal) -> Chain
     chain = Chain.from_specification(config.chain, states=problem.data.d, lanes=config.restarts, seed=config.seed).to(
         device
     )
-    regression = Regression(problem.data, problem.denoised.at, problem.denoised.positive, device=device)
+    regression = Regression(problem.data, problem.denoised.at, problem.denoised.positive, device, problem.weights)
     chain, loss = match_chain(chain, regression, MATCHING_STEPS, config.l1, MATCHING_RATE, journal)
     chain = chain.select(loss.argsort())
     if not isinstance(chain.units[0], RealNPU):  # complex powers are beyond the engine of real ones

@@ -25,19 +25,21 @@ class Problem:
     judge: Judge
     engine: Collocation
     library: np.ndarray
+    weights: list[np.ndarray] | None = None  # of every reading, where the error grows with the state
 
     @classmethod
-    def of(cls, data: Dataset, exponents: str = "menu", device: str = "cpu") -> Problem:
+    def of(cls, data: Dataset, exponents: str = "menu", device: str = "cpu", noise: str = "auto") -> Problem:
         """Scale and denoise `data` and lay the mesh."""
         scaling = Scaling.of(data)
         scaled = scaling.apply(data)
-        denoised = denoise(scaled)
+        denoised = denoise(scaled, noise)
         prior = Prior.of(exponents)
-        mesh = Mesh.of(scaled, denoised.clean, device=device)
+        mesh = Mesh.of(scaled, denoised, device=device)
         invariants = tuple(find_invariants(scaled, denoised, scaling.states))
         judge = Judge(prior, mesh.samples, scaling.states, denoised.near_zero, invariants)
-        engine = Collocation(mesh, denoised.positive)
-        return cls(scaled, scaling, denoised, judge, engine, library(denoised.positive, prior))
+        engine = Collocation(mesh, denoised.positive, (prior.lower, prior.upper))
+        weights = None if denoised.error.power == 0.0 else denoised.weights(scaled)
+        return cls(scaled, scaling, denoised, judge, engine, library(denoised.positive, prior), weights)
 
     @property
     def start_sigma(self) -> np.ndarray:
@@ -47,5 +49,5 @@ class Problem:
     def remesh(self, segment: int | None = None, refine: int = 1) -> Problem:
         """Return the problem on another mesh: shorter segments, or every step cut into `refine` pieces."""
         device = str(self.engine.mesh.x.device)
-        mesh = Mesh.of(self.data, self.denoised.clean, segment=segment, refine=refine, device=device)
-        return replace(self, engine=Collocation(mesh, self.denoised.positive))
+        mesh = Mesh.of(self.data, self.denoised, segment=segment, refine=refine, device=device)
+        return replace(self, engine=Collocation(mesh, self.denoised.positive, self.engine.bounds))

@@ -11,18 +11,19 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import CubicHermiteSpline
 
-from .collocation import LOWEST
 from .equations import Equations
 from .journal import Journal
 from .laws import Solved, complexity_of, without_padding
 from .matching import Proposal, match, shared_terms
 from .problem import Problem
 from .regression import Regression
+from .remeshing import STEP_ERROR, fitted_states, halve, solve_on
 from .structure import JointSearch, exhausts
 
 ROUNDS = 3
+FINEST = 4  # as fine as the search goes; the printed law goes further
+TAKEN = 8  # laws that a finer mesh takes over
 WORTH = 0.5  # nats by which a round must shorten the description for another to follow
 
 
@@ -43,6 +44,7 @@ def search_by_proposals(problem: Problem, journal: Journal) -> tuple[JointSearch
             break
         found = joint.improve(joint.complete(proposals, found), problem.library)
         journal.record("search", number + 1, ROUNDS, front=[entry_of(problem, found)])
+        problem, joint, found, best = _refine_steps(problem, joint, found, best, journal)
         settled = best is not None and found.cost > best.cost - WORTH
         best = found if best is None or found.cost < best.cost else best
         if settled:
@@ -54,6 +56,23 @@ def search_by_proposals(problem: Problem, journal: Journal) -> tuple[JointSearch
         former = [[_equation_proposal(best, e), *p] for e, p in enumerate(proposals)]
         former = [[p for p in ps if len(p.exponents)] for ps in former]
     return joint, best
+
+
+def _refine_steps(
+    problem: Problem, joint: JointSearch, found: Solved, best: Solved | None, journal: Journal
+) -> tuple[Problem, JointSearch, Solved, Solved | None]:
+    """Take the search to a mesh of half the steps where the found law shows that these are too long; the best laws come along."""
+    while problem.engine.mesh.refine < FINEST and (halved := halve(problem, found, journal)) and halved[2] > STEP_ERROR:
+        finer, again, _ = halved
+        former, joint = joint, _joint(finer, journal)
+        moved = [
+            solve_on(finer, problem, s, journal) for s in sorted(former.seen.values(), key=lambda s: s.cost)[:TAKEN]
+        ]
+        for solved in (again, *[m for m in moved if m is not None]):
+            joint.remember(solved)
+        best = None if best is None else joint.best(joint.seen.values())
+        problem, found = finer, again
+    return problem, joint, found, best
 
 
 def entry_of(problem: Problem, solved: Solved) -> dict[str, Any]:
@@ -88,7 +107,7 @@ def _match_all(
     number: int,
 ) -> list[list[Proposal]]:
     device = str(problem.engine.mesh.x.device)
-    regression = Regression(problem.data, states, problem.denoised.positive, device=device)
+    regression = Regression(problem.data, states, problem.denoised.positive, device, problem.weights)
     out = []
     for e in range(problem.data.d):
         terms = problem.library if shared is None else np.vstack([problem.library, shared[e]])
@@ -104,25 +123,3 @@ def _equation_proposal(solved: Solved, e: int) -> Proposal:
     w, a, free = solved.law
     on = a[:, e] != 0
     return Proposal(w[on], a[on, e], free[on], 0.0)
-
-
-def fitted_states(problem: Problem, solved: Solved) -> Callable[[int, np.ndarray], np.ndarray]:
-    """Return the fitted trajectory as a function of (trajectory, times): cubic Hermite pieces through the grid."""
-    x = solved.fit.x[0].cpu().numpy()
-    slope = problem.engine.field(solved.fit.terms, solved.fit.x)[0].cpu().numpy()
-    mesh, positive = problem.engine.mesh, problem.denoised.positive
-    pieces: dict[int, list] = {}
-    for q, k in enumerate(mesh.trajectory):
-        end = int(mesh.sample[q].max()) + 1
-        pieces.setdefault(k, []).append(
-            (mesh.t[q, 0], mesh.t[q, end - 1], CubicHermiteSpline(mesh.t[q, :end], x[q, :end], slope[q, :end]))
-        )
-
-    def states(k: int, t: np.ndarray) -> np.ndarray:
-        out = np.zeros((len(t), x.shape[-1]))
-        for first, last, curve in pieces[k]:
-            inside = (t >= first) & (t <= last)
-            out[inside] = curve(t[inside])
-        return np.where(positive, np.maximum(out, 10 * LOWEST), out)
-
-    return states

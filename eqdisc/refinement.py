@@ -12,18 +12,15 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
-from .collocation import Collocation, Mesh
 from .equations import Equations, Parameter
 from .journal import Journal
 from .laws import Law, Solved, covariance_of, without_padding
 from .problem import Problem
-from .proposals import fitted_states
+from .remeshing import STEP_ERROR, halve
 from .structure import JointSearch
 
-STEP_ERROR = 0.1  # of the noise: the most that halving all steps may move a residual
-FINEST = 8
+HALVINGS = 3
 DIGITS = 0.3  # rounding error allowed, in standard errors of the number given all others
 CI_LEVEL = 0.9
 NORMAL = 1.6448536269514722  # half-width of the 90 % interval in standard errors
@@ -47,41 +44,14 @@ class Printed:
 
 def polish(problem: Problem, solved: Solved, journal: Journal) -> tuple[Problem, Solved]:
     """Fit a law again on finer and finer meshes until the step error is below a tenth of the noise."""
-    refine = 1
-    while refine < FINEST:
-        finer = problem.remesh(segment=_segment(problem), refine=2 * refine)
-        again = solve_on(finer, problem, solved, journal)
-        if again is None:
-            return problem, solved
-        moved = _disagreement(problem, solved, finer, again)
-        problem, solved, refine = finer, again, 2 * refine
+    for _ in range(HALVINGS):
+        halved = halve(problem, solved, journal)
+        if halved is None:
+            break
+        problem, solved, moved = halved
         if moved < STEP_ERROR or journal.stop:
             break
     return problem, solved
-
-
-def _segment(problem: Problem) -> int | None:
-    mesh = problem.engine.mesh
-    cut = len(mesh.trajectory) > len(problem.data.trajectories)
-    return int(mesh.sample.shape[1] - 1) if cut else None
-
-
-def solve_on(target: Problem, source: Problem, solved: Solved, journal: Journal) -> Solved | None:
-    """Fit the law on another problem's mesh, starting from its states on this one."""
-    states = fitted_states(source, solved)
-    mesh: Mesh = target.engine.mesh
-    x = np.stack([states(k, t) for k, t in zip(mesh.trajectory, mesh.t, strict=True)])
-    start = torch.as_tensor(x, device=mesh.x.device)[None]
-    joint = JointSearch(target.engine, target.judge, start, solved.fit.sigma[0].cpu().numpy(), journal)
-    return joint.best(joint.solve([without_padding(solved.law)], steps=15))
-
-
-def _disagreement(a: Problem, solved: Solved, b: Problem, again: Solved) -> float:
-    """Return how far the fitted states at the samples moved, in units of sigma."""
-    at = lambda p, s: p.engine.mesh.mask * s.fit.x[0][p.engine._lane, p.engine.mesh.sample]  # noqa: E731
-    if a.engine.mesh.sample.shape != b.engine.mesh.sample.shape:
-        return math.inf
-    return float(((at(a, solved) - at(b, again)).abs() / again.fit.sigma[0]).max())
 
 
 def print_law(
@@ -202,4 +172,4 @@ def _exponent_parameters(w: np.ndarray, a: np.ndarray, errors: dict, names: tupl
     return out
 
 
-__all__ = ["Collocation", "Printed", "polish", "print_law", "round_to", "solve_on"]
+__all__ = ["Printed", "polish", "print_law", "round_to"]

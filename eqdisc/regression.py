@@ -103,24 +103,31 @@ class Lanes:
 class Regression:
     """The data of one dataset prepared for integral regression, all equations."""
 
-    def __init__(self, data: Dataset, states: States, positive: np.ndarray, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        data: Dataset,
+        states: States,
+        positive: np.ndarray,
+        device: str = "cpu",
+        weights: list[np.ndarray] | None = None,
+    ) -> None:
         windows = _cut_windows(data)
         longest = max(len(k.t) for k in data.trajectories)
         order = 4 if longest <= SHORT else 3 if longest <= 2 * SHORT else 2
-        nodes, weights, values = _lay_out(data, windows, order)
+        nodes, quadrature, values, trust = _lay_out(data, windows, order, weights)
         x = np.concatenate([states(k, t) for k, t in nodes])
         as_tensor = lambda v: torch.as_tensor(v, dtype=torch.float64, device=device)  # noqa: E731
         self.positive = torch.as_tensor(positive, device=device)
         self.d = data.d
         self.x = as_tensor(_pad_nodes(x, windows, order))  # (w * (L - 1) * order, d), windows padded alike
         self.log_x = self.x.abs().clamp_min(TINY).log()
-        measured, integration = as_tensor(values), _integration(as_tensor(weights))
+        measured, integration = as_tensor(values), _integration(as_tensor(quadrature))
         block = _block_length(torch.isfinite(measured))
         self.operators: list[Tensor] = []  # (w, (L - 1) * order, L / block) an equation
         self.targets: list[Tensor] = []
         self.rows: list[float] = []
         for e in range(data.d):
-            project, rows = _projection(torch.isfinite(measured[..., e]).to(torch.float64), block)
+            project, rows = _projection(torch.isfinite(measured[..., e]) * as_tensor(trust[..., e]), block)
             self.operators.append(integration @ project)
             self.targets.append((torch.nan_to_num(measured[..., e])[:, None] @ project).flatten())
             self.rows.append(max(rows, 2.0))
@@ -255,16 +262,16 @@ def _integration(weights: Float[Tensor, "w L1 order"]) -> Float[Tensor, "w nodes
     return (weights[..., None] * before[:, None]).flatten(1, 2)
 
 
-def _projection(mask: Float[Tensor, "w L"], block: int) -> tuple[Float[Tensor, "w L n"], float]:
-    """Return the matrix that centres a window over its measured samples and averages blocks so that noise stays independent and alike.
+def _projection(weight: Float[Tensor, "w L"], block: int) -> tuple[Float[Tensor, "w L n"], float]:
+    """Return the matrix that centres a window over its measured samples, weighs them and averages blocks so that noise stays alike.
 
     The second value counts the rows that carry information: those with a sample, less one a window for its constant.
     """
-    length = mask.shape[1]
-    count = mask.sum(-1)[:, None, None].clamp_min(1.0)
-    centre = torch.diag_embed(mask) - mask[:, :, None] * mask[:, None] / count
-    owner = torch.arange(length, device=mask.device) // block
-    member = torch.nn.functional.one_hot(owner).to(mask.dtype)
+    length, mask = weight.shape[1], (weight > 0).to(weight.dtype)
+    total = weight.square().sum(-1)[:, None, None].clamp_min(1e-300)
+    centre = torch.diag_embed(weight) - weight.square()[:, :, None] * weight[:, None] / total
+    owner = torch.arange(length, device=weight.device) // block
+    member = torch.nn.functional.one_hot(owner).to(weight.dtype)
     size = mask @ member
     rows = float((size > 0).sum() - (mask.sum(-1) > 0).sum())
     return centre @ (member / size[:, None].clamp_min(1.0).sqrt()), rows
@@ -284,20 +291,25 @@ def _cut_windows(data: Dataset) -> list[tuple[int, int, int]]:
     return [windows[i] for i in keep]
 
 
-def _lay_out(data: Dataset, windows: list[tuple[int, int, int]], order: int) -> tuple[list, np.ndarray, np.ndarray]:
-    """Return node times a window, quadrature weights (w, L - 1, order) and raw values (w, L, d) with NaN where not measured."""
+def _lay_out(
+    data: Dataset, windows: list[tuple[int, int, int]], order: int, weights: list[np.ndarray] | None
+) -> tuple[list, np.ndarray, np.ndarray, np.ndarray]:
+    """Return node times a window, quadrature weights (w, L - 1, order), raw values (w, L, d), NaN where not measured, and their weights."""
     roots, gauss = np.polynomial.legendre.leggauss(order)
     longest = max(b - a for _, a, b in windows)
-    weights = np.zeros((len(windows), longest - 1, order))
+    quadrature = np.zeros((len(windows), longest - 1, order))
     values = np.full((len(windows), longest, data.d), np.nan)
+    trust = np.ones_like(values)
     nodes = []
     for w, (k, a, b) in enumerate(windows):
         t = data.trajectories[k].t[a:b]
         step = np.diff(t)[:, None]
         nodes.append((k, (t[:-1, None] + step * (roots + 1) / 2).ravel()))
-        weights[w, : b - a - 1] = step * gauss / 2
+        quadrature[w, : b - a - 1] = step * gauss / 2
         values[w, : b - a] = data.trajectories[k].x[a:b]
-    return nodes, weights, values
+        if weights is not None:
+            trust[w, : b - a] = weights[k][a:b]
+    return nodes, quadrature, values, trust
 
 
 def _pad_nodes(x: np.ndarray, windows: list[tuple[int, int, int]], order: int) -> np.ndarray:

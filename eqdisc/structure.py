@@ -39,6 +39,7 @@ class JointSearch:
         self.engine, self.judge, self.journal = engine, judge, journal
         self.x, self.sigma = x, torch.as_tensor(sigma, device=x.device)[None]
         self.seen: dict[tuple, Solved] = {}
+        self.tried: dict[tuple, Solved] = {}  # what came of each move, by its structure before the fit
 
     def solve(self, laws: Sequence[Law], near: Solved | None = None, steps: int = 20) -> list[Solved]:
         """Fit laws side by side, from the states of `near` or the denoised data; failed lanes are left out."""
@@ -141,18 +142,34 @@ class JointSearch:
         """Take the best of the foretold moves as long as one shortens the description."""
         tried: set[tuple] = set()
         for _ in range(rounds):
-            moves = [m for m in self.moves(solved, library) if m[0] < MARGIN and structure_key(m[1]) not in tried]
-            moves = list({structure_key(m): (f, m) for f, m in reversed(moves[: 2 * BATCH])}.values())[::-1]
-            better = None
-            for chunk in (moves[: BATCH // 2], moves[BATCH // 2 : BATCH]):
-                tried.update(structure_key(m) for _, m in chunk)
-                better = self.best(self.solve([m for _, m in chunk], solved, steps=12))
-                if better is not None and better.cost < solved.cost - 1e-6:
+            moves: dict[tuple, Law] = {}
+            for foretold, law in self.moves(solved, library):
+                if foretold < MARGIN and (law[1] != 0).any():
+                    moves.setdefault(structure_key(law), law)
+            fresh = [key for key in moves if key not in tried][: 2 * BATCH]
+            better = self.best(self.tried[key] for key in fresh if key in self.tried)
+            fresh = [key for key in fresh if key not in self.tried][:BATCH]
+            for chunk in (fresh[: BATCH // 2], fresh[BATCH // 2 :]):
+                if not chunk or (better is not None and better.cost < solved.cost - 1e-6):
                     break
+                tried.update(chunk)
+                better = self.best(self._try([moves[key] for key in chunk], solved), better)
             if better is None or better.cost >= solved.cost - 1e-6 or self.journal.stop:
                 return solved
             solved = better
         return solved
+
+    def _try(self, laws: list[Law], near: Solved) -> list[Solved]:
+        """Refit moves and remember what came of each."""
+        merged = [merge_equal(law) for law in laws]
+        fit = self.engine.fit(Terms.of(merged, device=str(self.x.device)), near.fit.x, near.fit.sigma, steps=12)
+        found = []
+        for lane, law in enumerate(laws):
+            if bool(torch.isfinite(fit.nll[lane])):
+                found.append(self._price(fit, lane))
+                self.tried[structure_key(law)] = found[-1]
+                self.remember(found[-1])
+        return found
 
     def moves(self, solved: Solved, library: np.ndarray) -> list[tuple[float, Law]]:
         """Foretell the change in description length of every local move, the best first."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from .journal import Journal
-from .laws import Law, Solved, without_padding
+from .laws import Law, Solved, alike, without_padding
 from .problem import Problem
 from .pruning import Step, prune
 from .structure import JointSearch
@@ -20,6 +20,7 @@ from .terms import Terms
 UNITS = 9  # the width of the default chain
 NEAR = 30.0  # nats: laws whose terms join the dense chain
 CANDIDATES = 4  # points of the path that are snapped
+BACK = 0.15  # exponents as near as this to the pick's, with the same terms, are the pick
 
 
 def thin_dense_chain(joint: JointSearch, pick: Solved, problem: Problem, journal: Journal) -> Solved:
@@ -57,8 +58,9 @@ def snap_path(joint: JointSearch, path: list[Step], pick: Solved | None, journal
     points.sort(key=lambda s: s.cost)
     limit = NEAR + (points[0] if pick is None else pick).cost if points else 0.0
     for near in [s for s in points[:CANDIDATES] if s.cost < limit]:
-        law = near.law
-        found = joint.best(joint.solve([law], near, steps=10))
+        if pick is not None and alike(near.law, pick.law, BACK):
+            continue  # the path led back to the pick
+        found = joint.best(joint.solve([near.law], near, steps=10))
         if found is not None:
             pick = joint.best([joint.improve(found, joint.no_library)], pick)
         if journal.stop:

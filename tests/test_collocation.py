@@ -25,7 +25,7 @@ def linear(t: np.ndarray = T, noise: float = 0.0, seed: int = 0) -> Dataset:
 
 def engine_of(data: Dataset) -> tuple[Collocation, torch.Tensor]:
     denoised = denoise(data)
-    mesh = Mesh.of(data, denoised.clean)
+    mesh = Mesh.of(data, denoised)
     return Collocation(mesh, denoised.positive), mesh.states(denoised)
 
 
@@ -95,7 +95,8 @@ def test_a_stiff_decay_does_not_explode() -> None:
 
 def test_long_records_are_cut_into_segments_that_count_each_sample_once() -> None:
     t = np.linspace(0, 10, 300)
-    mesh = Mesh.of(Dataset((Trajectory(t, np.cos(t)[:, None]),), states=("x",)), clean=True)
+    data = Dataset((Trajectory(t, np.cos(t)[:, None]),), states=("x",))
+    mesh = Mesh.of(data, denoise(data))
     assert len(mesh.trajectory) == 5
     assert float(mesh.counts[0]) == 300
 

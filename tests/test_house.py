@@ -20,7 +20,17 @@ PACKAGE = ROOT / "eqdisc"
 FLOORS = {  # from the ground up; a module imports from its own floor or below, and never in circles
     "words": {"errors", "status", "config", "journal"},
     "nouns": {"trajectory", "sheet", "tables", "diagnosis", "equations"},
-    "mechanism": {"units", "field", "integration", "scaling", "denoising", "description", "invariants", "terms"}
+    "mechanism": {
+        "units",
+        "field",
+        "integration",
+        "scaling",
+        "noise",
+        "denoising",
+        "description",
+        "invariants",
+        "terms",
+    }
     | {"regression", "collocation"},
     "stages": {
         "matching",
@@ -28,6 +38,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "moves",
         "structure",
         "problem",
+        "remeshing",
         "proposals",
         "training",
         "network",

@@ -1,0 +1,73 @@
+r"""Noise: how the error of a measurement grows with what is measured.
+
+    constant   sigma            Gaussian error of one size
+    poisson    sigma sqrt(x)    counts; sqrt(x) has constant error (Bartlett, Biometrics 3, 1947)
+    relative   sigma x          a share of the reading; log(x) has constant error
+
+Each is the error that is constant after a transformation f, and transformed records can be compared by likelihood once the
+Jacobian sum log f'(x) is added. The weights of a fit are 1 / v, v the error's shape with mean square 1, so that sigma stays the
+root mean square of the error in every case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+LEAST = 1e-3  # of the largest value: readings below it count as that large, where the error would vanish
+EVIDENCE = 8.0  # nats by which a changing error must beat a constant one
+RANGE = 3.0  # ratio of the largest to the middle value without which the shapes cannot be told apart
+
+
+@dataclass(frozen=True)
+class ErrorModel:
+    """One shape of the error: proportional to x**power.
+
+    >>> ErrorModel("poisson").shape(np.array([4.0, 16.0])).round(3).tolist()
+    [0.632, 1.265]
+    """
+
+    name: str = "constant"
+
+    @property
+    def power(self) -> float:
+        return {"constant": 0.0, "poisson": 0.5, "relative": 1.0}[self.name]
+
+    def forward(self, x: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """Transform readings so that their error is constant."""
+        if self.power == 0.0:
+            return x
+        inside = np.maximum(x, LEAST)
+        return 2 * np.sqrt(inside) if self.power == 0.5 else np.log(inside)
+
+    def backward(self, z: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """Undo `forward`."""
+        if self.power == 0.0:
+            return z
+        return np.maximum(z, 0.0) ** 2 / 4 if self.power == 0.5 else np.exp(np.clip(z, -50.0, 50.0))
+
+    def log_slope(self, x: Float[np.ndarray, "n"]) -> float:
+        """Return sum log f'(x), what a likelihood of f(x) needs to become one of x."""
+        return -self.power * float(np.log(np.maximum(x, LEAST)).sum())
+
+    def shape(self, x: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """Return the error of each reading around the smooth values x, mean square 1 over those that are finite."""
+        seen = np.isfinite(x)
+        v = np.where(seen, np.maximum(np.abs(x), LEAST), 1.0) ** self.power
+        return np.where(seen, v / np.sqrt(np.mean(v[seen] ** 2)), np.nan) if seen.any() else np.full_like(x, np.nan)
+
+
+MODELS = (ErrorModel(), ErrorModel("poisson"), ErrorModel("relative"))
+
+
+def may_change(x: Float[np.ndarray, "n d"]) -> bool:
+    """Tell whether readings (scaled) are all positive, or exactly zero, and spread enough for an error that grows with them."""
+    values = x[np.isfinite(x)]
+    wide = [
+        np.nanmax(c) > RANGE * np.nanmedian(c) or np.nanmin(c) * RANGE < np.nanmedian(c)
+        for c in x.T
+        if np.isfinite(c).any()
+    ]
+    return bool((values >= 0).all() and any(wide))

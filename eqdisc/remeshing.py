@@ -1,0 +1,75 @@
+r"""Remeshing: a solved law taken to another mesh, and the error of the steps, checked by halving them.
+
+The Hermite-Simpson rule is of fourth order: halving every step leaves a sixteenth of its error, so what moves between the two
+solutions is the error of the coarser one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.interpolate import CubicHermiteSpline
+
+from .collocation import LOWEST, Mesh
+from .journal import Journal
+from .laws import Solved, without_padding
+from .problem import Problem
+from .structure import JointSearch
+
+STEP_ERROR = 0.1  # of the noise: the most that halving all steps may move a fitted state
+
+
+def halve(problem: Problem, solved: Solved, journal: Journal) -> tuple[Problem, Solved, float] | None:
+    """Cut every step in two and fit the law again: the finer problem, the law on it, and by how many sigma its states moved."""
+    finer = problem.remesh(segment=_segment(problem), refine=2 * problem.engine.mesh.refine)
+    again = solve_on(finer, problem, solved, journal)
+    return None if again is None else (finer, again, _disagreement(problem, solved, finer, again))
+
+
+def solve_on(target: Problem, source: Problem, solved: Solved, journal: Journal) -> Solved | None:
+    """Fit the law on another problem's mesh, starting from its states on this one."""
+    states = fitted_states(source, solved)
+    mesh: Mesh = target.engine.mesh
+    x = np.stack([states(k, t) for k, t in zip(mesh.trajectory, mesh.t, strict=True)])
+    start = torch.as_tensor(x, device=mesh.x.device)[None]
+    joint = JointSearch(target.engine, target.judge, start, solved.fit.sigma[0].cpu().numpy(), journal)
+    return joint.best(joint.solve([without_padding(solved.law)], steps=15))
+
+
+def _segment(problem: Problem) -> int | None:
+    mesh = problem.engine.mesh
+    cut = len(mesh.trajectory) > len(problem.data.trajectories)
+    return int(mesh.sample.shape[1] - 1) if cut else None
+
+
+def _disagreement(a: Problem, solved: Solved, b: Problem, again: Solved) -> float:
+    """Return how far the fitted states at the samples moved, in units of sigma."""
+    at = lambda p, s: p.engine.mesh.mask * s.fit.x[0][p.engine._lane, p.engine.mesh.sample]  # noqa: E731
+    if a.engine.mesh.sample.shape != b.engine.mesh.sample.shape:
+        return math.inf
+    return float(((at(a, solved) - at(b, again)).abs() / again.fit.sigma[0]).max())
+
+
+def fitted_states(problem: Problem, solved: Solved) -> Callable[[int, np.ndarray], np.ndarray]:
+    """Return the fitted trajectory as a function of (trajectory, times): cubic Hermite pieces through the grid."""
+    x = solved.fit.x[0].cpu().numpy()
+    slope = problem.engine.field(solved.fit.terms, solved.fit.x)[0].cpu().numpy()
+    mesh, positive = problem.engine.mesh, problem.denoised.positive
+    pieces: dict[int, list] = {}
+    for q, k in enumerate(mesh.trajectory):
+        end = int(mesh.sample[q].max()) + 1
+        pieces.setdefault(k, []).append(
+            (mesh.t[q, 0], mesh.t[q, end - 1], CubicHermiteSpline(mesh.t[q, :end], x[q, :end], slope[q, :end]))
+        )
+
+    def states(k: int, t: np.ndarray) -> np.ndarray:
+        out = np.zeros((len(t), x.shape[-1]))
+        for first, last, curve in pieces[k]:
+            inside = (t >= first) & (t <= last)
+            out[inside] = curve(t[inside])
+        return np.where(positive, np.maximum(out, 10 * LOWEST), out)
+
+    return states
