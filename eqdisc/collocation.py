@@ -174,7 +174,8 @@ class Parameters:
     def of(cls, terms: Terms, positive: Tensor) -> Parameters:
         """Name the free exponents of terms that are used, then the coefficients that are there."""
         used = terms.support.any(-1, keepdim=True)
-        flat = torch.cat([(terms.free & used & positive).flatten(1), terms.support.flatten(1)], 1)
+        leads = terms.directions.diagonal(dim1=-2, dim2=-1) != 0  # the others follow another equation's coefficient
+        flat = torch.cat([(terms.free & used & positive).flatten(1), (terms.support & leads).flatten(1)], 1)
         most = max(int(flat.sum(1).max()), 1)
         order = (~flat).to(torch.int8).argsort(dim=-1, stable=True)[:, :most]
         m, d = terms.exponents.shape[1:]
@@ -236,8 +237,8 @@ class Collocation:
         logs = torch.where(index.is_exponent[:, None], log_x.gather(-1, wide(index.state)), 1.0)
         column = values.gather(-1, wide(index.term)) * logs * index.valid[:, None]
         lane = torch.arange(len(values), device=values.device)[:, None]
-        unit = torch.nn.functional.one_hot(index.state, self.d).to(values.dtype)
-        direction = torch.where(index.is_exponent[..., None], terms.coefficients[lane, index.term], unit)  # (R, P, d)
+        along = terms.directions[lane, index.term, index.state]
+        direction = torch.where(index.is_exponent[..., None], terms.coefficients[lane, index.term], along)  # (R, P, d)
         return column[:, :, None, :] * direction.mT[:, None]
 
     # ---------------------------------------------------------------- constraints and their solution
@@ -387,7 +388,8 @@ class Collocation:
     def _move(self, terms: Terms, index: Parameters, step: Tensor) -> Terms:
         lane = torch.arange(len(step), device=step.device)[:, None].expand_as(step)
         w = terms.exponents.index_put((lane, index.term, index.state), step * index.is_exponent, accumulate=True)
-        a = terms.coefficients.index_put((lane, index.term, index.state), step * ~index.is_exponent, accumulate=True)
+        along = terms.directions[lane, index.term, index.state] * (step * ~index.is_exponent)[..., None]
+        a = terms.coefficients.index_put((lane, index.term), along, accumulate=True)
         a = torch.where(terms.support & (a == 0), 1e-12, a)  # a coefficient on its way through zero is still there
         return replace(terms, exponents=torch.where(terms.free, w.clamp(*self.bounds), w), coefficients=a)
 
@@ -457,7 +459,7 @@ class _State:
     def _map(self, change: Callable[[Tensor, str], Tensor]) -> _State:
         terms = replace(
             self.terms,
-            **{f: change(getattr(self.terms, f), f"terms.{f}") for f in ("exponents", "coefficients", "free")},
+            **{f: change(v, f"terms.{f}") for f, v in vars(self.terms).items() if v is not None},
         )
         rest = ("x", "sigma", "penalty", "damping", "merit", "residual", "miss")
         return replace(self, terms=terms, **{f: change(getattr(self, f), f) for f in rest})

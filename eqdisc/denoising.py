@@ -102,7 +102,7 @@ def _denoise_all(data: Dataset, error: ErrorModel) -> tuple[list, np.ndarray, fl
 
 def _judge_positive(lowest: np.ndarray, smooth_lowest: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
     """Tell states that never change sign; forgiving, since one state misjudged loses every fractional exponent."""
-    return (lowest > -4.5 * tolerance - 1e-9) & (smooth_lowest > -3 * tolerance - 1e-3) & (lowest > -0.25)
+    return (lowest > -4.5 * tolerance - 1e-9) & (smooth_lowest > -6 * tolerance - 1e-3) & (lowest > -0.25)
 
 
 def _denoise_trajectory(t: np.ndarray, x: np.ndarray, error: ErrorModel) -> tuple[tuple[Curve, ...], np.ndarray, float]:

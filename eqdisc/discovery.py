@@ -29,7 +29,7 @@ from .laws import Solved, complexity_of, without_padding
 from .network import search_by_network
 from .problem import Problem
 from .proposals import search_by_proposals
-from .refinement import CI_LEVEL, Printed, polish, print_law
+from .refinement import CI_LEVEL, Printed, impose_ties, polish, print_law
 from .selection import select_front, select_pick, select_rivals
 from .status import Status
 from .structure import JointSearch
@@ -193,7 +193,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     front = select_front(joint.seen.values(), pick)
     final = _final_problem(problem, whole, config, device)
     final, refitted = polish(*_refit(final, problem, pick, journal), journal)
-    printed = print_law(final, refitted, whole.formula_names, journal)
+    printed = print_law(final, impose_ties(final, refitted), whole.formula_names, journal)
     fitted = whole if later is not None else early
     entries = [_judge_entry(problem, early, s, pick, later, unseen, journal) for s in front]
     at = front.index(pick)
@@ -234,7 +234,7 @@ def _search(problem: Problem, config: FitConfig, journal: Journal) -> tuple[Join
     if config.search == "network":
         joint, pick = search_by_network(problem, config, journal)
     else:
-        joint, pick = search_by_proposals(problem, journal)
+        joint, pick = search_by_proposals(problem, journal, config.seed)
         problem = replace(problem, engine=joint.engine)
     if config.search == "both" and not journal.stop:
         other, found = search_by_network(problem, config, journal)

@@ -27,6 +27,7 @@ from .regression import Lanes, Regression, slots_of
 CLEAN_FLOORS = (3e-3, 1e-2)  # shares of a state's spread: interpolation error must not buy terms on clean data
 BEAM = 16
 LARGEST = 5  # terms in one equation
+STARTS = 24  # random chains of each size
 KEEP = 12  # proposals an equation, and half as many more for each further error floor
 PER_SIZE = {1: 2, 2: 5, 3: 5}  # beam members of each size that are simplified; 3 of the larger ones
 
@@ -85,8 +86,9 @@ def match(
     terms: np.ndarray,
     prior: Prior,
     former: list[Proposal] | None = None,
+    seed: int = 0,
 ) -> list[Proposal]:
-    """Propose structures for equation e, the shortest description first; `former` proposals join the race."""
+    """Propose structures for equation e, the shortest description first; `former` proposals join the race, and random chains do."""
     noise = max(0.5 * sigma[e], FLOOR)
     spread = denoised.spread[e]
     more = (
@@ -96,6 +98,7 @@ def match(
     )
     search = _Search(regression, e, terms, prior)
     beam = search.beam(noise, seeds=search.exhaustive(0.3 * noise, pairs=2, triples=16))
+    beam += search.random_starts(seed)
     found: dict[tuple, Proposal] = {}
     for floor in (noise, *more):
         count = KEEP if floor == noise else max(2, KEEP // 2)
@@ -196,6 +199,25 @@ class _Search:
                 break
             candidates = self._grow(lanes)
         return members
+
+    def random_starts(self, seed: int) -> list[Lanes]:
+        """Fit small chains from random real exponents: what no library holds (Heim et al. 2020 start all their chains so)."""
+        if not bool(self.regression.positive.any()):
+            return []
+        generator, d = torch.Generator().manual_seed(seed), self.w.shape[1]
+        found = []
+        for size in (2, 3):
+            shape = (STARTS, size, d)
+            w = 4.0 * torch.rand(shape, generator=generator, dtype=self.w.dtype) - 1.5
+            w = torch.where(
+                self.regression.positive.cpu(), w.clamp(self.prior.lower, self.prior.upper), w.round().clamp_min(0)
+            )
+            w = torch.where(torch.rand(shape, generator=generator) < 1.0 / min(d, 2), w, 0.0).to(self.w.device)
+            lanes = self.regression.fit(
+                self.release(Lanes.of(w, torch.zeros_like(w, dtype=torch.bool))), self.e, prior=self.prior
+            )
+            found.append(_distinct(lanes.select(lanes.rss.argsort()[: 2 * KEEP]), PER_SIZE[size]))
+        return found
 
     def _grow(self, lanes: Lanes, top: int = 4) -> Lanes:
         """Add to each lane the library terms that explain most of its residual."""

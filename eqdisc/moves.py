@@ -7,6 +7,7 @@ g~ = g_q - H_qp C g_p, and a number of the law that is moved by delta costs delt
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +18,9 @@ from .description import Judge
 from .laws import Law, Solved, close_sum, release, without_padding
 from .terms import Terms
 
+MOST_OWN = 7  # terms of an equation beyond which none are exchanged
+CANDIDATES = 8  # trial terms that gain most with each of the equation's terms left out
+EXCHANGES = 10  # of each equation that are tried
 ADDITIONS = 6  # trial terms that are tried; four times as many enter swaps
 
 
@@ -192,6 +196,109 @@ class Neighbourhood:
                 closed = close_sum((self.w, self.a, self.free), c, e, self.judge.factors)
                 if (closed[1][:, e] != 0).any() and ((closed[1][:, e] != 0) != (self.a[:, e] != 0)).any():
                     yield -2.0, closed
+
+    # ---------------------------------------------------------------- several at once
+
+    def exchanges(self) -> list[tuple[float, Law]]:
+        """Foretell exchanges of several terms of one equation for others, the best first.
+
+        With all other numbers eliminated the likelihood is a quadratic form in the coefficients of one equation, those that are
+        there and those that might be; every subset is one small linear system.
+        """
+        found = [exchange for e in range(self.d) for exchange in self._exchanges_in(e)]
+        return sorted(found, key=lambda m: m[0])
+
+    def _exchanges_in(self, e: int) -> Iterator[tuple[float, Law]]:
+        own = [q for q, (is_exponent, _, equation) in enumerate(self.numbers) if not is_exponent and equation == e]
+        if not own or len(own) > MOST_OWN:
+            return
+        terms = [self.numbers[q][1] for q in own]
+        places = self._candidates(e, terms)
+        here = np.r_[self.p[own], self.t[e * len(self.trial_w) + places]]
+        r, slope = self._eliminate(np.delete(self.p, own), here)
+        b = np.r_[self.a[terms, e], np.zeros(len(places))]
+        slope = slope + r @ b
+        now = 0.5 * b @ r @ b - slope @ b
+        added = [self._with(self.trial_w[q], e, 1.0, self._same(q)) for q in places]
+        price = np.r_[[self._saved(j) for j in terms], [cost for _, cost in added]]
+        options = []
+        k = len(own)
+        for kept, fresh in _subsets(k, len(places)):
+            on = np.c_[np.repeat(kept, len(fresh), 0), np.tile(fresh, (len(kept), 1))]
+            if not on.shape[1]:
+                continue
+            value = np.linalg.solve(
+                r[on[:, :, None], on[:, None]] + 1e-9 * np.eye(on.shape[1]) * r[on, on][..., None], slope[on][..., None]
+            )[..., 0]
+            change = -0.5 * (slope[on] * value).sum(1) - now
+            change += price[on[:, kept.shape[1] :]].sum(1) - price[:k].sum() + price[on[:, : kept.shape[1]]].sum(1)
+            best = np.argsort(change)[:EXCHANGES]
+            options += [(float(change[q]), on[q], value[q]) for q in best if np.isfinite(change[q])]
+        for change, on, value in sorted(options, key=lambda o: o[0])[:EXCHANGES]:
+            yield change, self._exchanged(e, terms, places, on, value)
+
+    def _candidates(self, e: int, terms: list[int]) -> np.ndarray:
+        """Return the trial terms of equation e that gain most, alone or in the place of one that is there."""
+        count, used = len(self.trial_w), self.a[:, e] != 0
+        new = np.array([not any(np.abs(self.w[j] - row).max() < 0.03 for j in terms) for row in self.trial_w])
+        new[: len(self.w)] &= ~used
+        at = self.t[e * count : (e + 1) * count]
+        gains = [self.trial_gain[e * count : (e + 1) * count]]
+        own = [q for q, (is_exponent, _, equation) in enumerate(self.numbers) if not is_exponent and equation == e]
+        for gone in [*([q] for q in own), own] if len(own) > 1 else [own]:
+            r, slope = self._eliminate(np.delete(self.p, gone), np.r_[self.p[gone], at])
+            k = len(gone)
+            slope = slope[k:] + r[k:, :k] @ self.a[[self.numbers[q][1] for q in gone], e]
+            size = np.diag(r)[k:]
+            gains.append(np.where(size > 1e-7 * np.diag(self.h)[at], 0.5 * slope**2 / np.maximum(size, 1e-300), 0.0))
+        best = np.argsort(-np.where(new, np.array(gains), -1.0), axis=1)[:, :CANDIDATES]
+        return np.array([q for q in np.unique(best) if new[q]], int)
+
+    def _eliminate(self, gone: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return H and g over `kept` with the numbers `gone` re-optimised."""
+        size = np.sqrt(np.maximum(np.diag(self.h)[gone], 0)) + 1e-300
+        unit = self.h[np.ix_(gone, gone)] / size[:, None] / size + 1e-10 * np.eye(len(gone))
+        cross = self.h[np.ix_(gone, kept)] / size[:, None]
+        solved = np.linalg.pinv(np.nan_to_num(unit), hermitian=True) @ np.c_[cross, self.g[gone] / size]
+        return self.h[np.ix_(kept, kept)] - cross.T @ solved[:, :-1], self.g[kept] - cross.T @ solved[:, -1]
+
+    def _same(self, place: int) -> int | None:
+        """Return the law's own term that trial term `place` is, if it is one."""
+        near = (j for j in range(len(self.w)) if np.abs(self.w[j] - self.trial_w[place]).max() < 0.03)
+        return place if place < len(self.w) else next(near, None)
+
+    def _exchanged(self, e: int, terms: list[int], places: np.ndarray, on: np.ndarray, value: np.ndarray) -> Law:
+        w, a, free = self.w, self.a.copy(), self.free
+        a[terms, e] = 0.0
+        for q, number in zip(on, value, strict=True):
+            if q < len(terms):
+                a[terms[q], e] = number
+                continue
+            place = int(places[q - len(terms)])
+            if (same := self._same(place)) is not None:
+                a[same, e] = number
+            else:
+                row = self.trial_w[place]
+                w, free = np.vstack([w, row]), np.vstack([free, np.zeros_like(row, bool)])
+                a = np.vstack([a, np.where(np.arange(self.d) == e, number, 0.0)])
+        return w, a, free
+
+
+def _subsets(own: int, fresh: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield index sets (kept of `own`, added of `fresh`, which are numbered after own), every combination of the two.
+
+    All ways to exchange up to two terms for up to two others, and all sets of up to three terms, as if nothing had been there.
+    """
+    for kept in range(own + 1):
+        for more in range(min(3, fresh) + 1):
+            single = (own - kept, more) in ((0, 0), (1, 0), (0, 1), (1, 1))  # those are single moves
+            if not single and (1 <= kept + more <= 3 or (own - kept <= 2 and more <= 2)):
+                yield _choices(range(own), kept), _choices(range(own, own + fresh), more)
+
+
+def _choices(of: range, count: int) -> np.ndarray:
+    found = list(itertools.combinations(of, count))
+    return np.array(found, int).reshape(len(found), count)
 
 
 def _with_linear_terms(w: np.ndarray, a: np.ndarray, free: np.ndarray) -> Law:

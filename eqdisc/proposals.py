@@ -14,7 +14,7 @@ import numpy as np
 
 from .equations import Equations
 from .journal import Journal
-from .laws import Solved, complexity_of, without_padding
+from .laws import Solved, alike, complexity_of, without_padding
 from .matching import Proposal, match, shared_terms
 from .problem import Problem
 from .regression import Regression
@@ -24,16 +24,18 @@ from .structure import JointSearch, exhausts
 ROUNDS = 3
 FINEST = 4  # as fine as the search goes; the printed law goes further
 TAKEN = 8  # laws that a finer mesh takes over
+ALIVE = 3  # joint laws that are improved beside each other
+FAR = 40.0  # nats by which they may be longer than the best
 WORTH = 0.5  # nats by which a round must shorten the description for another to follow
 
 
-def search_by_proposals(problem: Problem, journal: Journal) -> tuple[JointSearch, Solved | None]:
+def search_by_proposals(problem: Problem, journal: Journal, seed: int = 0) -> tuple[JointSearch, Solved | None]:
     """Return the joint search, which remembers every law it fitted, and the law of shortest description."""
     joint = _joint(problem, journal)
     states: Callable = problem.denoised.at
     sigma, best, former, shared = problem.denoised.sigma, None, None, None
     for number in range(ROUNDS):
-        proposals = _match_all(problem, states, sigma, former, shared, journal, number)
+        proposals = _match_all(problem, states, sigma, former, shared, journal, seed + 1000 * number)
         if any(not p for p in proposals) or (journal.stop and best is not None):
             break
         found = joint.assemble(proposals, best)
@@ -42,7 +44,7 @@ def search_by_proposals(problem: Problem, journal: Journal) -> tuple[JointSearch
             found = joint.assemble(proposals)
         if found is None:
             break
-        found = joint.improve(joint.complete(proposals, found), problem.library)
+        found = _improve_several(joint, joint.complete(proposals, found), problem.library)
         journal.record("search", number + 1, ROUNDS, front=[entry_of(problem, found)])
         problem, joint, found, best = _refine_steps(problem, joint, found, best, journal)
         settled = best is not None and found.cost > best.cost - WORTH
@@ -56,6 +58,19 @@ def search_by_proposals(problem: Problem, journal: Journal) -> tuple[JointSearch
         former = [[_equation_proposal(best, e), *p] for e, p in enumerate(proposals)]
         former = [[p for p in ps if len(p.exponents)] for ps in former]
     return joint, best
+
+
+def _improve_several(joint: JointSearch, first: Solved, library: np.ndarray) -> Solved:
+    """Improve the best law, and beside it the nearest ones that are simpler or of other terms: one may lead further."""
+    starts = [first]
+    for law in sorted(joint.seen.values(), key=lambda s: s.cost):
+        if len(starts) == ALIVE or law.cost > first.cost + FAR:
+            break
+        if not any(alike(law.law, s.law, 0.5) for s in starts):
+            starts.append(law)
+    return min(
+        (joint.improve(s, library) for s in starts if not joint.journal.stop), key=lambda s: s.cost, default=first
+    )
 
 
 def _refine_steps(
@@ -104,18 +119,20 @@ def _match_all(
     former: list | None,
     shared: list | None,
     journal: Journal,
-    number: int,
+    seed: int,
 ) -> list[list[Proposal]]:
     device = str(problem.engine.mesh.x.device)
-    regression = Regression(problem.data, states, problem.denoised.positive, device, problem.weights)
+    regression = Regression(
+        problem.data, states, problem.denoised.positive, device, problem.weights, exact=problem.denoised.clean
+    )
     out = []
     for e in range(problem.data.d):
         terms = problem.library if shared is None else np.vstack([problem.library, shared[e]])
         proposals = match(
-            regression, problem.denoised, sigma, e, terms, problem.judge.prior, former[e] if former else None
+            regression, problem.denoised, sigma, e, terms, problem.judge.prior, former[e] if former else None, seed + e
         )
         out.append(sorted(proposals, key=lambda p: p.cost))
-        journal.record("matching", e + 1, problem.data.d, round=number + 1)
+        journal.record("matching", e + 1, problem.data.d)
     return out
 
 

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from .equations import Equations, Parameter
 from .journal import Journal
@@ -19,6 +20,7 @@ from .laws import Law, Solved, covariance_of, without_padding
 from .problem import Problem
 from .remeshing import STEP_ERROR, halve
 from .structure import JointSearch
+from .terms import Terms
 
 HALVINGS = 3
 DIGITS = 0.3  # rounding error allowed, in standard errors of the number given all others
@@ -52,6 +54,32 @@ def polish(problem: Problem, solved: Solved, journal: Journal) -> tuple[Problem,
         if moved < STEP_ERROR or journal.stop:
             break
     return problem, solved
+
+
+def impose_ties(problem: Problem, solved: Solved) -> Solved:
+    """Fit a law once more with every tied coefficient an exact multiple of its reference, so that what the data conserve the law does."""
+    used = np.flatnonzero((solved.law[1] != 0).any(1)).tolist()
+    w, a, free = without_padding(solved.law)
+    ties = tuple(replace(t, term=used.index(t.term)) for t in solved.ties if t.term in used)
+    if not ties:
+        return solved
+    flux = np.tile(np.eye(a.shape[1]), (len(w), 1, 1))
+    for tie in ties:
+        ratio = tie.ratio * problem.judge.factors[tie.reference] / problem.judge.factors[tie.equation]
+        a[tie.term, tie.equation] = ratio * a[tie.term, tie.reference]
+        flux[tie.term, tie.reference, tie.equation] = ratio
+        flux[tie.term, tie.equation] = 0.0
+    terms = Terms.of([(w, a, free)], device=str(solved.fit.x.device))
+    terms = replace(terms, flux=torch.as_tensor(flux, device=solved.fit.x.device)[None])
+    return _refit(problem, replace(solved, ties=ties), terms) or solved
+
+
+def _refit(problem: Problem, solved: Solved, terms: Terms) -> Solved | None:
+    fit = problem.engine.fit(terms, solved.fit.x, solved.fit.sigma, steps=15)
+    if not bool(torch.isfinite(fit.nll[0])):
+        return None
+    law = tuple(v[0].cpu().numpy() for v in (fit.terms.exponents, fit.terms.coefficients, fit.terms.free))
+    return replace(solved, fit=fit, law=law, cost=solved.cost + float(fit.nll[0] - solved.fit.nll[0]))
 
 
 def print_law(
@@ -108,6 +136,9 @@ def _fix_exponents(problem: Problem, solved: Solved, errors: dict, journal: Jour
     w = w.copy()
     for (j, i), error in errors.items():
         w[j, i] = round_to(w[j, i], 0.1 * error)
+    if solved.fit.terms.flux is not None:
+        fixed = replace(solved.fit.terms, exponents=torch.as_tensor(w)[None].to(solved.fit.x.device))
+        return _refit(problem, solved, replace(fixed, free=torch.zeros_like(fixed.free))) or solved
     law: Law = (w, a, np.zeros_like(free))
     joint = JointSearch(problem.engine, problem.judge, solved.fit.x, solved.fit.sigma[0].cpu().numpy(), journal)
     return joint.best(joint.solve([law], steps=10)) or solved
@@ -128,6 +159,9 @@ def _coefficients(
             errors[row, e] = math.sqrt(max(c[q, q], 0.0)) * unit[row, e]
             if rounded:
                 values[row, e] = round_to(values[row, e], DIGITS * unit[row, e] / math.sqrt(max(h[q], 1e-300)))
+    for tie in solved.ties if solved.fit.terms.flux is not None else ():
+        values[tie.term, tie.equation] = tie.ratio * values[tie.term, tie.reference]
+        errors[tie.term, tie.equation] = abs(tie.ratio) * errors[tie.term, tie.reference]
     return values, errors
 
 
@@ -172,4 +206,4 @@ def _exponent_parameters(w: np.ndarray, a: np.ndarray, errors: dict, names: tupl
     return out
 
 
-__all__ = ["Printed", "polish", "print_law", "round_to"]
+__all__ = ["Printed", "impose_ties", "polish", "print_law", "round_to"]

@@ -101,7 +101,10 @@ class Lanes:
 
 
 class Regression:
-    """The data of one dataset prepared for integral regression, all equations."""
+    """The data of one dataset prepared for integral regression, all equations.
+
+    `weights` are those of every reading; `exact` asks for quadrature that is better than any noise.
+    """
 
     def __init__(
         self,
@@ -110,10 +113,11 @@ class Regression:
         positive: np.ndarray,
         device: str = "cpu",
         weights: list[np.ndarray] | None = None,
+        exact: bool = True,
     ) -> None:
         windows = _cut_windows(data)
         longest = max(len(k.t) for k in data.trajectories)
-        order = 4 if longest <= SHORT else 3 if longest <= 2 * SHORT else 2
+        order = (4 if longest <= SHORT else 3 if longest <= 2 * SHORT else 2) if exact else 2
         nodes, quadrature, values, trust = _lay_out(data, windows, order, weights)
         x = np.concatenate([states(k, t) for k, t in nodes])
         as_tensor = lambda v: torch.as_tensor(v, dtype=torch.float64, device=device)  # noqa: E731

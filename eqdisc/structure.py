@@ -39,6 +39,7 @@ class JointSearch:
         self.engine, self.judge, self.journal = engine, judge, journal
         self.x, self.sigma = x, torch.as_tensor(sigma, device=x.device)[None]
         self.seen: dict[tuple, Solved] = {}
+        self.failed: set[tuple] = set()  # moves whose fit did not end well
         self.tried: dict[tuple, Solved] = {}  # what came of each move, by its structure before the fit
 
     def solve(self, laws: Sequence[Law], near: Solved | None = None, steps: int = 20) -> list[Solved]:
@@ -49,6 +50,15 @@ class JointSearch:
         x, sigma = (self.x, self.sigma) if near is None else (near.fit.x, near.fit.sigma)
         fit = self.engine.fit(Terms.of(laws, device=str(x.device)), x, sigma, steps=steps)
         return self.adopt(fit)
+
+    def resume(self, solved: Sequence[Solved], steps: int) -> list[Solved]:
+        """Go on fitting laws side by side, each from where it stands."""
+        if not solved:
+            return []
+        x, sigma = torch.cat([s.fit.x for s in solved]), torch.cat([s.fit.sigma for s in solved])
+        return self.adopt(
+            self.engine.fit(Terms.of([s.law for s in solved], device=str(x.device)), x, sigma, steps=steps)
+        )
 
     def adopt(self, fit: Fit) -> list[Solved]:
         """Price the lanes of a fit that ended well and remember them."""
@@ -115,7 +125,7 @@ class JointSearch:
         rough = self.solve(laws, near, steps=15 if near is None else 6) + first
         rough.sort(key=lambda s: s.cost)
         good = [s for s in rough[:12] if s.cost < rough[0].cost + 60]
-        return self.solve([s.law for s in good], good[0] if good else None, steps=15)
+        return self.resume(good, steps=15)
 
     def complete(self, proposals: list[list[Proposal]], near: Solved) -> Solved:
         """Let one equation close a conserved sum: the others' terms with the signs that the sum asks for."""
@@ -140,24 +150,28 @@ class JointSearch:
 
     def improve(self, solved: Solved, library: np.ndarray, rounds: int = 40) -> Solved:
         """Take the best of the foretold moves as long as one shortens the description."""
-        tried: set[tuple] = set()
         for _ in range(rounds):
-            moves: dict[tuple, Law] = {}
-            for foretold, law in self.moves(solved, library):
-                if foretold < MARGIN and (law[1] != 0).any():
-                    moves.setdefault(structure_key(law), law)
-            fresh = [key for key in moves if key not in tried][: 2 * BATCH]
-            better = self.best(self.tried[key] for key in fresh if key in self.tried)
-            fresh = [key for key in fresh if key not in self.tried][:BATCH]
-            for chunk in (fresh[: BATCH // 2], fresh[BATCH // 2 :]):
-                if not chunk or (better is not None and better.cost < solved.cost - 1e-6):
-                    break
-                tried.update(chunk)
-                better = self.best(self._try([moves[key] for key in chunk], solved), better)
+            better = self._step(solved, Neighbourhood(self.engine, self.judge, solved, library))
             if better is None or better.cost >= solved.cost - 1e-6 or self.journal.stop:
                 return solved
             solved = better
         return solved
+
+    def _step(self, solved: Solved, near: Neighbourhood) -> Solved | None:
+        """Return the best law of the first batch of moves that shortens the description: single moves, then exchanges."""
+        for moves, most in ((self.moves, BATCH), (Neighbourhood.exchanges, BATCH)):
+            foretold: dict[tuple, Law] = {}
+            for change, law in moves(near):
+                if change < MARGIN and (law[1] != 0).any():
+                    foretold.setdefault(structure_key(law), law)
+            better = self.best(self.tried[key] for key in foretold if key in self.tried)
+            fresh = [key for key in foretold if key not in self.tried and key not in self.failed][:most]
+            for chunk in (fresh[: BATCH // 2], fresh[BATCH // 2 :]):
+                if chunk and (better is None or better.cost >= solved.cost - 1e-6):
+                    better = self.best(self._try([foretold[key] for key in chunk], solved), better)
+            if better is not None and better.cost < solved.cost - 1e-6:
+                return better
+        return None
 
     def _try(self, laws: list[Law], near: Solved) -> list[Solved]:
         """Refit moves and remember what came of each."""
@@ -169,12 +183,13 @@ class JointSearch:
                 found.append(self._price(fit, lane))
                 self.tried[structure_key(law)] = found[-1]
                 self.remember(found[-1])
+            else:
+                self.failed.add(structure_key(law))
         return found
 
-    def moves(self, solved: Solved, library: np.ndarray) -> list[tuple[float, Law]]:
-        """Foretell the change in description length of every local move, the best first."""
-        found = list(Neighbourhood(self.engine, self.judge, solved, library))
-        return sorted(found, key=lambda m: m[0])
+    def moves(self, near: Neighbourhood) -> list[tuple[float, Law]]:
+        """Return the single moves around a law with the change in description length that is foretold, the best first."""
+        return sorted(near, key=lambda m: m[0])
 
 
 def exhausts(solved: Solved) -> bool:

@@ -10,7 +10,7 @@ with a lane axis; lanes with fewer terms are padded with terms that no equation 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,6 +32,9 @@ class Terms:
     exponents: Float[Tensor, "lanes m d"]
     coefficients: Float[Tensor, "lanes m d"]
     free: Bool[Tensor, "lanes m d"]  # exponents that are estimated; the others stand at a chosen value
+    flux: Float[Tensor, "lanes m d d"] | None = (
+        None  # [j, e] is how all coefficients of term j move with that of equation e
+    )
 
     @classmethod
     def of(cls, models: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray | None]], device: str = "cpu") -> Terms:
@@ -56,9 +59,14 @@ class Terms:
 
     def select(self, lanes: Tensor | slice) -> Terms:
         """Return those lanes."""
-        return replace(
-            self, exponents=self.exponents[lanes], coefficients=self.coefficients[lanes], free=self.free[lanes]
-        )
+        flux = None if self.flux is None else self.flux[lanes]
+        return Terms(self.exponents[lanes], self.coefficients[lanes], self.free[lanes], flux)
+
+    @property
+    def directions(self) -> Float[Tensor, "lanes m d d"]:
+        """How the coefficients of a term move with each of them: alone, unless some are tied."""
+        eye = torch.eye(self.exponents.shape[-1], dtype=self.exponents.dtype, device=self.exponents.device)
+        return eye.expand(*self.exponents.shape, -1) if self.flux is None else self.flux
 
     def model(self, lane: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return one lane in NumPy without its padding: exponents (m, d), coefficients (m, d), free (m, d)."""

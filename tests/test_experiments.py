@@ -1,0 +1,45 @@
+"""Experiments: scoring is strict, an ingredient that is left out comes back, the command writes its table."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eqdisc import Equations, proposals
+from eqdisc.experiments.ablation import INGREDIENTS, main, without
+from eqdisc.experiments.scoring import recovered
+
+TRUTH = Equations.parse({"S": "-0.06*S**0.5*I**0.5", "I": "0.06*S**0.5*I**0.5 - 0.05*I"}, ("S", "I"))
+MIDDLE = np.array([20.0, 5.0])
+
+
+@pytest.mark.parametrize(
+    ("s", "i", "right"),
+    [
+        ("-0.06*S**0.5*I**0.5", "0.06*S**0.5*I**0.5 - 0.05*I", True),
+        ("-0.0603*S**0.52*I**0.48", "0.06*S**0.5*I**0.5 - 0.052*I", True),
+        ("-0.07*S**0.5*I**0.5", "0.06*S**0.5*I**0.5 - 0.05*I", False),
+        ("-0.06*S**0.5*I**0.5", "0.06*S**0.5*I**0.5 - 0.05*I + 0.001*S", False),
+        ("-0.06*S**0.6*I**0.4", "0.06*S**0.5*I**0.5 - 0.05*I", False),
+        ("-0.06*S**0.5*I**0.5/(1 + S)", "0.06*S**0.5*I**0.5 - 0.05*I", False),
+    ],
+)
+def test_a_law_is_recovered_when_every_term_is(s: str, i: str, right: bool) -> None:
+    assert recovered(Equations.parse({"S": s, "I": i}, ("S", "I")), TRUTH, MIDDLE) is right
+
+
+@pytest.mark.parametrize("ingredient", INGREDIENTS, ids=lambda i: i.title)
+def test_every_ingredient_can_be_left_out_and_comes_back(ingredient) -> None:  # noqa: ANN001
+    before = proposals.ROUNDS, proposals.ALIVE, proposals.shared_terms
+    with without(ingredient):
+        pass
+    assert (proposals.ROUNDS, proposals.ALIVE, proposals.shared_terms) == before
+
+
+def test_the_command_writes_a_table(tmp_path: Path) -> None:
+    out = tmp_path / "table.md"
+    main(["--systems", "west", "--noise", "0", "--only", "nothing", "rounds", "--out", str(out)])
+    lines = out.read_text().splitlines()
+    assert lines[0].startswith("| left out")
+    assert "| nothing (the whole search) | 1 | 1 |" in lines[2]
+    assert len(lines) == 4

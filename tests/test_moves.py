@@ -1,0 +1,73 @@
+"""Moves: what they foretell is what a refit finds, and exchanges lead out of a wrong law."""
+
+import numpy as np
+import pytest
+import torch
+
+from eqdisc.description import Judge, Prior
+from eqdisc.journal import Journal
+from eqdisc.laws import Solved, alike, merge_equal
+from eqdisc.moves import Neighbourhood
+from eqdisc.problem import Problem
+from eqdisc.structure import JointSearch
+from eqdisc.systems import simulate_system
+
+
+@pytest.fixture(scope="module")
+def joint() -> tuple[Problem, JointSearch]:
+    problem = Problem.of(simulate_system("lotka_volterra", noise=0.02, seed=1, starts=1))
+    x = problem.engine.mesh.states(problem.denoised)
+    return problem, JointSearch(problem.engine, problem.judge, x, problem.start_sigma, Journal())
+
+
+def solve(joint: JointSearch, w: list, a: list) -> Solved:
+    found = joint.solve([(np.array(w, float), np.array(a, float), np.zeros((len(w), 2), bool))], steps=25)
+    assert found
+    return found[0]
+
+
+# The right terms are x, y and x y; coefficients are in scaled units, so only their signs are given here.
+RIGHT = ([[1, 0], [0, 1], [1, 1]], [[1.0, 0.0], [0.0, -1.0], [-2.0, 2.0]])
+
+
+def test_a_drop_costs_what_was_foretold(joint: tuple[Problem, JointSearch]) -> None:
+    """A term that the data do not ask for: removing it changes the likelihood by p^2 / 2 C_pp to second order."""
+    _, search = joint
+    w, a = [*RIGHT[0], [2, 0]], [*RIGHT[1], [0.0, 1e-3]]
+    rich, right = solve(search, w, a), solve(search, *RIGHT)
+    foretold = [(change, law) for change, law in Neighbourhood(search.engine, search.judge, rich, np.zeros((0, 2)))._drop()]
+    change = next(c for c, law in foretold if alike(merge_equal(law), right.law))
+    saved = search.judge.price(*rich.law) - search.judge.price(*right.law)
+    assert change + saved == pytest.approx(right.data_cost - rich.data_cost, abs=0.3)
+
+
+def test_exchanges_lead_from_a_wrong_term_to_the_right_law(joint: tuple[Problem, JointSearch]) -> None:
+    problem, search = joint
+    right = solve(search, *RIGHT)
+    wrong = solve(search, [[1, 0], [0, 1], [2, 0], [0, 2]], [[1.0, 0.0], [0.0, -1.0], [0.0, 1.0], [-1.0, 0.0]])
+    assert wrong.cost > right.cost + 50
+    assert alike(search.improve(wrong, problem.library).law, right.law)
+
+
+def test_a_foretold_exchange_is_the_least_squares_of_its_subset(joint: tuple[Problem, JointSearch]) -> None:
+    """Keeping all terms of an equation and adding one under the quadratic form gives the gain of that one addition."""
+    problem, search = joint
+    near = Neighbourhood(search.engine, search.judge, solve(search, *RIGHT), problem.library)
+    e, count = 0, len(near.trial_w)
+    place = int(np.argmax(near.trial_gain[:count]))
+    own = [q for q, (is_exponent, _, equation) in enumerate(near.numbers) if not is_exponent and equation == e]
+    r, slope = near._eliminate(np.delete(near.p, own), np.r_[near.p[own], near.t[place]])
+    b = np.r_[near.a[[near.numbers[q][1] for q in own], e], 0.0]
+    slope = slope + r @ b
+    best = np.linalg.solve(r, slope)
+    gain = 0.5 * slope @ best - (slope @ b - 0.5 * b @ r @ b)
+    assert gain == pytest.approx(near.trial_gain[place], rel=1e-5)
+
+
+def test_the_judge_prices_terms_by_their_share_among_known_laws() -> None:
+    judge = Judge(Prior(), 100, np.ones(2), np.zeros(2, bool))
+    one = np.ones((1, 2))
+    linear, product, odd = ([[1.0, 0.0]], [[1.0, 1.0]], [[0.7, 0.0]])
+    prices = [judge.price(np.array(w), one * [1.0, 0.0], np.zeros((1, 2), bool)) for w in (linear, product, odd)]
+    assert prices[0] < prices[1] < prices[2]
+    assert torch.isfinite(torch.tensor(prices)).all()

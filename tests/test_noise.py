@@ -1,0 +1,65 @@
+"""Noise: the shape of the error is told from the data, and fits weigh readings by it."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from eqdisc import FitConfig, discover
+from eqdisc.denoising import denoise
+from eqdisc.noise import MODELS, ErrorModel, may_change
+from eqdisc.trajectory import Dataset, Trajectory
+
+T = np.linspace(0, 10, 80)
+DECAY = np.exp(-0.4 * T)
+
+
+def measured(kind: str, seed: int, size: float = 0.04) -> Dataset:
+    noise = np.random.default_rng(seed).normal(size=len(T))
+    error = {"constant": size, "poisson": size * np.sqrt(DECAY), "relative": size * DECAY}[kind]
+    return Dataset((Trajectory(T, np.abs(DECAY + error * noise)[:, None]),), states=("x",))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_transformation_is_undone(model: ErrorModel) -> None:
+    x = np.array([0.01, 0.3, 1.0])
+    assert_allclose(model.backward(model.forward(x)), x)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_transformed_error_is_constant(model: ErrorModel) -> None:
+    x = np.array([0.05, 0.4, 0.9])
+    step = 1e-6 * model.shape(x)
+    moved = model.forward(x + step) - model.forward(x)
+    assert_allclose(moved / moved[0], 1.0, rtol=1e-4)
+
+
+def test_the_shape_has_mean_square_one_and_passes_over_gaps() -> None:
+    v = ErrorModel("relative").shape(np.array([0.2, np.nan, 0.8]))
+    assert np.isnan(v[1])
+    assert np.nanmean(v**2) == pytest.approx(1.0)
+    assert v[2] / v[0] == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(("kind", "least"), [("constant", 8), ("relative", 8)])
+def test_the_kind_of_error_is_told_from_the_data(kind: str, least: int) -> None:
+    told = [denoise(measured(kind, seed)).error.name for seed in range(8)]
+    assert told.count(kind) >= least
+
+
+def test_an_error_that_vanishes_at_zero_is_asked_only_of_states_that_are_not_negative() -> None:
+    assert may_change(DECAY[:, None])
+    assert not may_change(np.cos(T)[:, None])
+    assert not may_change(np.full((80, 1), 0.5))
+
+
+def test_weights_make_a_relative_error_cheap_to_fit() -> None:
+    """The rate of a decay over four units of log, 4 % of each reading: weighing by the reading is several times as precise."""
+    rates: dict[str, list[float]] = {"constant": [], "relative": []}
+    for seed in range(4):
+        for kind, found in rates.items():
+            law = discover(measured("relative", seed), FitConfig(noise=kind)).equations
+            terms = law.terms()
+            assert terms is not None
+            found.append(float(terms[1].sum()) if terms[0].tolist() == [[1.0]] else np.nan)
+    error = {k: np.sqrt(np.nanmean((np.array(v) + 0.4) ** 2)) for k, v in rates.items()}
+    assert error["relative"] < 0.7 * error["constant"]
