@@ -8,127 +8,27 @@ Linearised about the current states, one forward recursion gives dx = P + Q dthe
 each segment's own start x0; what is left is a small least-squares problem in theta, x0 being eliminated segment by
 segment. Unlike single shooting it starts from the data, so a wrong guess costs nothing (Bock, 1983; Tjoa & Biegler,
 Ind. Eng. Chem. Res. 30, 1991). Sensitivities, and with them the covariance of every number, come out of the same
-matrices. A lane that fails keeps its last finite state and a status; no other lane notices.
+matrices. Residuals are weighed by the shape of the error (`noise`). A lane that fails keeps its last finite state and a
+status; no other lane notices.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .denoising import Denoised
 from .description import EXPONENT_LIMIT, FLOOR
+from .mesh import Mesh
 from .status import Status
 from .terms import Terms, monomials
-from .trajectory import Dataset
 
 TINY = 1e-5  # scaled states are clamped here in features: a square root is too steep below for the steps
 LOWEST = 1e-7  # positive states are kept above this
-LONG = 200  # samples from which a trajectory is cut into segments with starts of their own
-SEGMENT = 60
-FEWEST_STEPS = 40  # a trajectory
-
-
-@dataclass(frozen=True, eq=False)
-class Mesh:
-    """Segments of data on a fine grid: K segments, M steps, n samples, all padded alike (steps of length zero)."""
-
-    t: Float[np.ndarray, "K M1"]
-    step: Float[Tensor, "K M"]
-    sample: Int[Tensor, "K n"]  # grid index of each sample
-    x: Float[Tensor, "K n d"]  # measured values, zero where there is none
-    mask: Float[Tensor, "K n d"]  # 1 where there is a value
-    weight: Float[Tensor, "K n d"]  # 1 / v, v how the value's error compares with sigma; 0 where there is no value
-    trajectory: tuple[int, ...]
-    counts: Float[Tensor, "d"]  # measured values a state
-    refine: int = 1  # pieces into which every step of the coarsest mesh is cut
-
-    @property
-    def samples(self) -> int:
-        """Sample times in all."""
-        return int((self.mask.amax(-1) > 0).sum())
-
-    @classmethod
-    def of(
-        cls, data: Dataset, denoised: Denoised, segment: int | None = None, refine: int = 1, device: str = "cpu"
-    ) -> Mesh:
-        """Lay a grid over scaled data: each interval cut into as many steps as the denoised data bend in it, times `refine`."""
-        grids, weights = [], denoised.weights(data)
-        for k, trajectory in enumerate(data.trajectories):
-            n = len(trajectory.t)
-            length = segment or (SEGMENT if n >= LONG else n)
-            cuts = np.unique(np.linspace(0, n - 1, max(1, round((n - 1) / length)) + 1).round().astype(int))
-            steps = refine * count_steps(denoised, k, trajectory.t)
-            for a, b in pairwise(cuts):
-                last = b == n - 1
-                grids.append(
-                    (
-                        k,
-                        *_grid(trajectory.t[a : b + 1], steps[a:b]),
-                        trajectory.x[a : b + 1],
-                        weights[k][a : b + 1],
-                        last,
-                    )
-                )
-        return replace(cls._stack(grids, data.d, device), refine=refine)
-
-    @classmethod
-    def _stack(cls, grids: list, d: int, device: str) -> Mesh:
-        most, widest = max(len(g[1]) for g in grids), max(len(g[2]) for g in grids)
-        t = np.zeros((len(grids), most))
-        sample = np.zeros((len(grids), widest), int)
-        x, weight = np.full((len(grids), widest, d), np.nan), np.zeros((len(grids), widest, d))
-        for q, (_, grid, index, values, values_weight, last) in enumerate(grids):
-            t[q, : len(grid)], t[q, len(grid) :] = grid, grid[-1]
-            sample[q, : len(index)] = index
-            kept = len(index) if last else len(index) - 1  # the next segment's first sample belongs to it
-            x[q, :kept], weight[q, :kept] = values[:kept], values_weight[:kept]
-        mask = torch.as_tensor(np.isfinite(x).astype(float), device=device)
-        return cls(
-            t=t,
-            step=torch.as_tensor(np.diff(t, axis=1), device=device),
-            sample=torch.as_tensor(sample, device=device),
-            x=torch.as_tensor(np.nan_to_num(x), device=device),
-            mask=mask,
-            weight=torch.as_tensor(weight, device=device),
-            trajectory=tuple(g[0] for g in grids),
-            counts=mask.sum((0, 1)),
-        )
-
-    def states(self, denoised: Denoised) -> Float[Tensor, "1 K M1 d"]:
-        """Return denoised states on the grid, where every fit starts."""
-        x = np.stack([denoised.at(k, t) for k, t in zip(self.trajectory, self.t, strict=True)])
-        return torch.as_tensor(x, device=self.x.device)[None]
-
-
-def count_steps(denoised: Denoised, trajectory: int, t: Float[np.ndarray, "n"]) -> Int[np.ndarray, "n1"]:
-    """Return into how many steps each interval is cut, from how much the denoised curve bends there.
-
-    The cubic between two samples misses the curve by delta^4 / 384, delta^4 = h^4 x'''' its fourth difference; m steps make that
-    m^4 times less, and it may be a tenth of sigma. A solution of the Hermite-Simpson rule is several times nearer.
-    """
-    if len(t) < 2:
-        return np.ones(0, int)
-    h = np.minimum(np.diff(t), (t[-1] - t[0]) / 4)
-    middle = np.clip((t[:-1] + t[1:]) / 2, t[0] + 2 * h, t[-1] - 2 * h)
-    x = denoised.at(trajectory, (middle[:, None] + h[:, None] * np.arange(-2, 3)).ravel()).reshape(len(h), 5, -1)
-    bend = np.abs(x[:, 0] - 4 * x[:, 1] + 6 * x[:, 2] - 4 * x[:, 3] + x[:, 4]) * (np.diff(t) / h)[:, None] ** 4
-    miss = (bend / 384 / (0.1 * np.maximum(denoised.sigma, FLOOR))).max(-1)
-    fewest = max(1, math.ceil(FEWEST_STEPS / (len(t) - 1)))
-    return np.clip(np.ceil(miss**0.25), fewest, 4 * max(fewest, 2)).astype(int)
-
-
-def _grid(t: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return grid times and the index of each sample."""
-    pieces = [a + (b - a) * np.arange(m) / m for a, b, m in zip(t[:-1], t[1:], steps, strict=True)]
-    return np.r_[np.concatenate(pieces), t[-1]], np.r_[0, np.cumsum(steps)]
 
 
 @dataclass(frozen=True, eq=False)

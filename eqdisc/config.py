@@ -50,7 +50,8 @@ class FitConfig:
     """What an exponent may be: menu (simple values cost less), real, or bounds such as 0..2."""
 
     noise: str = "auto"
-    """How the measurement error grows: auto (judged from the data), constant, poisson (counts) or relative."""
+    """The measurement error: auto (judged from the data), constant, poisson (counts), relative, or known: 0.02 (share of each state's
+    standard deviation), relative:0.05 (share of each reading)."""
 
     snap: bool = True
     """Fix an exponent at a simple value where the data do not object."""
@@ -83,8 +84,7 @@ class FitConfig:
             raise OptionError(
                 f"search is {self.search!r}; use {_either(SEARCHES)}.{did_you_mean(self.search, SEARCHES)}"
             )
-        if self.noise not in NOISES:
-            raise OptionError(f"noise is {self.noise!r}; use {_either(NOISES)}.{did_you_mean(self.noise, NOISES)}")
+        read_noise(self.noise)
         if not _CHAIN.fullmatch(self.chain):
             raise OptionError(
                 f"chain is {self.chain!r}; write units with their widths, the last without, such as realnpu:9,nau."
@@ -136,6 +136,27 @@ def read_bounds(exponents: str) -> tuple[float, float]:
     if not bounds[0] < bounds[1]:
         raise OptionError(f"exponents is {exponents!r}; the lower bound comes first and is below the upper one.")
     return bounds
+
+
+def read_noise(noise: str) -> tuple[str, float | None]:
+    """Return the shape of the error and its size, where one is given. Raises OptionError.
+
+    >>> read_noise("relative:0.05"), read_noise("0.02"), read_noise("auto")
+    (('relative', 0.05), ('constant', 0.02), ('auto', None))
+    """
+    word, _, size = noise.partition(":")
+    if word in NOISES and not size:
+        return word, None
+    try:
+        share = float(size if word in ("constant", "relative") else noise)
+    except ValueError:
+        share = math.nan
+    if not 0.0 < share < 1.0:
+        near = did_you_mean(word, NOISES)
+        raise OptionError(
+            f"noise is {noise!r}; use {_either(NOISES)}, a share of each state's standard deviation such as 0.02, or relative:0.05.{near}"
+        )
+    return (word if word == "relative" else "constant"), share
 
 
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
+from .config import read_noise
 from .noise import EVIDENCE, LEAST, MODELS, ErrorModel, may_change
 from .trajectory import Dataset
 
@@ -62,24 +63,20 @@ class Denoised:
         return np.where(self.positive, np.maximum(x, np.maximum(1e-5, 0.3 * self.sigma)), x)
 
 
-def denoise(data: Dataset, error: str = "auto") -> Denoised:
+def denoise(data: Dataset, noise: str = "auto") -> Denoised:
     """Smooth every state of every trajectory of a scaled dataset, each from its own measured samples.
 
-    `error` is constant, poisson, relative, or auto: the constant one unless another is six nats likelier.
+    `noise` is constant, poisson, relative, or auto: the constant one unless another is eight nats likelier. A known size (0.02 of each
+    state's standard deviation, relative:0.05 of each reading) takes the place of the estimate.
     """
     x = np.concatenate([k.x for k in data.trajectories])
-    wanted = [m for m in MODELS if error in ("auto", m.name)]
-    error_model, (curves, noise, evidence) = wanted[0], _denoise_all(data, wanted[0])
-    for model in wanted[1:] if may_change(x) and (noise > 1e-3).any() else ():
-        found = _denoise_all(data, model)
-        if found[2] < evidence - 2 * EVIDENCE:
-            error_model, (curves, noise, evidence) = model, found
-            evidence += (
-                2 * EVIDENCE
-            )  # so that the next one has the constant error to beat, not this one by as much again
+    word, size = read_noise(noise)
+    error, curves, estimates = _choose_error(data, word, x)
     counts = np.array([np.isfinite(k.x).sum(0) for k in data.trajectories], float)
-    sigma = np.sqrt((noise**2 * counts).sum(0) / np.maximum(counts.sum(0), 1))
+    sigma = np.sqrt((estimates**2 * counts).sum(0) / np.maximum(counts.sum(0), 1))
     spread = np.nanstd(x, axis=0)
+    if size is not None:
+        sigma = size * (spread if error.power == 0.0 else np.sqrt(np.nanmean(x**2, axis=0)))
     smooth_low = np.min([[c(k.t).min() for c in cs] for cs, k in zip(curves, data.trajectories, strict=True)], axis=0)
     relative = float(np.max(np.minimum(sigma / np.maximum(spread, 1e-300), 0.3)))
     positive = _judge_positive(np.nanmin(x, axis=0), smooth_low, np.maximum(sigma, relative * spread))
@@ -90,8 +87,22 @@ def denoise(data: Dataset, error: str = "auto") -> Denoised:
         positive=positive,
         near_zero=positive & (smooth_low < 0.02),
         clean=relative < 1e-3,
-        error=error_model,
+        error=error,
     )
+
+
+def _choose_error(data: Dataset, word: str, x: np.ndarray) -> tuple[ErrorModel, list, np.ndarray]:
+    """Return the shape of the error that was asked for, or told from the data, with its curves and noise (K, d)."""
+    if word != "auto":
+        error = next(m for m in MODELS if m.name == word)
+        return error, *_denoise_all(data, error)[:2]
+    error, (curves, noise, least) = MODELS[0], _denoise_all(data, MODELS[0])
+    least -= 2 * EVIDENCE  # what another shape has to beat
+    for model in MODELS[1:] if may_change(x) and (noise > 1e-3).any() else ():
+        found = _denoise_all(data, model)
+        if found[2] < least:
+            error, (curves, noise, least) = model, found
+    return error, curves, noise
 
 
 def _denoise_all(data: Dataset, error: ErrorModel) -> tuple[list, np.ndarray, float]:

@@ -2,10 +2,10 @@ r"""Matching: structures that fit the integral form of the data, proposed withou
 
 For each equation on its own: a library of simple powers searched exhaustively (all pairs, and triples of the most
 useful terms, in closed form from the Gram matrix), a beam that adds one library term at a time and then frees all
-exponents, and a simplification that drops terms and fixes exponents while the description length falls. Each move
-is foretold by the optimal brain surgeon's formula dRSS = p**2 / (H^-1)_pp (Hassibi & Stork, NeurIPS 1992) and only
-the best foretold are fitted. What comes out are proposals: supports and exponents that a chain starts its training
-from.
+exponents, small chains from random real exponents, and a simplification that drops terms and fixes exponents while the
+description length falls. Each move is foretold by the optimal brain surgeon's formula dRSS = p**2 / (H^-1)_pp (Hassibi &
+Stork, NeurIPS 1992) and only the best foretold are fitted. What comes out are proposals: supports and exponents that a
+chain starts its training from.
 """
 
 from __future__ import annotations

@@ -3,6 +3,10 @@ r"""Moves: every small change of a law, each with the change in description leng
 With H the Gauss-Newton matrix over the law's own numbers p and over trial numbers q (fixed exponents, coefficients
 that are not there) and g the gradient, a trial number gains g~**2 / 2 S with S = H_qq - H_qp C H_pq, C = H_pp^-1,
 g~ = g_q - H_qp C g_p, and a number of the law that is moved by delta costs delta**2 / 2 C_pp.
+
+Several terms at once: with every other number eliminated, chi-square / 2 is b R b / 2 - s b in the coefficients b of one equation,
+those that are there (at their values) and those that might be (at zero). Each subset is a small linear system, so all exchanges of up to
+two terms for two, and all sets of up to three, are ranked in milliseconds: proposals judged by a step of the trajectory fit.
 """
 
 from __future__ import annotations
@@ -250,7 +254,8 @@ class Neighbourhood:
             k = len(gone)
             slope = slope[k:] + r[k:, :k] @ self.a[[self.numbers[q][1] for q in gone], e]
             size = np.diag(r)[k:]
-            gains.append(np.where(size > 1e-7 * np.diag(self.h)[at], 0.5 * slope**2 / np.maximum(size, 1e-300), 0.0))
+            ok = size > 1e-7 * np.diag(self.h)[at]
+            gains.append(np.where(ok, 0.5 * slope**2 / np.where(ok, size, 1.0), 0.0))
         best = np.argsort(-np.where(new, np.array(gains), -1.0), axis=1)[:, :CANDIDATES]
         return np.array([q for q in np.unique(best) if new[q]], int)
 

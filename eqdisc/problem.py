@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .collocation import Collocation, Mesh
+from .collocation import Collocation
 from .denoising import Denoised, denoise
 from .description import Judge, Prior
 from .invariants import find_invariants
 from .matching import library
+from .mesh import Mesh
 from .scaling import Scaling
 from .trajectory import Dataset
 

@@ -1,9 +1,10 @@
 r"""Refinement: from a solved law in scaled units to the equation that is printed.
 
 The numbers are fitted once more on a mesh so fine that halving its steps moves the residuals by less than a tenth
-of the noise. Then every free exponent is rounded to the digits that its standard error supports, the coefficients
-are refitted around it, and each is rounded where the likelihood does not notice: an error delta in one number costs
-delta**2 H_qq / 2 nats. What is simulated, scored and stored is what is printed.
+of the noise, and coefficients that are tied (one flux that leaves one state and enters another) as exact multiples of
+each other: one number moves them all. Then every free exponent is rounded to the digits that its standard error supports,
+the coefficients are refitted around it, and each is rounded where the likelihood does not notice: an error delta in one
+number costs delta**2 H_qq / 2 nats. What is simulated, scored and stored is what is printed.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ def _refit(problem: Problem, solved: Solved, terms: Terms) -> Solved | None:
     fit = problem.engine.fit(terms, solved.fit.x, solved.fit.sigma, steps=15)
     if not bool(torch.isfinite(fit.nll[0])):
         return None
-    law = tuple(v[0].cpu().numpy() for v in (fit.terms.exponents, fit.terms.coefficients, fit.terms.free))
-    return replace(solved, fit=fit, law=law, cost=solved.cost + float(fit.nll[0] - solved.fit.nll[0]))
+    w, a, free = (v[0].cpu().numpy() for v in (fit.terms.exponents, fit.terms.coefficients, fit.terms.free))
+    return replace(solved, fit=fit, law=(w, a, free), cost=solved.cost + float(fit.nll[0] - solved.fit.nll[0]))
 
 
 def print_law(

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from scipy.interpolate import CubicHermiteSpline
 
-from .collocation import LOWEST, Mesh
+from .collocation import LOWEST
 from .journal import Journal
 from .laws import Solved, without_padding
+from .mesh import Mesh
 from .problem import Problem
 from .structure import JointSearch
 

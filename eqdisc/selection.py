@@ -1,9 +1,10 @@
 r"""Selection: the front of all laws that were fitted, the pick, and its rivals.
 
 The front keeps a law where none that is as simple fits better. The pick starts from the law of shortest description; where that one
-contains a simpler law and is shorter by less than six nats, the simpler one is picked: a term has to be earned by strong
-evidence, odds of 400 to 1 (Kass & Raftery, J. Am. Stat. Assoc. 90, 1995), as real residuals are never quite independent. Over 75 noisy fits
-of 45 known systems this gained one law and lost none. Rivals are laws of another structure within six nats.
+contains a simpler law and is shorter by less than three nats, the simpler one is picked: a term has to be earned by strong
+evidence, odds of 20 to 1 (Kass & Raftery, J. Am. Stat. Assoc. 90, 1995), as real residuals are never quite independent. On 156
+noisy records of 96 known systems the true law was picked 127 times with three nats, 126 with six, 126 with none.
+Rivals are laws of another structure within six nats.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 from .laws import Solved, alike, complexity_of, contains
 
 RIVAL = 6.0  # nats
+EARNED = 3.0  # nats by which a law must beat a simpler one that it contains
 NESTED = 0.15  # exponents may move by this much when a term is left out
 LONGEST = 12  # laws on the front
 MOST_RIVALS = 20
@@ -43,7 +45,7 @@ def select_front(seen: Iterable[Solved], pick: Solved) -> list[Solved]:
 
 def select_pick(seen: Iterable[Solved], shortest: Solved) -> Solved:
     """Return the simplest law that the shortest description contains and does not beat by strong evidence."""
-    near = [s for s in seen if s.cost < shortest.cost + RIVAL and contains(shortest.law, s.law, NESTED)]
+    near = [s for s in seen if s.cost < shortest.cost + EARNED and contains(shortest.law, s.law, NESTED)]
     return min(near, key=lambda s: (int((s.law[1] != 0).sum()), s.cost), default=shortest)
 
 

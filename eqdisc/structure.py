@@ -2,9 +2,9 @@ r"""Joint structure: from proposals an equation to one law for all, judged by tr
 
 A law starts as one proposal for each equation, equal terms merged. From there its neighbours are fitted side by
 side as lanes (`Collocation`) and the one of shortest description is kept: another proposal for one equation; an
-equation that closes a conserved sum; and local moves (drop, fix, free, add, swap, merge), each foretold from the
-sensitivities at hand: adding a column b to the problem gains (b . r)^2 / 2 S with S its Schur complement, and
-losing a number p costs p^2 / 2 C_pp with C the covariance.
+equation that closes a conserved sum; local moves (drop, fix, free, add, swap, merge) and, where no single move helps,
+exchanges of several terms, all foretold from the sensitivities at hand (`moves`). Moves that helped in different equations
+are tried together. What came of a move is remembered, so that a second way to the same law costs nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .matching import Proposal
 from .moves import Neighbourhood
 from .terms import Terms
 
+OPTIONS = 40  # proposals that are exchanged in one pass, shared among the equations
 BATCH = 24  # moves refitted side by side
 MARGIN = 3.0  # nats by which a move may be foretold to lose and still be tried
 
@@ -100,6 +101,7 @@ class JointSearch:
         reach = math.inf if self.clean else 40 + 0.15 * self.judge.samples  # clean data: judged at several error floors
         limits = [min(p.cost for p in ps) + reach for ps in proposals]
         options = [[i for i, p in enumerate(ps) if p.cost < top] for ps, top in zip(proposals, limits, strict=True)]
+        options = [o[: max(4, OPTIONS // d)] for o in options]
         choice, best, tried = [0] * d, None, set()
         for _ in range(3):
             wanted = [choice] + [[*choice[:e], i, *choice[e + 1 :]] for e in range(d) for i in options[e]]
@@ -168,13 +170,16 @@ class JointSearch:
             fresh = [key for key in foretold if key not in self.tried and key not in self.failed][:most]
             for chunk in (fresh[: BATCH // 2], fresh[BATCH // 2 :]):
                 if chunk and (better is None or better.cost >= solved.cost - 1e-6):
-                    better = self.best(self._try([foretold[key] for key in chunk], solved), better)
+                    found = self._try([foretold[key] for key in chunk], solved)
+                    better = self.best([*found, *self._try(_together(solved, found), solved)], better)
             if better is not None and better.cost < solved.cost - 1e-6:
                 return better
         return None
 
     def _try(self, laws: list[Law], near: Solved) -> list[Solved]:
         """Refit moves and remember what came of each."""
+        if not laws:
+            return []
         merged = [merge_equal(law) for law in laws]
         fit = self.engine.fit(Terms.of(merged, device=str(self.x.device)), near.fit.x, near.fit.sigma, steps=12)
         found = []
@@ -201,6 +206,22 @@ def _equation(law: Law, e: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     w, a, free = law
     on = a[:, e] != 0
     return w[on], a[on, e], free[on]
+
+
+def _together(solved: Solved, moved: list[Solved]) -> list[Law]:
+    """Join the moves that shortened the description, where they changed different equations: for each the best that changed it."""
+    better = sorted((m for m in moved if m.cost < solved.cost - 1e-6), key=lambda m: m.cost)
+    d = solved.law[1].shape[1]
+    changed = [next((m for m in better if _differs(m.law, solved.law, e)), None) for e in range(d)]
+    if len({id(m) for m in changed if m is not None}) < 2:
+        return []
+    parts = [Proposal(*_equation((solved if m is None else m).law, e), 0.0) for e, m in enumerate(changed)]
+    return [join(parts)]
+
+
+def _differs(a: Law, b: Law, e: int) -> bool:
+    shape = lambda law: sorted((*map(float, w.round(2)), *f) for w, _, f in zip(*_equation(law, e), strict=True))  # noqa: E731
+    return shape(a) != shape(b)
 
 
 def _same_support(a: Law, b: Law) -> bool:

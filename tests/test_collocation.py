@@ -1,15 +1,24 @@
 """The engine against closed forms: solutions, sensitivities, lanes that fail alone, gaps and uneven times."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
 from scipy.linalg import expm
 
-from eqdisc.collocation import Collocation, Mesh, eliminate
+from eqdisc.collocation import Collocation, eliminate
 from eqdisc.denoising import denoise
 from eqdisc.description import FLOOR
+from eqdisc.integration import integrate
+from eqdisc.journal import Journal
+from eqdisc.mesh import Mesh, count_steps
+from eqdisc.problem import Problem
+from eqdisc.proposals import search_by_proposals
+from eqdisc.remeshing import halve
 from eqdisc.status import Status
+from eqdisc.systems import catalogue, simulate_system
 from eqdisc.terms import Terms
 from eqdisc.trajectory import Dataset, Trajectory
 
@@ -107,3 +116,54 @@ def test_elimination_solves(d: int) -> None:
     a = torch.eye(d, dtype=torch.float64) + 0.2 * torch.randn(7, d, d, generator=generator, dtype=torch.float64)
     b = torch.randn(7, d, 4, generator=generator, dtype=torch.float64)
     assert_allclose(eliminate(a, b), torch.linalg.solve(a, b), atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["fsir", "lotka_volterra", "west"])
+def test_the_engine_and_torchdiffeq_agree_on_the_same_chain(name: str) -> None:
+    """From the same start the collocation's states and the adaptive solver's differ by less than 1e-6 of each state's scale."""
+    system = catalogue()[name]
+    problem = Problem.of(simulate_system(name, samples=60)).remesh(refine=4)
+    exponents, coefficients = system.law.terms()
+    w, a = np.asarray(exponents, float), np.asarray(coefficients, float)
+    terms = Terms.of([(w, a / problem.scaling.undo(w, np.ones_like(a)), None)])
+    mesh = problem.engine.mesh
+    found = problem.engine.fit(
+        terms, mesh.states(problem.denoised), torch.full((1, w.shape[1]), 1e-9, dtype=torch.float64), steps=0
+    )
+    t = torch.tensor(problem.data.trajectories[0].t.copy())[None]
+    exact = integrate(terms.chain(0), found.x[:, :, 0], t, method="dopri5", rtol=1e-10, atol=1e-12)
+    assert_allclose(found.x[0, 0, mesh.sample[0]], exact.x[0, 0].detach(), atol=1e-6)
+
+
+def test_steps_are_cut_where_the_data_bend() -> None:
+    t = np.linspace(0, 10, 60)
+    sharp = np.exp(-4 * t)[:, None] + 0.5
+    steps = count_steps(denoise(Dataset((Trajectory(t, sharp),), states=("x",))), 0, t)
+    assert steps[:5].min() > steps[-20:].max()
+
+
+def test_halving_the_steps_moves_the_fit_by_less_than_a_tenth_of_sigma() -> None:
+    problem = Problem.of(simulate_system("fsir", noise=0.01, seed=3))
+    joint, best = search_by_proposals(problem, Journal())
+    assert best is not None
+    halved = halve(replace(problem, engine=joint.engine), best, Journal())
+    assert halved is not None
+    assert halved[2] < 0.1
+
+
+def test_tied_coefficients_move_as_one() -> None:
+    """A decay that feeds the other state, its rate tied: one number is fitted for both, and its error is that of one number."""
+    t = np.linspace(0, 6, 50)
+    x = np.stack([np.exp(-0.5 * t), 2 * (1 - np.exp(-0.5 * t)) + 0.1], -1)
+    x += 0.01 * np.random.default_rng(0).normal(size=x.shape)
+    engine, start = engine_of(Dataset((Trajectory(t, x),), states=("x", "y")))
+    w, a = np.array([[1.0, 0.0]]), np.array([[-0.4, 0.8]])
+    flux = torch.tensor([[[[1.0, -2.0], [0.0, 0.0]]]], dtype=torch.float64)
+    tied = engine.fit(replace(Terms.of([(w, a, None)]), flux=flux), start, SIGMA)
+    loose = engine.fit(Terms.of([(w, a, None)]), start, SIGMA)
+    first, second = tied.terms.coefficients[0, 0].tolist()
+    assert second == pytest.approx(-2 * first, rel=1e-12)
+    assert first == pytest.approx(-0.5, abs=0.01)
+    assert int(tied.index.valid.sum()) == 1
+    assert int(loose.index.valid.sum()) == 2
+    assert tied.hessian[0, 0, 0] > loose.hessian[0].diagonal().max()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eqdisc import Equations, proposals
-from eqdisc.experiments.ablation import INGREDIENTS, main, without
+from eqdisc.experiments.ablation import INGREDIENTS, Ingredient, main, without
 from eqdisc.experiments.scoring import recovered
 
 TRUTH = Equations.parse({"S": "-0.06*S**0.5*I**0.5", "I": "0.06*S**0.5*I**0.5 - 0.05*I"}, ("S", "I"))
@@ -29,7 +29,7 @@ def test_a_law_is_recovered_when_every_term_is(s: str, i: str, right: bool) -> N
 
 
 @pytest.mark.parametrize("ingredient", INGREDIENTS, ids=lambda i: i.title)
-def test_every_ingredient_can_be_left_out_and_comes_back(ingredient) -> None:  # noqa: ANN001
+def test_every_ingredient_can_be_left_out_and_comes_back(ingredient: Ingredient) -> None:
     before = proposals.ROUNDS, proposals.ALIVE, proposals.shared_terms
     with without(ingredient):
         pass

@@ -49,7 +49,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
     | {"refinement", "simulation", "systems"},
     "judgement": {"selection", "validation", "verdict"},
     "road": {"discovery"},
-    "paper": {"runs", "plotting"},
+    "paper": {"runs", "plotting", "experiments"},
     "door": {"answer", "progress", "cli"},
 }
 LIVES_IN = {  # floors and modules that may import a library that is slow to load or belongs to one kind of work

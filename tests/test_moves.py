@@ -35,7 +35,9 @@ def test_a_drop_costs_what_was_foretold(joint: tuple[Problem, JointSearch]) -> N
     _, search = joint
     w, a = [*RIGHT[0], [2, 0]], [*RIGHT[1], [0.0, 1e-3]]
     rich, right = solve(search, w, a), solve(search, *RIGHT)
-    foretold = [(change, law) for change, law in Neighbourhood(search.engine, search.judge, rich, np.zeros((0, 2)))._drop()]
+    foretold = [
+        (change, law) for change, law in Neighbourhood(search.engine, search.judge, rich, np.zeros((0, 2)))._drop()
+    ]
     change = next(c for c, law in foretold if alike(merge_equal(law), right.law))
     saved = search.judge.price(*rich.law) - search.judge.price(*right.law)
     assert change + saved == pytest.approx(right.data_cost - rich.data_cost, abs=0.3)

@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose
 
 from eqdisc import FitConfig, discover
 from eqdisc.denoising import denoise
+from eqdisc.errors import OptionError
 from eqdisc.noise import MODELS, ErrorModel, may_change
 from eqdisc.trajectory import Dataset, Trajectory
 
@@ -63,3 +64,17 @@ def test_weights_make_a_relative_error_cheap_to_fit() -> None:
             found.append(float(terms[1].sum()) if terms[0].tolist() == [[1.0]] else np.nan)
     error = {k: np.sqrt(np.nanmean((np.array(v) + 0.4) ** 2)) for k, v in rates.items()}
     assert error["relative"] < 0.7 * error["constant"]
+
+
+def test_a_known_error_takes_the_place_of_the_estimate() -> None:
+    data = measured("constant", 0)
+    assert denoise(data, "0.1").sigma[0] == pytest.approx(0.1 * data.trajectories[0].x.std())
+    assert denoise(data, "relative:0.05").sigma[0] == pytest.approx(
+        0.05 * np.sqrt((data.trajectories[0].x ** 2).mean())
+    )
+
+
+@pytest.mark.parametrize("wrong", ["poison", "relative:2", "-0.1", "constant:a", "nan"])
+def test_a_wrong_noise_is_refused_with_what_would_be_right(wrong: str) -> None:
+    with pytest.raises(OptionError, match=r"use auto, constant, poisson or relative.*relative:0\.05"):
+        FitConfig(noise=wrong)

@@ -5,10 +5,11 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from eqdisc.collocation import Collocation, Mesh
+from eqdisc.collocation import Collocation
 from eqdisc.denoising import denoise
 from eqdisc.description import Prior, conserves, find_ties
 from eqdisc.laws import Law, Solved, alike, close_sum, complexity_of, contains, merge_equal
+from eqdisc.mesh import Mesh
 from eqdisc.pruning import prune
 from eqdisc.selection import select_front, select_pick, select_rivals
 from eqdisc.terms import Terms
@@ -37,10 +38,10 @@ def test_the_front_is_not_dominated_and_holds_the_pick() -> None:
     assert costs == sorted(costs, reverse=True)
 
 
-def test_a_term_has_to_be_earned_by_six_nats() -> None:
+def test_a_term_has_to_be_earned_by_three_nats() -> None:
     shortest = solved(BOTH, -20.0)
-    assert select_pick([solved(DECAY, -15.0), shortest], shortest).law is DECAY
-    assert select_pick([solved(DECAY, -13.0), shortest], shortest) is shortest
+    assert select_pick([solved(DECAY, -18.0), shortest], shortest).law is DECAY
+    assert select_pick([solved(DECAY, -16.0), shortest], shortest) is shortest
 
 
 def test_rivals_are_other_structures() -> None:
