@@ -31,7 +31,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "invariants",
         "terms",
     }
-    | {"regression", "collocation"},
+    | {"regression", "mesh", "collocation"},
     "stages": {
         "matching",
         "laws",
