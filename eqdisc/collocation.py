@@ -14,6 +14,7 @@ status; no other lane notices.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,7 @@ from .terms import Terms, monomials
 
 TINY = 1e-5  # scaled states are clamped here in features: a square root is too steep below for the steps
 LOWEST = 1e-7  # positive states are kept above this
+TRIAL_STEPS = 4  # after which a lane must be near its rival
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,8 +212,12 @@ class Collocation:
         sigma: Float[Tensor, "R d"],
         steps: int = 25,
         tolerance: float = 1e-4,
+        rival: float = math.inf,
     ) -> Fit:
-        """Fit every lane's coefficients, free exponents and starts; sigma is re-estimated on the way (profile likelihood)."""
+        """Fit every lane's coefficients, free exponents and starts; sigma is re-estimated on the way (profile likelihood).
+
+        A lane that after four steps is far above the data term of a `rival` is given up: Gauss-Newton is near by then, or lost.
+        """
         lanes = terms.lanes
         index = Parameters.of(terms, self.positive)
         state = _State.of(self, terms, x.expand(lanes, -1, -1, -1).clone(), sigma.expand(lanes, -1).clone())
@@ -222,6 +228,8 @@ class Collocation:
             state, curvature, alive = self._iterate(state, index.select(run), step, tolerance)
             hessian[run] = curvature
             everything = everything.put(run, state)
+            if step == TRIAL_STEPS - 1 and rival < math.inf:
+                alive = alive & (self._data_term(state) < rival + max(60.0, 0.05 * float(self.mesh.counts.sum())))
             if not bool(alive.all()):
                 run, state = run[alive], state.select(alive)
             if not len(run):
@@ -309,6 +317,9 @@ class Collocation:
 
     def _spread(self, residual: Tensor) -> Tensor:
         return (residual.square().sum((1, 2)) / self.mesh.counts.clamp_min(1.0) + FLOOR**2).sqrt()
+
+    def _data_term(self, state: _State) -> Tensor:
+        return (self.mesh.counts * self._spread(state.residual).log()).sum(-1)
 
     def _finish(self, state: _State, index: Parameters, hessian: Tensor) -> Fit:
         """Close the defects, so that the data term belongs to a solution of the equations."""

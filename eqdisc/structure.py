@@ -181,7 +181,8 @@ class JointSearch:
         if not laws:
             return []
         merged = [merge_equal(law) for law in laws]
-        fit = self.engine.fit(Terms.of(merged, device=str(self.x.device)), near.fit.x, near.fit.sigma, steps=12)
+        terms = Terms.of(merged, device=str(self.x.device))
+        fit = self.engine.fit(terms, near.fit.x, near.fit.sigma, steps=12, rival=near.data_cost)
         found = []
         for lane, law in enumerate(laws):
             if bool(torch.isfinite(fit.nll[lane])):
