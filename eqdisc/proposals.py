@@ -17,16 +17,17 @@ import numpy as np
 from .equations import Equations
 from .journal import Journal
 from .laws import Solved, alike, complexity_of, without_padding
-from .matching import Proposal, match, shared_terms
+from .matching import LARGEST, Proposal, match, shared_terms
 from .problem import Problem
 from .regression import Regression
 from .remeshing import STEP_ERROR, fitted_states, halve, solve_on
 from .structure import JointSearch, exhausts
 
 ROUNDS = 3
-FINEST = 4  # as fine as the search goes; the printed law goes further
+FINEST = 2  # as fine as the search goes; the printed law goes further
 TAKEN = 8  # laws that a finer mesh takes over
 ALIVE = 3  # joint laws that are improved beside each other
+MOVES, CLEAN_MOVES = 40, 10  # a round; on clean data a wrong law shows, and the next round's proposals lead further
 FAR = 40.0  # nats by which they may be longer than the best
 WORTH = 0.5  # nats by which a round must shorten the description for another to follow
 
@@ -55,7 +56,8 @@ def search_by_proposals(problem: Problem, journal: Journal, seed: int = 0) -> tu
         if settled:
             break
         sigma = best.fit.sigma[0].cpu().numpy()
-        if exhausts(best) or journal.stop:
+        patched = (best.law[1] != 0).sum(0).max() > LARGEST  # terms on terms: what fits is not yet the law
+        if (exhausts(best) and not patched) or journal.stop:
             break
         states, shared = fitted_states(problem, best), shared_terms(proposals)
         former = [[_equation_proposal(best, e), *p] for e, p in enumerate(proposals)]

@@ -119,11 +119,9 @@ class JointSearch:
         return best
 
     def _screen(self, laws: list[Law], near: Solved | None) -> list[Solved]:
-        """Fit all laws a few steps, the promising ones to the end."""
-        first: list[Solved] = []
-        if near is None and laws:
-            first, laws = self.solve(laws[:1]), laws[1:]
-            near = self.best(first)
+        """Fit the first law from the data, all others a few steps from the best so far, the promising ones to the end."""
+        first = self.solve(laws[:1])
+        near, laws = self.best(first, near), laws[1:]
         rough = self.solve(laws, near, steps=15 if near is None else 6) + first
         rough.sort(key=lambda s: s.cost)
         good = [s for s in rough[:12] if s.cost < rough[0].cost + 60]
@@ -161,13 +159,13 @@ class JointSearch:
 
     def _step(self, solved: Solved, near: Neighbourhood) -> Solved | None:
         """Return the best law of the first batch of moves that shortens the description: single moves, then exchanges."""
-        for moves, most in ((self.moves, BATCH), (Neighbourhood.exchanges, BATCH)):
+        for moves in (self.moves, Neighbourhood.exchanges):
             foretold: dict[tuple, Law] = {}
             for change, law in moves(near):
                 if change < MARGIN and (law[1] != 0).any():
                     foretold.setdefault(structure_key(law), law)
             better = self.best(self.tried[key] for key in foretold if key in self.tried)
-            fresh = [key for key in foretold if key not in self.tried and key not in self.failed][:most]
+            fresh = [key for key in foretold if key not in self.tried and key not in self.failed][:BATCH]
             for chunk in (fresh[: BATCH // 2], fresh[BATCH // 2 :]):
                 if chunk and (better is None or better.cost >= solved.cost - 1e-6):
                     found = self._try([foretold[key] for key in chunk], solved)
