@@ -41,6 +41,11 @@ def _nothing(there: Any) -> Callable:
     return lambda *_, **__: []
 
 
+def _one_price(there: Any) -> Any:
+    """All exponents on the menu cost what the dearest do."""
+    return {} if isinstance(there, dict) else there[-1:] if isinstance(there, tuple) else 5.5
+
+
 INGREDIENTS = (
     Ingredient("nothing (the whole search)"),
     Ingredient("the time warp of the smoothing", ("denoising:_warp",), lambda _: lambda t, x: lambda q: q),
@@ -65,8 +70,8 @@ INGREDIENTS = (
     Ingredient("ties", ("description:find_ties",), _nothing),
     Ingredient(
         "prices of exponents",
-        ("description:_PRICE_OF", "description:ONE"),
-        lambda there: {} if isinstance(there, dict) else 5.5,
+        ("description:_PRICE_OF", "description:_PRICES", "description:ONE"),
+        lambda there: _one_price(there),
     ),
     Ingredient("steps where the data bend", ("mesh:count_steps",), lambda _: lambda d, k, t: np.ones(len(t) - 1, int)),
     Ingredient("the check by halving the steps", ("proposals:STEP_ERROR",), lambda _: np.inf),
