@@ -27,7 +27,6 @@ ROUNDS = 3
 FINEST = 2  # as fine as the search goes; the printed law goes further
 TAKEN = 8  # laws that a finer mesh takes over
 ALIVE = 3  # joint laws that are improved beside each other
-MOVES, CLEAN_MOVES = 40, 10  # a round; on clean data a wrong law shows, and the next round's proposals lead further
 FAR = 40.0  # nats by which they may be longer than the best
 WORTH = 0.5  # nats by which a round must shorten the description for another to follow
 
