@@ -23,10 +23,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .description import EXPONENT_LIMIT, FLOOR
+from .description import EXPONENT_LIMIT, FLOOR, limits
 from .mesh import Mesh
 from .status import Status
-from .terms import Terms, monomials
+from .terms import Terms, log_slope, log_table, monomials, movable, saturation
 
 TINY = 1e-5  # scaled states are clamped here in features: a square root is too steep below for the steps
 LOWEST = 1e-7  # positive states are kept above this
@@ -65,7 +65,7 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class Parameters:
-    """The free numbers of each lane: exponent of `state` in `term`, or coefficient of `term` in equation `state`."""
+    """The free numbers of each lane: entry `state` of the row of `term`, or coefficient of `term` in equation `state`."""
 
     term: Int[Tensor, "R P"]
     state: Int[Tensor, "R P"]
@@ -77,24 +77,30 @@ class Parameters:
         """Name the free exponents of terms that are used, then the coefficients that are there."""
         used = terms.support.any(-1, keepdim=True)
         leads = terms.directions.diagonal(dim1=-2, dim2=-1) != 0  # the others follow another equation's coefficient
-        flat = torch.cat([(terms.free & used & positive).flatten(1), (terms.support & leads).flatten(1)], 1)
+        rows = (terms.free & used & movable(terms.exponents, positive)).flatten(1)
+        flat = torch.cat([rows, (terms.support & leads).flatten(1)], 1)
         most = max(int(flat.sum(1).max()), 1)
         order = (~flat).to(torch.int8).argsort(dim=-1, stable=True)[:, :most]
-        m, d = terms.exponents.shape[1:]
-        place = order % (m * d)
-        return cls(place // d, place % d, order < m * d, flat.gather(1, order))
+        is_exponent = order < rows.shape[1]
+        place = torch.where(is_exponent, order, order - rows.shape[1])
+        width = torch.where(is_exponent, terms.exponents.shape[-1], terms.coefficients.shape[-1])
+        return cls(place // width, place % width, is_exponent, flat.gather(1, order))
 
     def select(self, lanes: Tensor | slice) -> Parameters:
         return Parameters(self.term[lanes], self.state[lanes], self.is_exponent[lanes], self.valid[lanes])
 
 
 class Collocation:
-    """The engine: a mesh, which states carry real exponents, and how far these may go."""
+    """The engine: a mesh, which states carry real exponents, how far these may go, and the least sigma that counts."""
 
     def __init__(
-        self, mesh: Mesh, positive: np.ndarray, bounds: tuple[float, float] = (-EXPONENT_LIMIT, EXPONENT_LIMIT)
+        self,
+        mesh: Mesh,
+        positive: np.ndarray,
+        bounds: tuple[float, float] = (-EXPONENT_LIMIT, EXPONENT_LIMIT),
+        floor: float = FLOOR,
     ) -> None:
-        self.mesh, self.bounds = mesh, bounds
+        self.mesh, self.bounds, self.floor = mesh, bounds, floor
         self.positive = torch.as_tensor(positive, device=mesh.x.device)
         self.d = mesh.x.shape[-1]
         self._lane = torch.arange(len(mesh.trajectory), device=mesh.x.device)[:, None]
@@ -120,11 +126,17 @@ class Collocation:
         inverse = torch.where(self.positive, 1.0, torch.where(flat < 0, -1.0, 1.0)) / torch.where(
             self.positive, size, size.clamp_min(1e-9)
         )
-        weights = (terms.coefficients[:, :, :, None] * terms.exponents[:, :, None, :]).flatten(2)  # (R, m, e * i)
-        dfdx = (values @ weights).unflatten(-1, (self.d, self.d)) * inverse[..., None, :]
+        rows, share = terms.exponents, None
+        weights = (terms.coefficients[:, :, :, None] * rows[:, :, None, : self.d]).flatten(2)  # (R, m, e * i)
+        dfdx = values @ weights
+        if rows.shape[-1] > self.d:
+            share = saturation(rows, log_x)
+            lost = (terms.coefficients[:, :, :, None] * rows[:, :, None, self.d : 2 * self.d]).flatten(2)
+            dfdx = dfdx - (values * share) @ lost
+        dfdx = dfdx.unflatten(-1, (self.d, self.d)) * inverse[..., None, :]
         columns = []
         if index is not None:
-            columns.append(self._parameter_columns(terms, index, values, log_x))
+            columns.append(self._parameter_columns(terms, index, values, log_x, share))
         if extra is not None:
             trial, _ = monomials(extra[None], flat, self.positive, TINY)
             eye = torch.eye(self.d, dtype=flat.dtype, device=flat.device)
@@ -133,13 +145,18 @@ class Collocation:
         dfdp = torch.cat(columns, -1) if columns else flat.new_zeros((*flat.shape, 0))
         return f.view(*shape, -1), dfdx.view(*shape, self.d, self.d), dfdp.view(*shape, self.d, -1)
 
-    def _parameter_columns(self, terms: Terms, index: Parameters, values: Tensor, log_x: Tensor) -> Tensor:
+    def _parameter_columns(
+        self, terms: Terms, index: Parameters, values: Tensor, log_x: Tensor, share: Tensor | None
+    ) -> Tensor:
         n = values.shape[1]
         wide = lambda i: i[:, None].expand(-1, n, -1)  # noqa: E731
-        logs = torch.where(index.is_exponent[:, None], log_x.gather(-1, wide(index.state)), 1.0)
+        logs = log_table(log_x, terms.exponents.shape[-1]).gather(-1, wide(index.state))
+        if share is not None:
+            logs = log_slope(logs, share.gather(-1, wide(index.term)), index.state[:, None], self.d)
+        logs = torch.where(index.is_exponent[:, None], logs, 1.0)
         column = values.gather(-1, wide(index.term)) * logs * index.valid[:, None]
         lane = torch.arange(len(values), device=values.device)[:, None]
-        along = terms.directions[lane, index.term, index.state]
+        along = terms.directions[lane, index.term, index.state.clamp_max(self.d - 1)]
         direction = torch.where(index.is_exponent[..., None], terms.coefficients[lane, index.term], along)  # (R, P, d)
         return column[:, :, None, :] * direction.mT[:, None]
 
@@ -296,10 +313,12 @@ class Collocation:
     def _move(self, terms: Terms, index: Parameters, step: Tensor) -> Terms:
         lane = torch.arange(len(step), device=step.device)[:, None].expand_as(step)
         w = terms.exponents.index_put((lane, index.term, index.state), step * index.is_exponent, accumulate=True)
-        along = terms.directions[lane, index.term, index.state] * (step * ~index.is_exponent)[..., None]
+        along = terms.directions[lane, index.term, index.state.clamp_max(self.d - 1)]
+        along = along * (step * ~index.is_exponent)[..., None]
         a = terms.coefficients.index_put((lane, index.term), along, accumulate=True)
         a = torch.where(terms.support & (a == 0), 1e-12, a)  # a coefficient on its way through zero is still there
-        return replace(terms, exponents=torch.where(terms.free, w.clamp(*self.bounds), w), coefficients=a)
+        low, high = limits(self.bounds, w, self.d)
+        return replace(terms, exponents=torch.where(terms.free, w.clamp(low, high), w), coefficients=a)
 
     def _reweigh(self, state: _State, gain: Tensor, step: int, tolerance: float) -> tuple[_State, Tensor]:
         """Re-estimate sigma every third step or when a lane slows down; tell which lanes have settled."""
@@ -316,7 +335,7 @@ class Collocation:
         return state.judged(self), settled
 
     def _spread(self, residual: Tensor) -> Tensor:
-        return (residual.square().sum((1, 2)) / self.mesh.counts.clamp_min(1.0) + FLOOR**2).sqrt()
+        return (residual.square().sum((1, 2)) / self.mesh.counts.clamp_min(1.0) + self.floor**2).sqrt()
 
     def _data_term(self, state: _State) -> Tensor:
         return (self.mesh.counts * self._spread(state.residual).log()).sum(-1)

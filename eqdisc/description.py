@@ -3,6 +3,7 @@ r"""Description length: one number, in nats, for the whole search.
     L = sum_e n_e log sigma_e                                     residuals of the simulated states (profile likelihood)
       + per distinct term    -log p(v) + log C(d, v) + 0.6, v of the d states being in it; then its exponents
       + per exponent         -log of its share among the exponents of known laws, or 0.5 log n + 3.5 if it is any real number
+      + per denominator      2.3 + log d + 0.5 log n + 0.5 for its K, and its exponents; one that repeats the numerator's is 0.4
       + per coefficient      0.5 log n + 0.5, and 1.5 for every further equation that uses the same term
       - per tied coefficient what a second number would have cost
       - per invariant        5, where the data conserve a sum and the law does so by structure
@@ -34,6 +35,7 @@ from torch import Tensor
 from .config import read_bounds
 
 FLOOR = 2e-5  # smallest sigma in scaled units: above the integration error, so that it cannot buy terms
+EXACT = 2e-7  # the same in the last contest on exact data, where steps are shorter
 EXPONENT_LIMIT = 9.5
 
 _PRICES = (
@@ -46,9 +48,19 @@ _PRICES = (
 ONE = 0.4  # price of the exponent 1
 REAL = 3.5  # price of an exponent that is any real number, beside 0.5 log n
 GO_ON = 0.6  # price of one more term
+SATURATES = 2.3  # price of a denominator: one term in ten of the rational laws and the others together has one
+HILL = 0.4  # price of a denominator's exponent that repeats the numerator's: x**2 / (K + x**2)
+LOG_K = (-14.0, 5.0)  # of scaled states: beyond, a term is plain within any noise
 VARIABLES = (2.3, 0.45, 1.4, 3.9, 6.0)  # price of a term in no, one, two, three, more states
 
 _PRICE_OF = {round(v, 9): price for price, group in reversed(_PRICES) for v in group} | {1.0: ONE, 0.0: 0.0}
+
+
+def limits(bounds: tuple[float, float], rows: Float[Tensor, "... c"], d: int) -> tuple[Tensor, Tensor]:
+    """Return the lowest and highest value of each entry of a row: exponents, and log K where terms may saturate."""
+    pairs = [bounds] * min(rows.shape[-1], 2 * d) + [LOG_K] * (rows.shape[-1] > d)
+    low, high = zip(*pairs, strict=True)
+    return rows.new_tensor(low), rows.new_tensor(high)
 
 
 def head_cost(variables: int, d: int) -> float:
@@ -64,6 +76,8 @@ def head_cost(variables: int, d: int) -> float:
 class Prior:
     """What an exponent may be and what it costs: `menu` values with a price each, bounds, and whether real ones are allowed.
 
+    `states` d tells rows of d exponents from rows of terms that may saturate; without it, rows are exponents alone.
+
     >>> Prior.of("menu").nearest(0.497)[0]
     0.5
     >>> Prior.of("0..2").upper
@@ -73,14 +87,15 @@ class Prior:
     lower: float = -EXPONENT_LIMIT
     upper: float = EXPONENT_LIMIT
     snaps: bool = True
+    states: int | None = None
 
     @classmethod
-    def of(cls, exponents: str) -> Prior:
+    def of(cls, exponents: str, states: int | None = None) -> Prior:
         """Read the option `--exponents`: menu, real, or bounds such as 0..2."""
         if exponents in ("menu", "real"):
-            return cls(snaps=exponents == "menu")
+            return cls(snaps=exponents == "menu", states=states)
         lower, upper = read_bounds(exponents)
-        return cls(lower=max(lower, -EXPONENT_LIMIT), upper=min(upper, EXPONENT_LIMIT))
+        return cls(max(lower, -EXPONENT_LIMIT), min(upper, EXPONENT_LIMIT), states=states)
 
     @cached_property
     def menu(self) -> tuple[float, ...]:
@@ -114,17 +129,33 @@ class Prior:
         return far + (0.5 * log_n + REAL if free else _PRICE_OF.get(round(value, 9), _PRICES[-1][0]))
 
     def term_price(self, w: np.ndarray, free: np.ndarray, log_n: float) -> float:
-        """Price one term (d,), as `term_cost` does."""
-        head = head_cost(int((np.abs(w) > 1e-9).sum()), len(w))
-        return head + sum(self.price(float(v), bool(f), log_n) for v, f in zip(w, free, strict=True))
+        """Price one term, a row (c,), as `term_cost` does."""
+        d = self.states or len(w)
+        cost = head_cost(int((np.abs(w[:d]) > 1e-9).sum()), d)
+        cost += sum(self.price(float(v), bool(f), log_n) for v, f in zip(w[:d], free[:d], strict=True))
+        if not (w[d : 2 * d] != 0).any():
+            return cost
+        below = zip(w[d : 2 * d], free[d : 2 * d], w[:d], free[:d], strict=True)
+        cost += sum(
+            HILL if u == v != 0 and not (f or g) else self.price(float(u), bool(f), log_n) for u, f, v, g in below
+        )
+        return cost + SATURATES + math.log(d) + 0.5 * log_n + 0.5
 
     def term_cost(
-        self, w: Float[Tensor, "... m d"], free: Bool[Tensor, "... m d"], log_n: float
+        self, w: Float[Tensor, "... m c"], free: Bool[Tensor, "... m c"], log_n: float
     ) -> Float[Tensor, "... m"]:
-        """Price each term: its place in the library and its exponents."""
-        d = w.shape[-1]
-        head = w.new_tensor([head_cost(v, d) for v in range(d + 1)])[(w.abs() > 1e-9).sum(-1)]
-        return head + self.exponent_cost(w, free, log_n).sum(-1)
+        """Price each term: its place in the library, its exponents, its denominator."""
+        d = self.states or w.shape[-1]
+        above, loose = w[..., :d], free[..., :d]
+        head = w.new_tensor([head_cost(v, d) for v in range(d + 1)])[(above.abs() > 1e-9).sum(-1)]
+        cost = head + self.exponent_cost(above, loose, log_n).sum(-1)
+        if w.shape[-1] == d:
+            return cost
+        below, below_loose = w[..., d : 2 * d], free[..., d : 2 * d]
+        hill = (below == above) & (below != 0) & ~below_loose & ~loose
+        more = torch.where(hill, HILL, self.exponent_cost(below, below_loose, log_n)).sum(-1)
+        more = more + SATURATES + math.log(d) + 0.5 * log_n + 0.5
+        return cost + torch.where((below != 0).any(-1), more, 0.0)
 
 
 def _among(w: Tensor, values: tuple[float, ...]) -> Tensor:
@@ -215,13 +246,13 @@ class Judge:
     def log_n(self) -> float:
         return math.log(self.samples)
 
-    def price(self, w: Float[np.ndarray, "m d"], a: Float[np.ndarray, "m d"], free: np.ndarray) -> float:
+    def price(self, w: Float[np.ndarray, "m c"], a: Float[np.ndarray, "m d"], free: np.ndarray) -> float:
         """Return the nats that the numbers and the structure of one law cost, before ties."""
         used = (a != 0).any(1)
         w, a, free = w[used], a[used], free[used]
         count = (a != 0).sum(1)
         terms = self.prior.term_cost(torch.as_tensor(w), torch.as_tensor(free), self.log_n)
-        singular = ((w < -1e-9) & self.near_zero).sum()
+        singular = ((w[:, : len(self.near_zero)] < -1e-9) & self.near_zero).sum()
         return float(terms.sum()) + (0.5 * self.log_n + 0.5) * count.sum() + 1.5 * (count - 1).sum() + 1.5 * singular
 
     def tied(self, a: Float[np.ndarray, "m d"], covariance: dict) -> tuple[float, list[Tie]]:

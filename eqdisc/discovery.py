@@ -34,6 +34,7 @@ from .selection import select_front, select_pick, select_rivals
 from .status import Status
 from .structure import JointSearch
 from .tables import as_dataset
+from .terms import loosen
 from .thinning import thin_dense_chain
 from .trajectory import Dataset
 from .validation import METRIC, MOST, Score, score, stretches_of_fit, stretches_unseen
@@ -245,7 +246,7 @@ def _search(problem: Problem, config: FitConfig, journal: Journal) -> tuple[Join
         pick = select_pick(joint.seen.values(), thin_dense_chain(joint, pick, problem, journal))
     if pick is not None and not config.snap:
         w, a, _ = without_padding(pick.law)
-        pick = joint.best(joint.solve([(w, a, (w != 0) & problem.denoised.positive)], pick)) or pick
+        pick = joint.best(joint.solve([(w, a, loosen(w, problem.denoised.positive))], pick)) or pick
     return joint, pick
 
 
@@ -259,6 +260,7 @@ def _refit(final: Problem, problem: Problem, pick: Solved, journal: Journal) -> 
         return problem, pick
     w, a, free = without_padding(pick.law)
     a = a * (problem.scaling.undo(w, np.ones_like(a)) / final.scaling.undo(w, np.ones_like(a)))
+    w = final.scaling.redo_rows(problem.scaling.undo_rows(w))
     x = final.engine.mesh.states(final.denoised)
     joint = JointSearch(final.engine, final.judge, x, final.start_sigma, journal)
     again = joint.best(joint.solve([(w, a, free)], steps=25))
@@ -324,7 +326,8 @@ def _initial(problem: Problem, data: Dataset, printed: Printed) -> list[dict[str
 def _chain(problem: Problem, printed: Printed) -> Chain:
     """Return the pruned chain in the user's units, its coefficients not rounded."""
     w, a, _ = without_padding(printed.solved.law)
-    return Chain.from_terms(torch.as_tensor(w)[None], torch.as_tensor(problem.scaling.undo(w, a))[None])
+    rows, coefficients = problem.scaling.undo_rows(w), problem.scaling.undo(w, a)
+    return Chain.from_terms(torch.as_tensor(rows)[None], torch.as_tensor(coefficients)[None])
 
 
 def _versions() -> dict[str, str]:

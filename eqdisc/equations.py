@@ -87,15 +87,19 @@ class Equations:
 
     @classmethod
     def from_terms(
-        cls, states: Sequence[str], exponents: Float[np.ndarray, "m d"], coefficients: Float[np.ndarray, "m d"]
+        cls, states: Sequence[str], exponents: Float[np.ndarray, "m c"], coefficients: Float[np.ndarray, "m d"]
     ) -> Equations:
         """Build dx_e/dt = sum_j A[j, e] prod_i x_i**W[j, i]; a coefficient that is exactly zero is not there.
 
+        Rows of 2 d + 1 numbers, [w, u, log K], are terms x**w / (K + x**u) where u is not zero.
+
         >>> print(Equations.from_terms(("x",), np.array([[1 / 3], [1.0]]), np.array([[2.0], [-1.0]])))
         dx/dt = -x + 2·x^(1/3)
+        >>> print(Equations.from_terms(("x",), np.array([[1.0, 1.0, np.log(4.0)]]), np.array([[-3.0]])))
+        dx/dt = -3·x/(x + 4)
         """
         x = list(symbols_of(states).values())
-        terms = [sp.Mul(*[xi ** as_power(float(w)) for xi, w in zip(x, row, strict=True)]) for row in exponents]
+        terms = [_term(x, np.asarray(row, float)) for row in exponents]
         rhs = [
             sp.Add(
                 *[sp.Mul(as_number(float(a)), term) for a, term in zip(column, terms, strict=True) if a != 0],
@@ -203,18 +207,27 @@ class Equations:
 
     def invariants(self) -> tuple[str, ...]:
         """Return the sums of states, small whole numbers times each, that the law conserves to the last digit."""
-        table = self.terms()
-        if table is None or len(self.states) < 2 or len(self.states) > 6:
+        d = len(self.states)
+        if not 2 <= d <= 6:
             return ()
+        table = self.terms() or (None, self._stoichiometry())
         still = [r == 0 for r in self.rhs]  # a state at rest says nothing about the others
         found: list[np.ndarray] = []
-        for c in sorted(_whole_sums(len(self.states)), key=lambda c: (np.abs(c).sum(), -np.sign(c).sum())):
+        for c in sorted(_whole_sums(d), key=lambda c: (np.abs(c).sum(), -np.sign(c).sum())):
             if (c[still] != 0).any():
                 continue
             drift = np.abs(table[1] @ c) > 1e-12 * (np.abs(table[1]) @ np.abs(c))
             if not drift.any() and np.linalg.matrix_rank(np.array([*found, c])) == len(found) + 1:
                 found.append(c)
         return tuple(_write_sum(c, self.states) for c in found)
+
+    def _stoichiometry(self) -> np.ndarray:
+        """Return what each process makes of each state (m, d), for laws that are no sums of monomials."""
+        law = Equations(self.states, tuple(sp.expand(r) for r in self.rhs))
+        parts = [(f, float(f.rate.as_coeff_Mul()[0])) for f in law.fluxes()]
+        return np.array([[f.stoichiometry.get(s, 0.0) * k for s in self.states] for f, k in parts]).reshape(
+            -1, len(self.states)
+        )
 
     @property
     def complexity(self) -> int:
@@ -233,6 +246,19 @@ class Equations:
 
 
 _TIME = sp.Symbol("t", real=True)
+
+
+def _term(x: list[sp.Symbol], row: np.ndarray) -> sp.Expr:
+    """Return x**w, or x**w / (K + x**u) with the powers that both have cancelled."""
+    d = len(x)
+    above, below = row[:d], row[d : 2 * d]
+    product = lambda powers: sp.Mul(*[xi ** as_power(float(p)) for xi, p in zip(x, powers, strict=True)])  # noqa: E731
+    if not below.any():
+        return product(above)
+    down = np.minimum(below, 0.0)  # 1 / (K + 1/x) is x / (K x + 1)
+    return product(above - down) / (
+        as_number(float(f"{math.exp(row[2 * d]):.14g}")) * product(-down) + product(below - down)
+    )
 
 
 def symbols_of(states: Sequence[str]) -> dict[str, sp.Symbol]:
@@ -347,6 +373,9 @@ class _Style:
         tail = r"\_".join(rest)
         return word + (f"_{{{tail}}}" if rest else "")
 
+    def fraction(self, above: str, below: str) -> str:
+        return rf"\frac{{{above}}}{{{below}}}" if self.latex else f"{above}/({below})"
+
     def number(self, value: sp.Number) -> str:
         if isinstance(value, sp.Rational):
             return str(value) if not self.latex or value.q == 1 else rf"\frac{{{value.p}}}{{{value.q}}}"
@@ -394,10 +423,15 @@ def _reading_order(term: sp.Expr) -> tuple:
 
 
 def _write_product(number: sp.Number, rest: sp.Expr, style: _Style) -> str:
-    factors = [_write_factor(f, style) for f in sorted(sp.Mul.make_args(rest), key=str) if f != 1]
+    parts = [f for f in sorted(sp.Mul.make_args(rest), key=str) if f != 1]
+    below = [
+        f for f in parts if isinstance(f, sp.Pow) and isinstance(f.base, sp.Add) and f.exp.could_extract_minus_sign()
+    ]
+    factors = [_write_factor(f, style) for f in parts if f not in below]
     if number != 1 or not factors:
         factors.insert(0, style.number(number))
-    return style.times.join(factors)
+    above = style.times.join(factors)
+    return style.fraction(above, _write(sp.Mul(*[1 / f for f in below]), style)) if below else above
 
 
 def _write_factor(factor: sp.Expr, style: _Style) -> str:
@@ -529,8 +563,23 @@ _LATEX_WORDS = (
     (r"\\left\(|\\right\)", lambda m: "(" if "left" in m[0] else ")"),
     (r"\\operatorname\{(\w+)\}", lambda m: m[1]),
     (r"\\cdot 10\^\{(-?\d+)\}", lambda m: f"e{m[1]}"),
-    (r"\\frac\{(-?\d+)\}\{(\d+)\}", lambda m: f"({m[1]}/{m[2]})"),
 )
+
+
+def _unfraction(text: str) -> str:
+    """Turn \\frac{a}{b} into ((a)/(b)), the outermost first."""
+    head, frac, tail = text.partition(r"\frac{")
+    if not frac:
+        return text
+    parts = []
+    for _ in range(2):
+        depth, end = 1, 0
+        while depth:
+            depth += (tail[end] == "{") - (tail[end] == "}")
+            end += 1
+        parts.append(tail[: end - 1])
+        tail = tail[end:].removeprefix("{")
+    return f"{head}(({_unfraction(parts[0])})/({_unfraction(parts[1])})){_unfraction(tail)}"
 
 
 def _unlatex(text: str, states: Sequence[str]) -> str:
@@ -539,6 +588,7 @@ def _unlatex(text: str, states: Sequence[str]) -> str:
         text = re.sub(rf"(?<![A-Za-z\\]){re.escape(_LATEX.name(name))}(?![A-Za-z_])", f"@{k}@", text)
     for pattern, repl in _LATEX_WORDS:
         text = re.sub(pattern, repl, text)
+    text = _unfraction(text)
     text = re.sub(r"(\d) e(-?\d)", r"\1e\2", text).replace(r"\sqrt{", "sqrt{").replace("^{", "**{")
     text = text.replace("{", "(").replace("}", ")")
     if "\\" in text:

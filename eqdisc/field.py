@@ -85,23 +85,39 @@ class Chain(nn.Module):
     def from_terms(cls, exponents: Float[Tensor, "lanes m d"], coefficients: Float[Tensor, "lanes m d"]) -> Chain:
         """Build the RealNPU -> NAU chain of sums of monomials; coefficients[r, j, e] is that of term j in equation e.
 
-        Gates are open; the supports are the entries that are not zero.
+        Gates are open; the supports are the entries that are not zero. Rows of 2 d + 1 numbers, [w, u, log K], are terms
+        x**w / (K + x**u) where u is not zero; their chain has two layers more: the states pass the first, which raises x**u, and
+        the second adds K, a constant unit's share.
 
         >>> decay = Chain.from_terms(torch.tensor([[[1.0]]]), torch.tensor([[[-0.5]]]))
         >>> decay(torch.tensor([[[4.0]]])).item()
         -2.0
+        >>> enzyme = Chain.from_terms(torch.tensor([[[1.0, 1.0, 0.0]]]), torch.tensor([[[-2.0]]]))  # -2 x / (1 + x)
+        >>> enzyme.specification, round(enzyme(torch.tensor([[[3.0]]])).item(), 6)
+        ('realnpu:3,nau:2,realnpu:1,nau', -1.5)
         """
         w, a = (v if v.is_floating_point() else v.double() for v in map(torch.as_tensor, (exponents, coefficients)))
-        if w.dim() != 3 or w.shape != a.shape:
+        d = a.shape[-1]
+        if w.dim() != 3 or w.shape[:-1] != a.shape[:-1] or w.shape[-1] not in (d, 2 * d + 1):
             raise OptionError(f"Exponents {tuple(w.shape)} and coefficients {tuple(a.shape)} must be (lanes, m, d).")
-        lanes, m, d = w.shape
-        unit, head = RealNPU(d, m, lanes=lanes, dtype=w.dtype), NAU(m, d, lanes=lanes, dtype=a.dtype)
-        chain = cls([unit, head]).to(w.device)
-        with torch.no_grad():
-            for one, name, value in ((unit, "exponents", w), (head, "coefficients", a.mT)):
-                getattr(one, name).copy_(value)
-                getattr(one, name + "_support").copy_(value != 0)
-        return chain
+        below = w[..., d : 2 * d]
+        if not bool((below != 0).any()):
+            return cls([_power(w[..., :d]), _sum(a.mT)])
+        lanes, m = w.shape[:2]
+        eye = torch.eye(d, dtype=w.dtype, device=w.device).expand(lanes, d, d)
+        raised = torch.cat([eye, below, w.new_zeros(lanes, 1, d)], 1)  # the states, x**u of each term, the constant
+        shares = w.new_zeros(lanes, d + m, d + m + 1)
+        shares[:] = torch.eye(d + m, d + m + 1, dtype=w.dtype, device=w.device)
+        there = (below != 0).any(-1)
+        shares[:, d:, -1] = torch.where(there, w[..., 2 * d].exp(), 0.0)
+        return cls(
+            [
+                _power(raised),
+                _sum(shares),
+                _power(torch.cat([w[..., :d], torch.diag_embed(-there.to(w))], -1)),
+                _sum(a.mT),
+            ]
+        )
 
     def forward(self, x: Float[Tensor, "lanes batch d"]) -> Float[Tensor, "lanes batch d"]:
         """Return dx/dt at x."""
@@ -203,6 +219,28 @@ class Chain(nn.Module):
 
     def _supported(self) -> list[tuple[Tensor, Tensor]]:
         return [pair for unit in self._list() for pair in unit.supported()]
+
+
+def _power(exponents: Float[Tensor, "lanes out in"]) -> RealNPU:
+    """Return a power unit with those exponents and open gates."""
+    return _filled(
+        RealNPU(*exponents.shape[:0:-1], lanes=len(exponents), dtype=exponents.dtype), "exponents", exponents
+    )
+
+
+def _sum(coefficients: Float[Tensor, "lanes out in"]) -> NAU:
+    """Return an addition unit with those coefficients."""
+    return _filled(
+        NAU(*coefficients.shape[:0:-1], lanes=len(coefficients), dtype=coefficients.dtype), "coefficients", coefficients
+    )
+
+
+def _filled(unit: Any, name: str, value: Tensor) -> Any:
+    unit = unit.to(value.device)
+    with torch.no_grad():
+        getattr(unit, name).copy_(value)
+        getattr(unit, name + "_support").copy_(value != 0)
+    return unit
 
 
 def parse_specification(specification: str, states: int) -> list[tuple[str, int]]:

@@ -1,7 +1,7 @@
 r"""Laws: one structure for all equations, before and after it is fitted to the trajectories.
 
-A law is the content of one RealNPU -> NAU lane in NumPy: exponents W (m, d), coefficients A (m, d), and which
-exponents are free.
+A law is the content of one RealNPU -> NAU lane in NumPy: rows of exponents W (m, c), as `terms` says, coefficients A (m, d),
+and which exponents are free. Two terms that saturate are alike where the ratio of their K is below exp(1/2).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from torch import Tensor
 from .collocation import Fit
 from .description import Tie
 from .matching import Proposal
-from .terms import Terms
+from .terms import Terms, loosen, tidy, widen
 
-Law = tuple[np.ndarray, np.ndarray, np.ndarray]  # exponents (m, d), coefficients (m, d), free (m, d)
+Law = tuple[np.ndarray, np.ndarray, np.ndarray]  # exponents (m, c), coefficients (m, d), free (m, c)
+CLOSE_K = 0.1  # log K counts so much in the distance of two rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,15 +74,16 @@ def join(equations: Sequence[Proposal | None]) -> Law:
     >>> join([x, x])[1]
     array([[-2., -2.]])
     """
-    d = len(equations)
+    d, columns = len(equations), max((p.exponents.shape[1] for p in equations if p is not None), default=len(equations))
     w: list[np.ndarray] = []
     a: list[np.ndarray] = []
     free: list[np.ndarray] = []
     for e, proposal in enumerate(equations):
         if proposal is None:
             continue
-        for row, value, loose in zip(proposal.exponents, proposal.coefficients, proposal.free, strict=True):
-            q = next((q for q in range(len(w)) if a[q][e] == 0 and _mergeable(w[q], free[q], row, loose)), None)
+        rows, may = (widen(v, columns) for v in (proposal.exponents, proposal.free))
+        for row, value, loose in zip(rows, proposal.coefficients, may, strict=True):
+            q = next((q for q in range(len(w)) if a[q][e] == 0 and _mergeable(w[q], free[q], row, loose, d)), None)
             if q is None:
                 w.append(row.copy())
                 free.append(loose.copy())
@@ -92,12 +94,13 @@ def join(equations: Sequence[Proposal | None]) -> Law:
                 w[q][settled], free[q][settled] = row[settled], False
             a[q][e] = value
     if not w:
-        return np.zeros((0, d)), np.zeros((0, d)), np.zeros((0, d), bool)
+        return np.zeros((0, columns)), np.zeros((0, d)), np.zeros((0, columns), bool)
     return np.array(w), np.array(a), np.array(free)
 
 
-def _mergeable(w: np.ndarray, free: np.ndarray, other: np.ndarray, other_free: np.ndarray) -> bool:
+def _mergeable(w: np.ndarray, free: np.ndarray, other: np.ndarray, other_free: np.ndarray, d: int) -> bool:
     near = np.where(~free & ~other_free, 1e-6, 0.2)
+    near[2 * d :] = 1.5  # two estimates of one K
     return bool((np.abs(w - other) < near).all() and ((w != 0) == (other != 0)).all())
 
 
@@ -113,22 +116,31 @@ def close_sum(law: Law, c: np.ndarray, e: int, factors: np.ndarray) -> Law:
 
 
 def without_padding(law: Law) -> Law:
-    """Leave out terms that no equation uses."""
+    """Leave out terms that no equation uses, and what is left of denominators that are gone."""
     w, a, free = law
     used = (a != 0).any(1)
-    return w[used].copy(), a[used].copy(), free[used].copy()
+    w, free = tidy(w[used].copy(), free[used].copy(), a.shape[1])
+    return w, a[used].copy(), free
 
 
 def release(terms: Terms, positive: Tensor) -> Terms:
-    """Free every exponent that is not zero on states that carry real ones."""
-    return replace(terms, free=(terms.exponents != 0) & positive & terms.support.any(-1, keepdim=True))
+    """Free every exponent of plain terms that is not zero on states that carry real ones, and every K."""
+    return replace(terms, free=loosen(terms.exponents, positive) & terms.support.any(-1, keepdim=True))
 
 
 def contains(rich: Law, law: Law, exponent: float = 0.05) -> bool:
     """Tell whether `rich` has every term of `law` in every equation, exponents within `exponent`, and more."""
-    (w, a, _), (v, b, _) = merge_equal(rich), merge_equal(law)
+    (w, a), (v, b) = _comparable(rich, law)
     near = (np.abs(w[:, None] - v).max(-1, initial=0.0) <= exponent).astype(int)  # (rich terms, terms)
     return bool((near.T @ (a != 0) >= (b != 0)).all() and (a != 0).sum() > (b != 0).sum())
+
+
+def _comparable(one: Law, other: Law) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return rows and coefficients of two laws, in rows alike wide in which log K counts little."""
+    (w, a, _), (v, b, _) = merge_equal(one), merge_equal(other)
+    columns, d = max(w.shape[1], v.shape[1]), a.shape[1]
+    weight = np.where(np.arange(columns) < 2 * d, 1.0, CLOSE_K)
+    return [(widen(w, columns) * weight, a), (widen(v, columns) * weight, b)]
 
 
 def merge_equal(law: Law, near: float = 1e-3) -> Law:
@@ -157,7 +169,7 @@ def complexity_of(law: Law) -> int:
 
 def alike(one: Law, other: Law, exponent: float = 0.05) -> bool:
     """Tell whether two laws have the same terms in every equation, exponents within `exponent`."""
-    (w, a, _), (v, b, _) = merge_equal(one), merge_equal(other)
+    (w, a), (v, b) = _comparable(one, other)
     for e in range(a.shape[1]):
         left, right = w[a[:, e] != 0], v[b[:, e] != 0]
         if len(left) != len(right):
@@ -165,7 +177,9 @@ def alike(one: Law, other: Law, exponent: float = 0.05) -> bool:
         free = list(range(len(right)))
         for row in left:
             fits = [
-                q for q in free if (np.abs(right[q] - row) <= exponent).all() and ((right[q] == 0) == (row == 0)).all()
+                q
+                for q in free
+                if (np.abs(right[q] - row) <= exponent).all() and ((right[q] == 0) == (row == 0))[: 2 * len(a[0])].all()
             ]
             if not fits:
                 return False

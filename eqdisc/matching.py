@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,7 +24,14 @@ from torch import Tensor
 from .denoising import Denoised
 from .description import FLOOR, Prior
 from .regression import Lanes, Regression, slots_of
+from .terms import loosen, saturating
 
+HILLS = (1, 2)  # powers of a denominator; of one state alone also the steep ones
+STEEP = (3, 4, 5)
+QUANTILES = (0.1, 0.5, 0.9)  # of a state, where a denominator's K starts; and this far beyond the last:
+BEYOND = 3.0
+LEVELS = 12  # sets that differ in K alone are one; so many more are looked at
+RATIOS = 256  # sets of two and of three, shared among the states, whose K is fitted
 CLEAN_FLOORS = (3e-3, 1e-2)  # shares of a state's spread: interpolation error must not buy terms on clean data
 BEAM = 16
 LARGEST = 5  # terms in one equation
@@ -67,6 +75,30 @@ def library(positive: np.ndarray, prior: Prior) -> Float[np.ndarray, "terms d"]:
     return table[((table == 0) | ((table >= prior.lower) & (table <= prior.upper))).all(1)]
 
 
+def saturating_library(
+    positive: np.ndarray, values: Float[np.ndarray, "n d"], prior: Prior
+) -> Float[np.ndarray, "terms c"]:
+    """Return terms x_i**p / (K + x_i**h), alone and times another state, with K where the data `values` are low, usual and high.
+
+    >>> saturating_library(np.array([True]), np.array([[0.2], [0.4], [0.8]]), Prior())[1].round(2).tolist()  # x / (0.4 + x)
+    [0.0, 1.0, -0.92]
+    """
+    d = len(positive)
+    rows = []
+    for i in np.flatnonzero(positive):
+        levels = np.log(np.maximum(np.quantile(values[:, i], QUANTILES), 1e-4))
+        levels = [*levels, levels[-1] + math.log(BEYOND)]
+        for h in HILLS if d > 1 else (*HILLS, *STEEP):
+            for p in range(h + 1):
+                for others in [{}, *({j: 1.0} for j in range(d) if j != i)]:
+                    for level in levels:
+                        above, below = _term(d, {int(i): float(p), **others}), _term(d, {int(i): float(h)})
+                        rows.append(np.r_[above, below, h * level])
+    table = np.array(rows).reshape(-1, 2 * d + 1)
+    powers = table[:, : 2 * d]
+    return table[((powers == 0) | ((powers >= prior.lower) & (powers <= prior.upper))).all(1)]
+
+
 def _term(d: int, powers: dict[int, float]) -> np.ndarray:
     row = np.zeros(d)
     for i, power in powers.items():
@@ -87,9 +119,10 @@ def match(
     prior: Prior,
     former: list[Proposal] | None = None,
     seed: int = 0,
+    least: float = FLOOR,
 ) -> list[Proposal]:
     """Propose structures for equation e, the shortest description first; `former` proposals join the race, and random chains do."""
-    noise = max(0.5 * sigma[e], FLOOR)
+    noise = max(0.5 * sigma[e], least)
     spread = denoised.spread[e]
     more = (
         [share * spread for share in CLEAN_FLOORS if share * spread > 1.7 * noise]
@@ -97,8 +130,11 @@ def match(
         else [max(3e-3 * spread, 2.5 * noise)]
     )
     search = _Search(regression, e, terms, prior)
-    beam = search.beam(noise, seeds=search.exhaustive(0.3 * noise, pairs=2, triples=16))
-    beam += search.random_starts(seed)
+    if search.ratios:
+        beam = search.grow_ratios(noise)
+    else:
+        beam = search.beam(noise, seeds=search.exhaustive(0.3 * noise, pairs=2, triples=16))
+        beam += search.random_starts(seed)
     found: dict[tuple, Proposal] = {}
     for floor in (noise, *more):
         count = KEEP if floor == noise else max(2, KEEP // 2)
@@ -121,6 +157,7 @@ class _Search:
 
     def __init__(self, regression: Regression, e: int, terms: np.ndarray, prior: Prior) -> None:
         self.regression, self.e, self.prior = regression, e, prior
+        self.ratios = terms.shape[1] > regression.d
         self.y, self.rows = regression.targets[e], regression.rows[e]
         w = torch.as_tensor(terms, dtype=self.y.dtype, device=self.y.device)
         columns = regression.cumulate(regression.features(w[:, None])[:, 0], e)
@@ -166,13 +203,15 @@ class _Search:
         return 0.5 * self.rows * (rss.clamp_min(1e-30) / self.rows + floor**2).log()
 
     def _sets(self, cost: Tensor, members: tuple[Tensor, ...], count: int) -> Lanes:
-        best = cost.argsort()[:count]
+        best = cost.argsort()[: LEVELS * count if self.ratios else count]
         w = torch.stack([self.w[m[best]] for m in members], 1)
-        return Lanes.of(w, torch.zeros_like(w, dtype=torch.bool))
+        lanes = Lanes.of(w, torch.zeros_like(w, dtype=torch.bool))
+        return _distinct(lanes, count, 2, 2 * self.regression.d) if self.ratios and len(lanes) else lanes
 
     def release(self, lanes: Lanes) -> Lanes:
-        """Free every exponent of a state that may carry a real one."""
-        free = (lanes.exponents.abs() > 1e-9) & self.regression.positive
+        """Free every exponent of a state that may carry a real one; where terms may saturate, K alone."""
+        free = loosen(lanes.exponents, self.regression.positive)
+        free[..., : 2 * self.regression.d] &= not self.ratios
         return Lanes.of(lanes.exponents, free, lanes.active)
 
     def beam(self, floor: float, seeds: Lanes) -> list[Lanes]:
@@ -200,9 +239,25 @@ class _Search:
             candidates = self._grow(lanes)
         return members
 
+    def grow_ratios(self, floor: float) -> list[Lanes]:
+        """Fit the K of the best library sets, and of the best of them with one term and two terms more."""
+        many = RATIOS // self.regression.d
+        lanes = self.release(self.exhaustive(0.3 * floor, pairs=many, triples=many, singles=5))
+        members: list[Lanes] = []
+        for _ in range(LARGEST - 2):
+            lanes = self.regression.fit(lanes, self.e, prior=self.prior)
+            lanes = lanes.select(lanes.cost(self.prior, self.rows, floor).argsort())
+            lanes = _distinct(lanes.select(lanes.rss < 1e8), BEAM, 2)
+            shortest = lanes.cost(self.prior, self.rows, floor).amin() if len(lanes) else torch.inf
+            if not shortest < min((m.cost(self.prior, self.rows, floor).amin() for m in members), default=torch.inf):
+                break
+            members.append(lanes)
+            lanes = self.release(self._grow(lanes.select(slice(0, BEAM // 2))))
+        return members
+
     def random_starts(self, seed: int) -> list[Lanes]:
         """Fit small chains from random real exponents: what no library holds (Heim et al. 2020 start all their chains so)."""
-        if not bool(self.regression.positive.any()):
+        if not bool(self.regression.positive.any()) or self.ratios:
             return []
         generator, d = torch.Generator().manual_seed(seed), self.w.shape[1]
         found = []
@@ -238,9 +293,10 @@ class _Search:
         picks = []
         for lanes in beam:
             order = lanes.cost(self.prior, self.rows, floor).argsort()
-            picks.append(lanes.select(order[: PER_SIZE.get(lanes.exponents.shape[1], 3)]))
+            most = KEEP if self.ratios else PER_SIZE.get(lanes.exponents.shape[1], 3)
+            picks.append(lanes.select(order[:most]))
         sets = self.exhaustive(floor, pairs=16, triples=16, singles=5)
-        sets = self.regression.fit(sets, self.e)
+        sets = self.regression.fit(self.release(sets) if self.ratios else sets, self.e)
         order = sets.cost(self.prior, self.rows, floor).argsort()
         picks.append(self.release(sets.select(order[:6])))
         picks += [_as_lanes(p, self.y) for p in former[:4]]
@@ -323,7 +379,7 @@ class _Search:
         `lost` (k,) is the rise in RSS from dropping each term, `slots` hold (term, state, variance) of each free exponent.
         """
         w, free, active = structure
-        log_n = math.log(self.rows)
+        log_n, d = math.log(self.rows), self.regression.d
         base = math.log(rss / self.rows + floor**2)
         rise = lambda d: 0.5 * self.rows * (math.log((rss + d) / self.rows + floor**2) - base)  # noqa: E731
         options: list = []
@@ -332,7 +388,7 @@ class _Search:
             on = active.copy()
             on[j] = False
             options.append((rise(lost[j]) - self._price_term(w[j], free[j]), (w, free, on), None))
-        for j, i, variance in slots:
+        for j, i, variance in [slot for slot in slots if slot[1] < 2 * d]:
             for z in self.prior.nearest(float(w[j, i])):
                 if abs(z - w[j, i]) < 0.4:
                     change = self.prior.price(z, False, log_n) - self.prior.price(w[j, i], True, log_n) - 0.8 * (z == 0)
@@ -340,10 +396,11 @@ class _Search:
                         (rise((w[j, i] - z) ** 2 / variance) + change, _fix_all(structure, [(j, i, z)]), (j, i, z))
                     )
         for j in terms:
-            for i in np.flatnonzero(~self.regression.positive.cpu().numpy() & (w[j] > 0)):
+            for i in np.flatnonzero(~self.regression.positive.cpu().numpy() & (w[j, :d] > 0)):
                 lower = w.copy()
                 lower[j, i] -= 1
                 options.append((-math.inf, (lower, free, active), None))
+            options += [(-math.inf, (rows, loose, active), None) for rows, loose in _without_bar(w, free, int(j), d)]
         return options
 
     def _price_term(self, w: np.ndarray, free: np.ndarray) -> float:
@@ -362,6 +419,16 @@ def _fix_all(structure: Structure, values: list[tuple[int, int, float]]) -> Stru
     return w, free, structure[2]
 
 
+def _without_bar(w: np.ndarray, free: np.ndarray, j: int, d: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield what term j is far below K and far above it: plain terms."""
+    if saturating(w[j], d):
+        for above in (w[j, :d], w[j, :d] - w[j, d : 2 * d]):
+            rows, loose = w.copy(), free.copy()
+            rows[j], loose[j] = 0.0, False
+            rows[j, :d] = above
+            yield rows, loose
+
+
 def _as_lanes(proposal: Proposal, like: Tensor) -> Lanes:
     w = torch.as_tensor(proposal.exponents, dtype=like.dtype, device=like.device)[None]
     return Lanes.of(w, torch.as_tensor(proposal.free, device=like.device)[None])
@@ -376,11 +443,11 @@ def _as_proposals(lanes: Lanes, cost: Tensor) -> list[Proposal]:
     ]
 
 
-def _distinct(lanes: Lanes, most: int, digits: int = 1) -> Lanes:
-    """Keep the first lane of each structure, in the order given."""
+def _distinct(lanes: Lanes, most: int, digits: int = 1, columns: int | None = None) -> Lanes:
+    """Keep the first lane of each structure, in the order given; only the first `columns` of a row tell structures apart."""
     seen: set[tuple] = set()
     keep = []
-    for q, name in enumerate(lanes.signatures(digits)):
+    for q, name in enumerate(lanes.signatures(digits, columns)):
         if name not in seen and len(set(name)) == len(name):
             seen.add(name)
             keep.append(q)
@@ -398,7 +465,13 @@ def shared_terms(proposals: list[list[Proposal]], most: int = 14) -> list[np.nda
                 continue
             best = min(p.cost for p in proposals[other])
             for p in proposals[other]:
-                for row in p.exponents.round(3) + 0.0:
+                for row in rounded(p.exponents, d):
                     votes[tuple(row)] = votes.get(tuple(row), 0.0) + math.exp(-0.3 * (p.cost - best))
-        out.append(np.array(sorted(votes, key=lambda r: -votes[r])[:most]).reshape(-1, d))
+        columns = max((p.exponents.shape[1] for ps in proposals for p in ps), default=d)
+        out.append(np.array(sorted(votes, key=lambda r: -votes[r])[:most]).reshape(-1, columns))
     return out
+
+
+def rounded(rows: np.ndarray, d: int) -> np.ndarray:
+    """Round exponents to three digits and log K to one, so that equal terms are equal."""
+    return np.column_stack([rows[:, : 2 * d].round(3), rows[:, 2 * d :].round(1)]) + 0.0

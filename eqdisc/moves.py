@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from .collocation import Collocation, Parameters
 from .description import Judge
-from .laws import Law, Solved, close_sum, release, without_padding
-from .terms import Terms
+from .laws import Law, Solved, close_sum, without_padding
+from .terms import Terms, loosen, movable, only_k, saturating, widen
 
 MOST_OWN = 7  # terms of an equation beyond which none are exchanged
 CANDIDATES = 8  # trial terms that gain most with each of the equation's terms left out
@@ -33,14 +34,15 @@ class Neighbourhood:
 
     def __init__(self, engine: Collocation, judge: Judge, solved: Solved, library: np.ndarray) -> None:
         self.judge, self.prior, self.ln = judge, judge.prior, 0.5 * judge.log_n
-        self.w, self.a, self.free = without_padding(solved.law)
-        self.d = self.a.shape[1]
+        w, self.a, free = without_padding(solved.law)
+        self.d, columns = self.a.shape[1], max(w.shape[1], library.shape[1])
+        self.w, self.free = widen(w, columns), widen(free, columns)
         self.positive = engine.positive.cpu().numpy()
-        self.trial_w = np.vstack([self.w, library])
+        self.trial_w = np.vstack([self.w, widen(library, columns)])
         self.x = solved.fit.x[0].cpu().numpy().reshape(-1, self.d)
         device = solved.fit.x.device
         terms = Terms.of([(self.w, self.a, self.free)], device=str(device))
-        released = release(terms, engine.positive)
+        released = replace(terms, free=movable(terms.exponents, engine.positive))
         index = Parameters.of(released, engine.positive)
         extra = torch.as_tensor(self.trial_w, device=device)
         columns = engine.propagate(terms, index, solved.fit.x, extra)
@@ -78,6 +80,7 @@ class Neighbourhood:
         yield from self._drop()
         yield from self._merge()
         yield from self._add_and_swap()
+        yield from self._without_bar()
         yield from self._close()
         yield from self._substitute()
 
@@ -92,12 +95,12 @@ class Neighbourhood:
                 change = self._price(self.w[j], free[j]) - self._price(self.w[j], self.free[j]) - self.fixed_gain[q]
                 yield min(change, 2.5), (self.w, self.a, free)
         if self.fixed:
-            yield 2.9, (self.w, self.a, self.free | ((self.w != 0) & self.positive))
+            yield 2.9, (self.w, self.a, self.free | loosen(self.w, self.positive))
 
     def _fix(self) -> Iterator[tuple[float, Law]]:
         eager: dict[tuple[int, int], tuple[float, float]] = {}
         for q, (is_exponent, j, i) in enumerate(self.numbers):
-            if not is_exponent:
+            if not is_exponent or i == 2 * self.d:
                 continue
             for z in self.prior.nearest(self.w[j, i]):
                 w, free = self.w.copy(), self.free.copy()
@@ -119,6 +122,15 @@ class Neighbourhood:
                 a = self.a.copy()
                 a[j, e] = 0.0
                 yield 0.5 * self.a[j, e] ** 2 / max(self.c[q, q], 1e-300) - self._saved(j), (self.w, a, self.free)
+
+    def _without_bar(self) -> Iterator[tuple[float, Law]]:
+        """Make a term that saturates plain: what it is far below K, and far above."""
+        for j in np.flatnonzero(saturating(self.w, self.d)):
+            for above in (self.w[j, : self.d], self.w[j, : self.d] - self.w[j, self.d : 2 * self.d]):
+                w, free = self.w.copy(), self.free.copy()
+                w[j], free[j] = 0.0, False
+                w[j, : self.d] = above
+                yield self._price(w[j], free[j]) - self._price(self.w[j], self.free[j]), (w, self.a, free)
 
     def _saved(self, j: int) -> float:
         """Nats saved by dropping one coefficient of term j."""
@@ -158,7 +170,7 @@ class Neighbourhood:
             a[same, e] = value
             return (self.w, a, self.free), self.ln + 2.0
         a = np.vstack([self.a, np.where(np.arange(self.d) == e, value, 0.0)])
-        free = np.vstack([self.free, (row != 0) & self.positive])
+        free = np.vstack([self.free, loosen(row[None], self.positive)])
         return (np.vstack([self.w, row]), a, free), self.ln + 0.5 + self._price(row, np.zeros_like(row, bool))
 
     def _swaps(self, o: int, e: int, law: Law, cost: float) -> Iterator[tuple[float, Law]]:
@@ -186,7 +198,8 @@ class Neighbourhood:
             weights = c * self.judge.factors
             total = float((self.x @ weights).mean())
             law = _with_linear_terms(self.w, self.a, self.free)
-            linear = {i: int(np.flatnonzero((law[0] == row).all(1))[0]) for i, row in enumerate(np.eye(self.d)) if c[i]}
+            rows = widen(np.eye(self.d), law[0].shape[1])
+            linear = {i: int(np.flatnonzero((law[0] == row).all(1))[0]) for i, row in enumerate(rows) if c[i]}
             constant = int(np.flatnonzero((law[0] == 0).all(1))[0])
             shares = {j: weights[i] for i, j in linear.items()} | {constant: -total}
             for e in range(self.d):
@@ -284,7 +297,7 @@ class Neighbourhood:
                 a[same, e] = number
             else:
                 row = self.trial_w[place]
-                w, free = np.vstack([w, row]), np.vstack([free, np.zeros_like(row, bool)])
+                w, free = np.vstack([w, row]), np.vstack([free, only_k(row[None], self.d)])
                 a = np.vstack([a, np.where(np.arange(self.d) == e, number, 0.0)])
         return w, a, free
 
@@ -309,9 +322,10 @@ def _choices(of: range, count: int) -> np.ndarray:
 def _with_linear_terms(w: np.ndarray, a: np.ndarray, free: np.ndarray) -> Law:
     """Return the law with a row for every state alone and one for a constant, used or not."""
     d = a.shape[1]
-    missing = np.array([row for row in (*np.eye(d), np.zeros(d)) if not (w == row).all(1).any()]).reshape(-1, d)
-    none = np.zeros_like(missing)
-    return np.vstack([w, missing]), np.vstack([a, none]), np.vstack([free, none.astype(bool)])
+    rows = widen(np.vstack([np.eye(d), np.zeros(d)]), w.shape[1])
+    missing = np.array([row for row in rows if not (w == row).all(1).any()]).reshape(-1, w.shape[1])
+    none = np.zeros((len(missing), d))
+    return np.vstack([w, missing]), np.vstack([a, none]), np.vstack([free, np.zeros_like(missing, bool)])
 
 
 def _traded(law: Law, shares: dict[int, float], gone: int, e: int, amount: float) -> Law:

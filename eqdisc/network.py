@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from .config import FitConfig
-from .description import FLOOR
 from .errors import OptionError
 from .field import Chain
 from .journal import Journal
@@ -24,6 +23,7 @@ from .problem import Problem
 from .proposals import entry_of
 from .pruning import prune
 from .regression import Regression
+from .remeshing import explains
 from .structure import JointSearch
 from .terms import Terms
 from .thinning import snap_path
@@ -39,7 +39,6 @@ TRAINING_RATE = 0.002  # small: training starts near the answer
 POLISH_STEPS = 10
 SURVIVORS = 6  # lanes that are trained through the ODE and pruned together
 MOST_SURVIVORS = 36  # after so many the search ends with what it has
-EXCESS = 1.6  # residual over noise up to which a law explains the data
 STRETCH = 10  # samples a segment of multiple shooting
 
 
@@ -59,12 +58,6 @@ def search_by_network(problem: Problem, config: FitConfig, journal: Journal) -> 
         if journal.stop or (best is not None and explains(problem, best)):
             break
     return joint, best
-
-
-def explains(problem: Problem, solved: Solved) -> bool:
-    """Tell whether a law leaves no more of the data than noise."""
-    noise = np.maximum(problem.denoised.sigma, FLOOR)
-    return bool((solved.fit.sigma[0].cpu().numpy() < EXCESS * noise).all())
 
 
 def match_starts(problem: Problem, config: FitConfig, journal: Journal) -> Chain:

@@ -34,7 +34,7 @@ class Problem:
         scaling = Scaling.of(data)
         scaled = scaling.apply(data)
         denoised = denoise(scaled, noise)
-        prior = Prior.of(exponents)
+        prior = Prior.of(exponents, scaled.d)
         mesh = Mesh.of(scaled, denoised, device=device)
         invariants = tuple(find_invariants(scaled, denoised, scaling.states))
         judge = Judge(prior, mesh.samples, scaling.states, denoised.near_zero, invariants)
@@ -51,4 +51,9 @@ class Problem:
         """Return the problem on another mesh: shorter segments, or every step cut into `refine` pieces."""
         device = str(self.engine.mesh.x.device)
         mesh = Mesh.of(self.data, self.denoised, segment=segment, refine=refine, device=device)
-        return replace(self, engine=Collocation(mesh, self.denoised.positive, self.engine.bounds))
+        return replace(self, engine=Collocation(mesh, self.denoised.positive, self.engine.bounds, self.engine.floor))
+
+    def sharpen(self, floor: float) -> Problem:
+        """Return the problem with another least sigma."""
+        engine = Collocation(self.engine.mesh, self.denoised.positive, self.engine.bounds, floor)
+        return replace(self, engine=engine)

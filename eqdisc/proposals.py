@@ -10,18 +10,22 @@ description gets no shorter.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from .description import EXACT
 from .equations import Equations
 from .journal import Journal
 from .laws import Solved, alike, complexity_of, without_padding
-from .matching import LARGEST, Proposal, match, shared_terms
+from .matching import LARGEST, Proposal, match, rounded, saturating_library, shared_terms
 from .problem import Problem
+from .refinement import polish
 from .regression import Regression
-from .remeshing import STEP_ERROR, fitted_states, halve, solve_on
-from .structure import JointSearch, exhausts
+from .remeshing import STEP_ERROR, explains, fitted_states, halve, solve_on
+from .structure import JointSearch
+from .terms import saturating, widen
 
 ROUNDS = 3
 FINEST = 2  # as fine as the search goes; the printed law goes further
@@ -33,6 +37,23 @@ WORTH = 0.5  # nats by which a round must shorten the description for another to
 
 def search_by_proposals(problem: Problem, journal: Journal, seed: int = 0) -> tuple[JointSearch, Solved | None]:
     """Return the joint search, which remembers every law it fitted, and the law of shortest description."""
+    problem, joint, best = _search_sums(problem, journal, seed)
+    if best is not None and joint.exhausts(best) and not patched(best):
+        problem, joint, best = _contest(problem, joint, best, journal)
+    if best is not None and not journal.stop and (not joint.exhausts(best) or patched(best)):
+        problem, joint, best = _search_ratios(problem, joint, best, journal, seed)
+        if joint.exhausts(best) and joint.engine.floor > EXACT:
+            problem, joint, best = _contest(problem, joint, best, journal)
+    return joint, best
+
+
+def patched(solved: Solved) -> bool:
+    """Tell whether an equation has so many terms that one must be there to mend another: what fits is not yet the law."""
+    return bool((solved.law[1] != 0).sum(0).max() > LARGEST)
+
+
+def _search_sums(problem: Problem, journal: Journal, seed: int) -> tuple[Problem, JointSearch, Solved | None]:
+    """Search among sums of powers."""
     joint = _joint(problem, journal)
     states: Callable = problem.denoised.at
     sigma, best, former, shared = problem.denoised.sigma, None, None, None
@@ -55,13 +76,69 @@ def search_by_proposals(problem: Problem, journal: Journal, seed: int = 0) -> tu
         if settled:
             break
         sigma = best.fit.sigma[0].cpu().numpy()
-        patched = (best.law[1] != 0).sum(0).max() > LARGEST  # terms on terms: what fits is not yet the law
-        if (exhausts(best) and not patched) or journal.stop:
+        if (joint.exhausts(best) and not patched(best)) or journal.stop:
             break
         states, shared = fitted_states(problem, best), shared_terms(proposals)
         former = [[_equation_proposal(best, e), *p] for e, p in enumerate(proposals)]
         former = [[p for p in ps if len(p.exponents)] for ps in former]
-    return joint, best
+    return problem, joint, best
+
+
+def _search_ratios(
+    problem: Problem, joint: JointSearch, best: Solved, journal: Journal, seed: int
+) -> tuple[Problem, JointSearch, Solved]:
+    """Search again with terms that saturate in the library, from the best sum of powers; the description length decides."""
+    mesh, positive = problem.engine.mesh, problem.denoised.positive
+    values = mesh.states(problem.denoised)[0].flatten(0, 1).cpu().numpy()
+    ratios = saturating_library(positive, values, problem.judge.prior)
+    if not len(ratios):
+        return problem, joint, best
+    library, shared = np.vstack([widen(problem.library, ratios.shape[1]), ratios]), None
+    for number in range(ROUNDS):
+        states = fitted_states(problem, best) if explains(problem, best) else problem.denoised.at
+        sigma = np.minimum(best.fit.sigma[0].cpu().numpy(), problem.denoised.sigma)
+        former = [[_widened(_equation_proposal(best, e), library.shape[1])] for e in range(problem.data.d)]
+        proposals = _match_all(
+            replace(problem, library=library), states, sigma, former, shared, journal, seed + 1000 * number
+        )
+        rows = np.unique(np.vstack([rounded(p.exponents, problem.data.d) for ps in proposals for p in ps]), axis=0)
+        found = joint.assemble(proposals, best)
+        if found is None or journal.stop:
+            break
+        found = joint.complete(proposals, found)
+        near = rows[saturating(rows, problem.data.d)]
+        found = joint.improve(found, np.vstack([widen(problem.library, library.shape[1]), near]))
+        journal.record("search", number + 1, ROUNDS, front=[entry_of(problem, found)])
+        if found.cost > best.cost - WORTH:
+            break
+        best, shared = found, shared_terms(proposals)
+    return replace(problem, library=library), joint, best
+
+
+def _contest(
+    problem: Problem, joint: JointSearch, best: Solved, journal: Journal
+) -> tuple[Problem, JointSearch, Solved]:
+    """Contest once more where the data are exact, with steps so short that a hundredth of the error counts: mimics fall behind."""
+    problem = problem.sharpen(EXACT)
+    for _ in range(ROUNDS):
+        sharp, first = polish(problem, best, journal)
+        again = _joint(sharp, journal)
+        near = sorted((s for s in joint.seen.values() if s.cost < best.cost + FAR), key=lambda s: s.cost)[:TAKEN]
+        for solved in (first, *(solve_on(sharp, problem, s, journal) for s in near)):
+            if solved is not None:
+                again.remember(solved)
+        found = again.best(again.seen.values()) or first
+        if not again.exhausts(found):
+            found = again.improve(found, problem.library)
+        settled = again.exhausts(found) or found.cost > first.cost - WORTH or journal.stop
+        problem, joint, best = sharp, again, found
+        if settled:
+            break
+    return problem, joint, best
+
+
+def _widened(proposal: Proposal, columns: int) -> Proposal:
+    return replace(proposal, exponents=widen(proposal.exponents, columns), free=widen(proposal.free, columns))
 
 
 def _improve_several(joint: JointSearch, first: Solved, library: np.ndarray, alive: int) -> Solved:
@@ -97,7 +174,8 @@ def _refine_steps(
 def entry_of(problem: Problem, solved: Solved) -> dict[str, Any]:
     """Return a law as an entry of the front, before it is printed: what can be read while the search goes on."""
     w, a, _ = without_padding(solved.law)
-    law = Equations.from_terms(problem.data.formula_names, w, problem.scaling.undo(w, a))
+    rows = problem.scaling.undo_rows(w)
+    law = Equations.from_terms(problem.data.formula_names, rows, problem.scaling.undo(w, a))
     return {
         "complexity": complexity_of(solved.law),
         "parameters": solved.size,
@@ -133,7 +211,15 @@ def _match_all(
     for e in range(problem.data.d):
         terms = problem.library if shared is None else np.vstack([problem.library, shared[e]])
         proposals = match(
-            regression, problem.denoised, sigma, e, terms, problem.judge.prior, former[e] if former else None, seed + e
+            regression,
+            problem.denoised,
+            sigma,
+            e,
+            terms,
+            problem.judge.prior,
+            former[e] if former else None,
+            seed + e,
+            problem.engine.floor,
         )
         out.append(sorted(proposals, key=lambda p: p.cost))
         journal.record("matching", e + 1, problem.data.d)

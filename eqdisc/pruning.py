@@ -58,7 +58,10 @@ def _thin(fit: Fit, positive: Tensor) -> Terms:
         c, names = covariance_of(fit, lane)
         values = np.array([float((w if kind == "exponent" else a)[lane, j, i]) for kind, j, i in names])
         saliency = values**2 / np.maximum(np.diag(c), 1e-300) / 2
-        order = np.argsort(np.nan_to_num(saliency, nan=0.0))
+        saliency[[kind == "exponent" and i == 2 * len(positive) for kind, _, i in names]] = (
+            np.inf
+        )  # log K = 0 is no loss
+        order = np.argsort(np.nan_to_num(saliency, nan=0.0, posinf=1e300))
         cheap = max(1, int(SHARE * (len(names) - MANY)))
         gone = order[:cheap] if cheap == 1 else [q for q in order[:cheap] if saliency[q] < 1.0] or order[:1]
         for q in gone:

@@ -95,13 +95,13 @@ def print_law(
     w, a, _ = without_padding(solved.law)
     free_ci = _follow(free_ci, before, w)
     coefficients, errors = _coefficients(problem, solved, w, a, round_numbers)
+    scaling = problem.scaling
     parameters = (
         *_coefficient_parameters(coefficients, errors, names),
-        *_exponent_parameters(w, coefficients, free_ci, names),
+        *_row_parameters(scaling.undo_rows(w), coefficients, free_ci, names),
     )
-    scaling = problem.scaling
     return Printed(
-        equations=Equations.from_terms(names, w, coefficients),
+        equations=Equations.from_terms(names, scaling.undo_rows(w), coefficients),
         exponents=w,
         coefficients=coefficients,
         parameters=parameters,
@@ -136,13 +136,24 @@ def _fix_exponents(problem: Problem, solved: Solved, errors: dict, journal: Jour
     w, a, free = solved.law
     w = w.copy()
     for (j, i), error in errors.items():
-        w[j, i] = round_to(w[j, i], 0.1 * error)
+        if i < 2 * a.shape[1]:
+            w[j, i] = round_to(w[j, i], 0.1 * error)
+    w = _with_round_k(problem, w, errors, a.shape[1])
     if solved.fit.terms.flux is not None:
         fixed = replace(solved.fit.terms, exponents=torch.as_tensor(w)[None].to(solved.fit.x.device))
         return _refit(problem, solved, replace(fixed, free=torch.zeros_like(fixed.free))) or solved
     law: Law = (w, a, np.zeros_like(free))
     joint = JointSearch(problem.engine, problem.judge, solved.fit.x, solved.fit.sigma[0].cpu().numpy(), journal)
     return joint.best(joint.solve([law], steps=10)) or solved
+
+
+def _with_round_k(problem: Problem, w: np.ndarray, errors: dict, d: int) -> np.ndarray:
+    """Round each K in the user's units; its relative standard error is that of log K."""
+    rows = problem.scaling.undo_rows(w)
+    for j, error in ((j, error) for (j, i), error in errors.items() if i == 2 * d):
+        k = math.exp(rows[j, 2 * d])
+        rows[j, 2 * d] = math.log(round_to(k, 0.1 * error * k))
+    return problem.scaling.redo_rows(rows)
 
 
 def _coefficients(
@@ -198,12 +209,19 @@ def _coefficient_parameters(values: np.ndarray, errors: np.ndarray, names: tuple
     return out
 
 
-def _exponent_parameters(w: np.ndarray, a: np.ndarray, errors: dict, names: tuple[str, ...]) -> list[Parameter]:
-    out = []
-    for q, ((j, i), error) in enumerate(errors.items()):
-        value = float(w[j, i])
-        where = f"power of {names[i]} in " + ", ".join(names[e] for e in np.flatnonzero(a[j]))
-        out.append(Parameter(f"p{q + 1}", value, (value - NORMAL * error, value + NORMAL * error), "", where))
+def _row_parameters(rows: np.ndarray, a: np.ndarray, errors: dict, names: tuple[str, ...]) -> list[Parameter]:
+    """Name the real exponents p1, p2, ... and the constants of denominators K1, K2, ..."""
+    out: list[Parameter] = []
+    d = len(names)
+    for (j, i), error in errors.items():
+        value, half = float(rows[j, i]), NORMAL * error
+        where = ", ".join(names[e] for e in np.flatnonzero(a[j]))
+        letter, what = ("K", "denominator in") if i == 2 * d else ("p", f"power of {names[i % d]} in")
+        ends = (math.exp(value - half), math.exp(value + half)) if i == 2 * d else (value - half, value + half)
+        number = sum(p.name[0] == letter for p in out) + 1
+        out.append(
+            Parameter(f"{letter}{number}", math.exp(value) if i == 2 * d else value, ends, "", f"{what} {where}")
+        )
     return out
 
 

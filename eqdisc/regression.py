@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .description import EXPONENT_LIMIT, Prior
-from .terms import monomials
+from .description import Prior, limits
+from .terms import log_slope, log_table, monomials, saturation
 from .trajectory import Dataset
 
 WINDOW = 25  # samples; long records have their constant of integration freed this often
@@ -94,9 +94,9 @@ class Lanes:
         terms = prior.term_cost(self.exponents, self.free, log_n) + 0.5 * log_n
         return 0.5 * rows * (self.rss / rows + floor**2).log() + (terms * self.active).sum(-1)
 
-    def signatures(self, digits: int) -> list[tuple]:
-        """A hashable name of each lane's structure, exponents rounded."""
-        w, active = self.exponents.cpu().numpy().round(digits) + 0.0, self.active.cpu().numpy()
+    def signatures(self, digits: int, columns: int | None = None) -> list[tuple]:
+        """A hashable name of each lane's structure, exponents rounded, from the first `columns` of its rows."""
+        w, active = self.exponents[..., :columns].cpu().numpy().round(digits) + 0.0, self.active.cpu().numpy()
         return [tuple(sorted(map(tuple, row[on]))) for row, on in zip(w, active, strict=True)]
 
 
@@ -146,7 +146,7 @@ class Regression:
 
     def features(self, exponents: Float[Tensor, "b k d"]) -> Float[Tensor, "b k nodes"]:
         """Evaluate terms at the nodes."""
-        flat = exponents.reshape(1, -1, self.d)
+        flat = exponents.reshape(1, -1, exponents.shape[-1])
         return monomials(flat, self.x[None], self.positive, TINY)[0][0].T.reshape(*exponents.shape[:-1], -1)
 
     def fit(self, lanes: Lanes, e: int, steps: int = 12, prior: Prior | None = None) -> Lanes:
@@ -191,15 +191,24 @@ class Regression:
         residual = y - (a[..., None] * columns).sum(-2)
         rss = residual.square().sum(-1) + RIDGE * a.square().sum(-1)
         rss = torch.where(bad | ~torch.isfinite(rss), torch.full_like(rss, 1e9), rss)
-        return _Projection(values, columns, gram, a, norm, residual, rss)
+        return _Projection(w, values, columns, gram, a, norm, residual, rss)
 
     def jacobian(self, now: _Projection, index: tuple[Tensor, Tensor], valid: Tensor, e: int) -> Float[Tensor, "b p n"]:
         """Derivatives of the fitted curve with respect to the free exponents, coefficients held."""
         term, state = index
         lane = torch.arange(len(term), device=term.device)[:, None]
-        slope = now.values[lane, term] * self.log_x.T[state]
+        slope = now.values[lane, term] * self._log_slopes(now.exponents, term, state)
         scale = (now.a / now.norm).gather(1, term) * valid
         return self.cumulate(slope, e) * scale[..., None]
+
+    def _log_slopes(self, rows: Tensor, term: Tensor, column: Tensor) -> Float[Tensor, "b p nodes"]:
+        """Return d log m of `term` with respect to entry `column` of its row at the nodes."""
+        if rows.shape[-1] == self.d:
+            return self.log_x.T[column]
+        lane = torch.arange(len(rows), device=rows.device)[:, None]
+        share = saturation(rows.reshape(1, -1, rows.shape[-1]), self.log_x[None])[0].T.reshape(*rows.shape[:-1], -1)
+        logs = log_table(self.log_x, rows.shape[-1]).T[column]
+        return log_slope(logs, share[lane, term], column[..., None], self.d)
 
     def _step(
         self, w: Tensor, now: _Projection, index: tuple, valid: Tensor, damping: Tensor, e: int, prior: Prior
@@ -214,13 +223,14 @@ class Regression:
         moved = w.clone()
         lane = torch.arange(len(w), device=w.device)[:, None].expand_as(index[0])
         moved.index_put_((lane, *index), step, accumulate=True)
-        return torch.where(moved != w, moved.clamp(prior.lower, prior.upper), w).clamp(-EXPONENT_LIMIT, EXPONENT_LIMIT)
+        return torch.where(moved != w, moved.clamp(*limits((prior.lower, prior.upper), w, self.d)), w)
 
 
 @dataclass(frozen=True, eq=False)
 class _Projection:
     """One evaluation of variable projection for B lanes; `a` are the normalised coefficients."""
 
+    exponents: Tensor
     values: Tensor
     columns: Tensor
     gram: Tensor
@@ -234,7 +244,7 @@ class _Projection:
         return self.a / self.norm
 
     def _fields(self) -> tuple[Tensor, ...]:
-        return self.values, self.columns, self.gram, self.a, self.norm, self.residual, self.rss
+        return self.exponents, self.values, self.columns, self.gram, self.a, self.norm, self.residual, self.rss
 
     def select(self, lanes: Tensor) -> _Projection:
         return _Projection(*(v[lanes] for v in self._fields()))

@@ -14,12 +14,14 @@ import torch
 from scipy.interpolate import CubicHermiteSpline
 
 from .collocation import LOWEST
+from .description import FLOOR
 from .journal import Journal
 from .laws import Solved, without_padding
 from .mesh import Mesh
 from .problem import Problem
 from .structure import JointSearch
 
+EXCESS = 1.6  # residual over noise up to which a law explains the data
 STEP_ERROR = 0.1  # of the noise: the most that halving all steps may move a fitted state
 
 
@@ -38,6 +40,12 @@ def solve_on(target: Problem, source: Problem, solved: Solved, journal: Journal)
     start = torch.as_tensor(x, device=mesh.x.device)[None]
     joint = JointSearch(target.engine, target.judge, start, solved.fit.sigma[0].cpu().numpy(), journal)
     return joint.best(joint.solve([without_padding(solved.law)], steps=15))
+
+
+def explains(problem: Problem, solved: Solved) -> bool:
+    """Tell whether a law leaves no more of the data than noise."""
+    noise = np.maximum(problem.denoised.sigma, FLOOR)
+    return bool((solved.fit.sigma[0].cpu().numpy() < EXCESS * noise).all())
 
 
 def _segment(problem: Problem) -> int | None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .collocation import Collocation, Fit
-from .description import FLOOR, Judge, conserves
+from .description import Judge, conserves
 from .journal import Journal
 from .laws import Law, Solved, close_sum, covariance_of, join, merge_equal, structure_key
 from .matching import Proposal
@@ -93,6 +93,10 @@ class JointSearch:
         """An empty library (0, d): moves among a law's own terms only."""
         return np.zeros((0, self.engine.d))
 
+    def exhausts(self, solved: Solved) -> bool:
+        """Tell whether a law explains every state down to the integration error, so that no other can explain more."""
+        return bool((solved.fit.sigma[0] < 1.5 * self.engine.floor).all())
+
     # ---------------------------------------------------------------- from proposals
 
     def assemble(self, proposals: list[list[Proposal]], near: Solved | None = None) -> Solved | None:
@@ -113,7 +117,7 @@ class JointSearch:
             if winner is None or winner is best:
                 return best
             best = winner
-            if self.journal.stop or exhausts(best):
+            if self.journal.stop or self.exhausts(best):
                 return best
             choice = list(next((t for t, m in laws.items() if _same_support(m, best.law)), tuple(choice)))
         return best
@@ -194,11 +198,6 @@ class JointSearch:
     def moves(self, near: Neighbourhood) -> list[tuple[float, Law]]:
         """Return the single moves around a law with the change in description length that is foretold, the best first."""
         return sorted(near, key=lambda m: m[0])
-
-
-def exhausts(solved: Solved) -> bool:
-    """Tell whether a law explains every state down to the integration error, so that no other can explain more."""
-    return bool((solved.fit.sigma[0] < 1.5 * FLOOR).all())
 
 
 def _equation(law: Law, e: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from .laws import Law, Solved, alike, without_padding
 from .problem import Problem
 from .pruning import Step, prune
 from .structure import JointSearch
-from .terms import Terms
+from .terms import Terms, loosen, widen
 
 UNITS = 9  # the width of the default chain
 NEAR = 30.0  # nats: laws whose terms join the dense chain
@@ -40,7 +40,10 @@ def gather_dense(joint: JointSearch, pick: Solved, positive: np.ndarray) -> Law:
     for rival in sorted(joint.seen.values(), key=lambda s: s.cost):
         if rival.cost > pick.cost + NEAR or len(rows) >= UNITS:
             break
-        for row, value in zip(*without_padding(rival.law)[:2], strict=True):
+        v, b, _ = without_padding(rival.law)
+        columns = max(v.shape[1], len(rows[0]))
+        rows = list(widen(np.array(rows), columns))
+        for row, value in zip(widen(v, columns), b, strict=True):
             same = next((q for q, r in enumerate(rows) if np.abs(r - row).max() < 0.15), None)
             fresh = np.where(value != 0, 1e-3 * np.sign(value) * scale, 0.0)
             if same is not None:
@@ -49,7 +52,7 @@ def gather_dense(joint: JointSearch, pick: Solved, positive: np.ndarray) -> Law:
                 rows.append(row)
                 coefficients.append(fresh)
     dense, heads = np.array(rows), np.array(coefficients)
-    return dense, heads, (dense != 0) & positive
+    return dense, heads, loosen(dense, positive)
 
 
 def snap_path(joint: JointSearch, path: list[Step], pick: Solved | None, journal: Journal) -> Solved | None:

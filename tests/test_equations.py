@@ -343,7 +343,9 @@ def test_the_fluxes_add_up_to_the_law(law: Equations, x: tuple[float, ...]) -> N
         ({"A": "-0.2*A**2", "B": "0.1*A**2"}, ("A + 2*B",)),
         ({"x": "y", "y": "-x"}, ()),
         ({"S": "-0.3*I*S", "I": "0.3*I*S - 0.1*I", "R": "0.1000000001*I"}, ()),
-        ({"x": "exp(y)", "y": "-exp(y)"}, ()),  # no sum of monomials: not looked at
+        ({"x": "exp(y)", "y": "-exp(y)"}, ("x + y",)),
+        ({"x": "-2*x*y/(3 + x)", "y": "2*x*y/(3 + x) - y"}, ()),
+        ({"x": "-2*x*y/(3 + x)", "y": "4*x*y/(3 + x)"}, ("2*x + y",)),
         ({"x": "-x"}, ()),
     ],
 )
