@@ -396,8 +396,9 @@ def _write_system(name: str, out: Path, noise: float, seed: int) -> None:
 def _describe(system: Any) -> str:
     lines = [f"{system.name}: {system.title}", *(f"  d{s}/dt = {text}" for s, text in system.equations.items())]
     if system.parameters:
-        lines.append("  " + ", ".join(f"{key} = {value:g}" for key, value in system.parameters.items()))
+        lines.append("  " + ", ".join(f"{p} = {v:g} {system.units[p]}".rstrip() for p, v in system.parameters.items()))
     lines += [f"  from {', '.join(f'{v:g}' for v in x0)}" for x0 in system.x0]
+    lines.append(f"  to t = {system.span:g} {system.time_unit}".rstrip() + f", {system.samples} samples")
     return "\n".join([*lines, f"  source: {system.source}"])
 
 

@@ -432,7 +432,10 @@ def test_systems_lists_describes_and_simulates(capsys: pytest.CaptureFixture[str
     assert main(["systems"]) == FOUND
     assert "fsir" in capsys.readouterr().out
     assert main(["systems", "fsir"]) == FOUND
-    assert "source: " in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "a = 0.05 1/day, b = 0.06 1/day" in shown
+    assert "to t = 200 day, 40 samples" in shown
+    assert "source: Heim" in shown
     assert main(["systems", "fsir", "--out", "fsir.csv", "--noise", "0.02", "--seed", "1"]) == FOUND
     assert Path("fsir.csv").read_text().splitlines()[0] == "t,S,I,R"
     assert main(["systems", "--json"]) == FOUND

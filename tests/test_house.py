@@ -46,7 +46,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "thinning",
         "extraction",
     }
-    | {"refinement", "simulation", "systems"},
+    | {"refinement", "simulation", "systems", "literature"},
     "judgement": {"selection", "validation", "verdict"},
     "road": {"discovery"},
     "paper": {"runs", "plotting", "experiments"},

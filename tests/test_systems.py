@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -13,17 +17,30 @@ from eqdisc.equations import Equations
 from eqdisc.errors import OptionError
 from eqdisc.simulation import simulate
 from eqdisc.status import Status
-from eqdisc.systems import catalogue, simulate_system
-from eqdisc.trajectory import stands
+from eqdisc.systems import System, catalogue, simulate_system
+from eqdisc.trajectory import Dataset, stands
 
 NAMES = tuple(catalogue())
 KNOWN = """fsir sir seir lotka_volterra logistic west torricelli two_tanks stefan_boltzmann newton_cooling lorenz roessler
 generalized_growth van_der_pol fitzhugh_nagumo brusselator robertson second_order half_order quadratic_drag monod allee
 michaelis_menten holling duffing blast_wave solow"""
+RATIOS = """holling beddington_deangelis plankton hastings_powell budworm monod haldane hydrogen_bromide lengyel_epstein
+michaelis_menten reversible_enzyme toggle_switch"""
+FUNCTIONS = "pendulum drag_spring kuramoto gompertz thermal_explosion"
+
+
+@cache
+def measured(name: str) -> Dataset:
+    """A system from each of its starts, without noise."""
+    return simulate_system(name, starts=len(catalogue()[name].x0))
+
+
+def rates(name: str, state: tuple[float, ...]) -> np.ndarray:
+    return catalogue()[name].law.function()(0.0, np.array(state, float))
 
 
 def test_the_catalogue_holds_the_laws_that_people_ask_for() -> None:
-    assert len(NAMES) >= 28
+    assert len(NAMES) >= 70
     assert set(KNOWN.split()) <= set(NAMES)
 
 
@@ -53,7 +70,7 @@ def test_an_entry_is_complete(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_system_can_be_simulated_from_each_start(name: str) -> None:
     system = catalogue()[name]
-    data = simulate_system(name, starts=len(system.x0))
+    data = measured(name)
     assert len(data) == len(system.x0)
     assert data.states == tuple(system.equations)
     assert (data.time, data.file) == ("t", name)
@@ -67,9 +84,18 @@ def test_a_system_can_be_simulated_from_each_start(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_system_is_still_on_its_way_after_a_fifth_of_its_span(name: str) -> None:
+    def longest(x: np.ndarray) -> float:  # until when a state is a twentieth of its range away from its end
+        away = np.abs(x - x[-1]) > 0.05 * np.ptp(x, 0)
+        return np.flatnonzero(away.any(1))[-1] / len(x)
+
+    assert max(longest(k.x) for k in measured(name).trajectories) > 0.2
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_states_change_sign_exactly_where_it_is_said(name: str) -> None:
     system = catalogue()[name]
-    x = simulate_system(name, starts=len(system.x0), samples=500).stacked()
+    x = measured(name).stacked()
     # -1e-6 of the largest value: what an integrator may overshoot zero by
     below = {s for s, low, high in zip(system.equations, x.min(0), np.abs(x).max(0), strict=True) if low < -1e-6 * high}
     assert below == set(system.signed)
@@ -78,8 +104,8 @@ def test_states_change_sign_exactly_where_it_is_said(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_only_ratios_and_functions_are_no_sums_of_powers(name: str) -> None:
     system = catalogue()[name]
-    beyond = "sin" in str(system.equations) or name in {"holling", "michaelis_menten", "monod"}
-    assert (system.law.terms() is None) == beyond
+    assert (system.law.terms() is None) == (name in f"{RATIOS} {FUNCTIONS}".split())
+    assert system.transcendental == any(f in str(system.equations) for f in ("sin(", "exp(", "log("))
 
 
 def test_the_formulas_hold_the_parameters_by_value() -> None:
@@ -87,6 +113,104 @@ def test_the_formulas_hold_the_parameters_by_value() -> None:
         {"S": "-0.06*sqrt(I*S) + 0.01*R", "I": "0.06*sqrt(I*S) - 0.05*I", "R": "0.05*I - 0.01*R"}, ("S", "I", "R")
     )
     assert catalogue()["fsir"].law == law
+
+
+# ---------------------------------------------------------------- units
+
+
+def unit(text: str) -> dict[str, float]:
+    """Read "mol^0.5/(L^0.5*min)" as powers of its words; anything but words, *, / and powers is no unit."""
+
+    def read(node: ast.expr) -> dict[str, float]:
+        match node:
+            case ast.Name(word):
+                return {word: 1.0}
+            case ast.Constant(1):
+                return {}
+            case ast.BinOp(left, ast.Pow(), power):
+                p = float(eval(ast.unparse(power), {}))  # a number, or a ratio of two
+                return {word: p * q for word, q in read(left).items()}
+            case ast.BinOp(left, ast.Mult() | ast.Div() as op, right):
+                a, b, sign = read(left), read(right), 1 if isinstance(op, ast.Mult) else -1
+                return {word: a.get(word, 0.0) + sign * b.get(word, 0.0) for word in {*a, *b}}
+        raise AssertionError(f"{text!r} is no unit")
+
+    return read(ast.parse(text.replace("^", "**") or "1", mode="eval").body)
+
+
+def differences(system: System, words: list[str]) -> np.ndarray:
+    """What has to be a plain number for all sums to add like to like: rows of powers of the states, then of the words."""
+    names = list(system.equations)
+    size, rows = len(names) + len(words), []
+
+    def known(text: str) -> np.ndarray:
+        powers = unit(text)
+        return np.array([0.0] * len(names) + [powers.get(w, 0.0) for w in words])
+
+    def walk(node: ast.expr) -> np.ndarray:
+        match node:
+            case ast.Constant():
+                return np.zeros(size)
+            case ast.Name(name):
+                return np.eye(size)[names.index(name)] if name in names else known(system.units[name])
+            case ast.UnaryOp(_, inner) | ast.Call(ast.Name("Abs"), [inner]):
+                return walk(inner)
+            case ast.Call(ast.Name("sqrt"), [inner]):
+                return walk(inner) / 2
+            case ast.Call(_, [inner]):
+                rows.append(walk(inner))
+                return np.zeros(size)
+            case ast.BinOp(left, ast.Pow(), power):
+                rows.append(walk(power))
+                return walk(left) * eval(ast.unparse(power), {}, dict(system.parameters))
+            case ast.BinOp(left, ast.Mult(), right):
+                return walk(left) + walk(right)
+            case ast.BinOp(left, ast.Div(), right):
+                return walk(left) - walk(right)
+            case ast.BinOp(left, _, right):
+                rows.append(walk(left) - walk(right))
+                return walk(left)
+        raise AssertionError(ast.dump(node))
+
+    for name, text in system.equations.items():
+        rows.append(walk(ast.parse(text, mode="eval").body) + known(system.time_unit) - np.eye(size)[names.index(name)])
+    return np.array(rows)
+
+
+def fits(system: System) -> bool:
+    """Tell whether the states have units, whole powers of the words, with which all sums add like to like."""
+    words = sorted({w for text in (*system.units.values(), system.time_unit) for w in unit(text)})
+    rows, d = differences(system, words), len(system.equations)
+    found = np.linalg.lstsq(rows[:, :d], -rows[:, d:], rcond=None)[0]
+    told = np.isclose(np.diag(np.linalg.pinv(rows[:, :d]) @ rows[:, :d]), 1)  # the law may leave a state's unit open
+    return np.allclose(rows[:, :d] @ found, -rows[:, d:]) and np.allclose(found[told], found[told].round())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_units_fit_the_law(name: str) -> None:
+    system = catalogue()[name]
+    assert list(system.units) == list(system.parameters)
+    assert fits(system)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("bertalanffy", {"a": "kg^0.25/year"}),
+        ("generalized_growth", {"r": "case/day"}),
+        ("monod", {"K": "1/h"}),
+        ("duffing", {"a": "1/s"}),
+    ],
+)
+def test_a_unit_that_does_not_fit_is_seen(name: str, wrong: dict[str, str]) -> None:
+    system = catalogue()[name]
+    assert not fits(replace(system, units={**system.units, **wrong}))
+
+
+@pytest.mark.parametrize("text", ["per day", "2*m", "m+s", "log(m)", "1/(m", "m**s"])
+def test_what_is_no_unit_is_not_read_as_one(text: str) -> None:
+    with pytest.raises((AssertionError, SyntaxError, NameError)):
+        unit(text)
 
 
 # ---------------------------------------------------------------- what the literature says
@@ -112,7 +236,8 @@ def test_fsir_is_the_experiment_of_the_paper() -> None:
     ("name", "sums"),
     [
         ("fsir", ("S + I + R",)), ("sir", ("S + I + R",)), ("seir", ("S + E + I + R",)), ("robertson", ("A + B + C",)),
-        ("second_order", ("A + C", "B + C")), ("consecutive", ("A + B + C",)), ("lorenz", ()),
+        ("second_order", ("A + C", "B + C")), ("consecutive", ("A + B + C",)), ("lorenz", ()), ("freundlich", ("q + c",)),
+        ("dissolution", ("m + 2*c",)),
     ],
 )  # fmt: skip
 def test_closed_systems_conserve_their_sums(name: str, sums: tuple[str, ...]) -> None:
@@ -137,6 +262,7 @@ def test_an_epidemic_ends_at_the_final_size() -> None:
     [
         ("logistic", 60, 10.0), ("allee", 40, 6.0), ("newton_cooling", 400, 20.0), ("west", 800, 3.0**4), ("bertalanffy", 150, 4.0**3),
         ("stefan_boltzmann", 20, 3.0), ("quadratic_drag", 20, (9.81 / 0.2) ** 0.5), ("solow", 500, (0.3 / 0.08) ** (1 / 0.65)),
+        ("overland_flow", 150, (0.5 / 0.02) ** 0.6), ("generalized_richards", 300, 5000.0), ("gompertz", 250, 2000.0),
     ],
 )  # fmt: skip
 def test_a_law_with_a_resting_point_comes_to_rest_there(name: str, span: float, rest: float) -> None:
@@ -182,6 +308,152 @@ def test_chaos_and_friction_lose_volume_at_the_rate_of_their_source() -> None:
 def test_robertson_is_where_the_references_put_it() -> None:
     # Hairer & Wanner, Solving ODEs II (1996): the values at t = 40
     assert simulate_system("robertson").stacked()[-1] == pytest.approx([0.7158, 9.185e-6, 0.2842], rel=1e-3)
+
+
+# rates worked out by hand, at a state that makes them round
+BY_HAND = [
+    ("sir_demography", (0.5, 0.01), (0.02 - 0.65 - 0.01, 0.65 - 0.26 - 0.0002)),
+    ("generalized_richards", (5000 * 2 ** (-1 / 0.6),), (0.6 * 5000**0.8 * 2 ** (-4 / 3) / 2,)),
+    ("hassell_varley", (20, 2**20), (6 - 1228.8, 368.64 - 2**18)),  # 2**20 to the 0.45 is 512
+    ("beddington_deangelis", (4, 10), (2.4 - 9, -4 + 4.5)),
+    ("plankton", (5.7, 2), (1.71 * (1 - 5.7 / 108) - 0.7, 0.035 - 0.024)),  # at P = a grazing is half of its most
+    ("hastings_powell", (1, 0.5, 8), (-0.625, 0.625 - 0.2 - 0.2, 0.2 - 0.08)),
+    ("gilpin_ayala", (1300, 800), (-840, -526.5)),
+    ("gilpin_ayala", (1300 / 2**20, 0), (1.5 * 1300 / 2**20 * (1 - 1 / 128), 0)),
+    ("gilpin_ayala", (0, 800 / 2**25), (0, 4.5 * 800 / 2**25 * (1 - 1 / 8))),
+    ("may_leonard", (1, 2, 3), (-5.5, -9.4, -16.2)),
+    ("budworm", (3,), (1.05 - 0.9,)),
+    ("haldane", (1, 2), (1.2 / 3.5 - 0.15, 0.6 - 2.4 / 3.5)),
+    ("overland_flow", (8,), (0.5 - 0.64,)),
+    ("drag_spring", (1, 2), (2, -4 - 1.2)),
+    ("drag_spring", (1, -2), (-2, -4 + 1.2)),
+    ("landau_stuart", (1, 2), (0.4 - 4 - 2.5, 2 + 0.8 - 5)),
+    ("kuramoto", (1, 1 + np.pi / 2), (1.5, 1.8)),
+    ("sprott_b", (2, 3, 4), (12, -1, -5)),
+    ("hydrogen_bromide", (2, 4, 10), (-1.28, -1.28, 2.56)),
+    ("propane", (1024, 1), (-0.1, -0.5)),
+    ("propane", (1, 2**20), (-0.05 * 2**33, -0.25 * 2**33)),
+    ("dissolution", (8, 1), (-0.6, 0.3)),
+    ("freundlich", (5, 1), (6, -6)),
+    ("freundlich", (0, 2**50), (8 * 2**21, -8 * 2**21)),
+    ("thermal_explosion", (1e-6, 800), (-1e4 * np.exp(-10), 6e5 * np.exp(-10) - 100)),
+    ("oregonator", (0.5, 2, 0.25), (-0.7484 / 0.04, -0.7516 / 0.0004, 0.25)),
+    ("lengyel_epstein", (1, 3), (3, -1)),
+    ("reversible_enzyme", (1.5, 3), (-0.8 / 3, 0.8 / 3)),
+    ("selkov", (2, 3), (10.24, 0.6 - 12.24)),
+    ("toggle_switch", (4, 4), (156.25 / 33 - 4, 3.12 - 4)),
+    ("s_system", (4, 16, 1024, 32), (12 / 256 - 20, 16 - 24, 24 - 320, 4 - 96)),
+    ("five_genes", (1, 2, 3, 1, 2), (-2.5, -30, -40, 26, -30)),
+    ("two_capitals", (2, 2), (0.25 * 2**0.59 - 0.12, 0.15 * 2**0.59 - 0.12)),
+]
+# solutions in closed form, as functions of time and start
+IN_CLOSED_FORM: dict[str, Callable] = {
+    "doomsday": lambda t, n: 179 / ((179 / n) ** (1 / 0.99) - t) ** 0.99,  # N = K / (end - t)**p
+    "gompertz": lambda t, v: 2000 * np.exp(np.log(v / 2000) * np.exp(-0.08 * t)),
+    "film_drainage": lambda t, h: np.sqrt(0.1e6 / (9810 * (t + 0.1e6 / (9810 * h**2)))),  # h = sqrt(nu z / (g t))
+    "droplet": lambda t, d: np.sqrt(d**2 - 0.8 * t),
+    "dulong_petit": lambda t, y: (y**-0.233 + 0.00233 * t) ** (-1 / 0.233),
+    "aftershocks": lambda t, n: (n ** (-1 / 1.1) + 0.0142 / 1.1 * t) ** -1.1,  # Omori: K / (t + c)**p
+    "chirp": lambda t, f: (f ** (-8 / 3) - 8 / 3 * 7.7e-7 * t) ** (-3 / 8),
+}  # fmt: skip
+
+
+def test_each_law_by_hand_or_in_closed_form_is_there() -> None:
+    assert {name for name, _, _ in BY_HAND} | set(IN_CLOSED_FORM) <= set(NAMES)
+
+
+@pytest.mark.parametrize(("name", "state", "by_hand"), BY_HAND)
+def test_a_law_says_what_is_worked_out_by_hand(name: str, state: tuple[float, ...], by_hand: tuple[float, ...]) -> None:
+    assert_allclose(rates(name, state), by_hand, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", IN_CLOSED_FORM)
+def test_a_law_runs_along_its_closed_form(name: str) -> None:
+    for k in measured(name).trajectories:
+        assert_allclose(k.x[:, 0], IN_CLOSED_FORM[name](k.t, k.x[0, 0]), rtol=1e-6)
+
+
+def test_particles_coagulate_as_smoluchowski_says() -> None:
+    for k in measured("coagulation").trajectories:
+        (n, n1, n2), tau = k.x[0], 0.006 * k.x[0, 0] * k.t
+        all_, one = n / (1 + tau), n1 / (1 + tau) ** 2
+        two = (n2 + n1**2 / n * tau / (1 + tau)) / (1 + tau) ** 2
+        assert_allclose(k.x, np.stack([all_, one, two], 1), rtol=1e-6)
+
+
+def test_a_drug_leaves_blood_in_two_exponentials() -> None:
+    k = measured("two_compartments").trajectories[0]
+    fast, slow = (
+        (1.05 + np.sqrt(1.05**2 - 0.3)) / 2,
+        (1.05 - np.sqrt(1.05**2 - 0.3)) / 2,
+    )  # k + a + b = 1.05, k b = 0.075
+    e, f = np.exp(-fast * k.t), np.exp(-slow * k.t)
+    blood, tissue = 100 * ((fast - 0.25) * e + (0.25 - slow) * f) / (fast - slow), 50 * (f - e) / (fast - slow)
+    assert_allclose(k.x, np.stack([blood, tissue], 1), rtol=1e-6, atol=1e-6)
+
+
+def test_an_oscillation_that_sets_in_turns_evenly_and_grows_as_a_logistic() -> None:
+    for k in measured("landau_stuart").trajectories:
+        z = k.x[:, 0] + 1j * k.x[:, 1]
+        size = 0.8 / (1 + (0.8 / np.abs(z[0]) ** 2 - 1) * np.exp(-0.8 * k.t))  # of |z|**2, at rest at m / b
+        assert_allclose(z, np.sqrt(size) * np.exp(1j * (np.angle(z[0]) + 2 * k.t)), rtol=1e-6)
+
+
+def test_two_oscillators_keep_their_mean_pace() -> None:
+    for k in measured("kuramoto").trajectories:
+        assert_allclose(k.x.sum(1), k.x[0].sum() + 3.3 * k.t, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "rest"),
+    [
+        ("sir_demography", (26.02 / 130, 0.02 / 26.02 - 0.02 / 130)), ("may_leonard", (1 / 3.1,) * 3), ("budworm", (2.0,)),
+        ("plankton", (5.7 * np.sqrt(0.012 / 0.023), 0.3 * (1 - 5.7 * np.sqrt(0.012 / 0.023) / 108) * 5.7 * np.sqrt(0.012 / 0.023) * 0.05 / 0.012)),
+        ("oregonator", ((r := (-8e-4 + np.sqrt(64e-8 + 64e-4)) / 2), r / (r + 8e-4), r)), ("sprott_b", (1, 1, 0)), ("sprott_b", (-1, -1, 0)),
+        ("lengyel_epstein", (2, 5)), ("selkov", (0.6, 0.6 / 0.44)), ("drag_spring", (0, 0)), ("landau_stuart", (0, 0)),
+        ("five_genes", ((0.5 / 0.8 ** (1 / 3)) ** 0.5,) * 2 + (1.0,) + (0.8 ** (1 / 3),) * 2),
+    ],
+)  # fmt: skip
+def test_a_law_rests_where_its_equations_are_solved(name: str, rest: tuple[float, ...]) -> None:
+    assert_allclose(rates(name, rest), 0, atol=1e-9)
+
+
+def test_budworms_die_back_or_break_out_around_two() -> None:
+    assert [end_of("budworm", 100, k)[-1, 0] for k in (0, 1)] == pytest.approx([4 + 11**0.5, 4 - 11**0.5], rel=1e-6)
+
+
+def test_two_capitals_rest_where_their_paper_says() -> None:
+    s, r, a, b, d = 0.25, 0.15, 0.31, 0.28, 0.06
+    k, h = (s ** (1 - b) * r**b / d) ** (1 / (1 - a - b)), (s**a * r ** (1 - a) / d) ** (1 / (1 - a - b))
+    assert end_of("two_capitals", 600)[-1] == pytest.approx([k, h], rel=1e-4)
+
+
+def test_an_enzyme_comes_to_rest_at_haldanes_ratio() -> None:
+    assert end_of("reversible_enzyme", 200)[-1] == pytest.approx([8 / 7, 48 / 7], rel=1e-6)
+
+
+def test_three_competitors_turn_around_a_rest_that_repels() -> None:
+    f, rest, h = catalogue()["may_leonard"].law.function(), np.full(3, 1 / 3.1), 1e-6
+    jacobian = np.stack([(f(0, rest + h * e) - f(0, rest - h * e)) / (2 * h) for e in np.eye(3)], 1)
+    wave = (-1 + 2.1 / 2 + 1j * np.sqrt(3) / 2 * 0.5) / 3.1  # a + b = 2.1, b - a = 0.5
+    values = sorted(np.linalg.eigvals(jacobian), key=lambda v: v.imag)
+    assert_allclose(values, [wave.conjugate(), -1, wave], rtol=1e-6)
+
+
+def test_a_spring_with_drag_loses_energy_to_the_drag_alone() -> None:
+    # between turning points v**2 = A exp(2 c x) + a line in x: each swing ends where (1 + 2 c x) exp(-2 c x) is what it was
+    x, v = simulate_system("drag_spring", samples=4001).stacked().T
+    down = slice(0, np.flatnonzero(v[1:] > 0)[0] + 1)
+    law = np.exp(-0.6 * x[down]) * (v[down] ** 2 - 4 / 0.3 * (x[down] + 1 / 0.6))
+    assert_allclose(law, law[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "state"), [("selkov", 0), ("lengyel_epstein", 0), ("oregonator", 0), ("hastings_powell", 0)]
+)
+def test_an_oscillator_keeps_swinging(name: str, state: int) -> None:
+    x = measured(name).trajectories[0].x[:, state]
+    assert np.ptp(x[len(x) // 2 :]) > 0.3 * np.ptp(x)
 
 
 # ---------------------------------------------------------------- measuring
