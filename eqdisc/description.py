@@ -3,6 +3,7 @@ r"""Description length: one number, in nats, for the whole search.
     L = sum_e n_e log sigma_e                                     residuals of the simulated states (profile likelihood)
       + per distinct term    -log p(v) + log C(d, v) + 0.6, v of the d states being in it; then its exponents
       + per exponent         -log of its share among the exponents of known laws, or 0.5 log n + 3.5 if it is any real number
+      + per |x| or sign(x)   2.3, where a state that changes sign has other than a whole power
       + per denominator      2.3 + log d + 0.5 log n + 0.5 for its K, and its exponents; one that repeats the numerator's is 0.4
       + per coefficient      0.5 log n + 0.5, and 1.5 for every further equation that uses the same term
       - per tied coefficient what a second number would have cost
@@ -49,6 +50,7 @@ ONE = 0.4  # price of the exponent 1
 REAL = 3.5  # price of an exponent that is any real number, beside 0.5 log n
 GO_ON = 0.6  # price of one more term
 SATURATES = 2.3  # price of a denominator: one term in ten of the rational laws and the others together has one
+SIGN = 2.3  # price of the choice of sign(x)|x|**w or |x|**w
 HILL = 0.4  # price of a denominator's exponent that repeats the numerator's: x**2 / (K + x**2)
 LOG_K = (-14.0, 5.0)  # of scaled states: beyond, a term is plain within any noise
 VARIABLES = (2.3, 0.45, 1.4, 3.9, 6.0)  # price of a term in no, one, two, three, more states
@@ -58,7 +60,7 @@ _PRICE_OF = {round(v, 9): price for price, group in reversed(_PRICES) for v in g
 
 def limits(bounds: tuple[float, float], rows: Float[Tensor, "... c"], d: int) -> tuple[Tensor, Tensor]:
     """Return the lowest and highest value of each entry of a row: exponents, and log K where terms may saturate."""
-    pairs = [bounds] * min(rows.shape[-1], 2 * d) + [LOG_K] * (rows.shape[-1] > d)
+    pairs = [bounds] * d if rows.shape[-1] == d else [bounds] * (2 * d) + [LOG_K] + [(0.0, 2.0)] * d
     low, high = zip(*pairs, strict=True)
     return rows.new_tensor(low), rows.new_tensor(high)
 
@@ -133,6 +135,7 @@ class Prior:
         d = self.states or len(w)
         cost = head_cost(int((np.abs(w[:d]) > 1e-9).sum()), d)
         cost += sum(self.price(float(v), bool(f), log_n) for v, f in zip(w[:d], free[:d], strict=True))
+        cost += SIGN * int((w[2 * d + 1 :] != 0).sum())
         if not (w[d : 2 * d] != 0).any():
             return cost
         below = zip(w[d : 2 * d], free[d : 2 * d], w[:d], free[:d], strict=True)
@@ -155,6 +158,7 @@ class Prior:
         hill = (below == above) & (below != 0) & ~below_loose & ~loose
         more = torch.where(hill, HILL, self.exponent_cost(below, below_loose, log_n)).sum(-1)
         more = more + SATURATES + math.log(d) + 0.5 * log_n + 0.5
+        cost = cost + SIGN * (w[..., 2 * d + 1 :] != 0).sum(-1)
         return cost + torch.where((below != 0).any(-1), more, 0.0)
 
 

@@ -91,11 +91,12 @@ class Equations:
     ) -> Equations:
         """Build dx_e/dt = sum_j A[j, e] prod_i x_i**W[j, i]; a coefficient that is exactly zero is not there.
 
-        Rows of 2 d + 1 numbers, [w, u, log K], are terms x**w / (K + x**u) where u is not zero.
+        Rows of 3 d + 1 numbers, [w, u, log K, q], are terms x**w / (K + x**u) where u is not zero, with sign(x)|x|**w where q is 1
+        and |x|**w where q is 2.
 
         >>> print(Equations.from_terms(("x",), np.array([[1 / 3], [1.0]]), np.array([[2.0], [-1.0]])))
         dx/dt = -x + 2·x^(1/3)
-        >>> print(Equations.from_terms(("x",), np.array([[1.0, 1.0, np.log(4.0)]]), np.array([[-3.0]])))
+        >>> print(Equations.from_terms(("x",), np.array([[1.0, 1.0, np.log(4.0), 0.0]]), np.array([[-3.0]])))
         dx/dt = -3·x/(x + 4)
         """
         x = list(symbols_of(states).values())
@@ -248,11 +249,21 @@ class Equations:
 _TIME = sp.Symbol("t", real=True)
 
 
+def _signed_power(x: sp.Symbol, w: float, parity: float) -> sp.Expr:
+    """Return x |x|**(w - 1), which is sign(x)|x|**w, or |x|**w."""
+    size = sp.Abs(x)
+    return size ** as_power(w) if parity == 2 else x * size ** as_power(w - 1.0)
+
+
 def _term(x: list[sp.Symbol], row: np.ndarray) -> sp.Expr:
     """Return x**w, or x**w / (K + x**u) with the powers that both have cancelled."""
     d = len(x)
-    above, below = row[:d], row[d : 2 * d]
+    above, below, parity = row[:d], row[d : 2 * d], row[2 * d + 1 :]
     product = lambda powers: sp.Mul(*[xi ** as_power(float(p)) for xi, p in zip(x, powers, strict=True)])  # noqa: E731
+    if parity.any():
+        signed = [_signed_power(xi, *pair) for xi, *pair in zip(x, above, parity, strict=True) if pair[1]]
+        rest = np.r_[np.where(parity != 0, 0.0, above), row[d : 2 * d + 1], np.zeros(d)]
+        return sp.Mul(*signed, _term(x, rest))
     if not below.any():
         return product(above)
     down = np.minimum(below, 0.0)  # 1 / (K + 1/x) is x / (K x + 1)

@@ -85,39 +85,37 @@ class Chain(nn.Module):
     def from_terms(cls, exponents: Float[Tensor, "lanes m d"], coefficients: Float[Tensor, "lanes m d"]) -> Chain:
         """Build the RealNPU -> NAU chain of sums of monomials; coefficients[r, j, e] is that of term j in equation e.
 
-        Gates are open; the supports are the entries that are not zero. Rows of 2 d + 1 numbers, [w, u, log K], are terms
-        x**w / (K + x**u) where u is not zero; their chain has two layers more: the states pass the first, which raises x**u, and
-        the second adds K, a constant unit's share.
+        Gates are open; the supports are the entries that are not zero. Rows of 3 d + 1 numbers, [w, u, log K, q] (see
+        `terms`), are terms x**w / (K + x**u) and signed powers; their chain has two layers more: the states pass the first, which
+        raises x**u and squares, and the second adds K, a constant unit's share.
 
         >>> decay = Chain.from_terms(torch.tensor([[[1.0]]]), torch.tensor([[[-0.5]]]))
         >>> decay(torch.tensor([[[4.0]]])).item()
         -2.0
-        >>> enzyme = Chain.from_terms(torch.tensor([[[1.0, 1.0, 0.0]]]), torch.tensor([[[-2.0]]]))  # -2 x / (1 + x)
+        >>> enzyme = Chain.from_terms(torch.tensor([[[1.0, 1.0, 0.0, 0.0]]]), torch.tensor([[[-2.0]]]))  # -2 x / (1 + x)
         >>> enzyme.specification, round(enzyme(torch.tensor([[[3.0]]])).item(), 6)
         ('realnpu:3,nau:2,realnpu:1,nau', -1.5)
         """
         w, a = (v if v.is_floating_point() else v.double() for v in map(torch.as_tensor, (exponents, coefficients)))
         d = a.shape[-1]
-        if w.dim() != 3 or w.shape[:-1] != a.shape[:-1] or w.shape[-1] not in (d, 2 * d + 1):
+        if w.dim() != 3 or w.shape[:-1] != a.shape[:-1] or w.shape[-1] not in (d, 3 * d + 1):
             raise OptionError(f"Exponents {tuple(w.shape)} and coefficients {tuple(a.shape)} must be (lanes, m, d).")
-        below = w[..., d : 2 * d]
-        if not bool((below != 0).any()):
+        if not bool((w[..., d:] != 0).any()):
             return cls([_power(w[..., :d]), _sum(a.mT)])
-        lanes, m = w.shape[:2]
+        (lanes, m), below, parity = w.shape[:2], w[..., d : 2 * d], w[..., 2 * d + 1 :]
         eye = torch.eye(d, dtype=w.dtype, device=w.device).expand(lanes, d, d)
-        raised = torch.cat([eye, below, w.new_zeros(lanes, 1, d)], 1)  # the states, x**u of each term, the constant
-        shares = w.new_zeros(lanes, d + m, d + m + 1)
-        shares[:] = torch.eye(d + m, d + m + 1, dtype=w.dtype, device=w.device)
+        squares = eye[:, : d if bool((parity != 0).any()) else 0]
+        raised = torch.cat([eye, 2 * squares, below, w.new_zeros(lanes, 1, d)], 1)  # the last is the constant
+        passed = d + squares.shape[1]
+        shares = w.new_zeros(lanes, passed + m, passed + m + 1)
+        shares[:] = torch.eye(passed + m, passed + m + 1, dtype=w.dtype, device=w.device)
         there = (below != 0).any(-1)
-        shares[:, d:, -1] = torch.where(there, w[..., 2 * d].exp(), 0.0)
-        return cls(
-            [
-                _power(raised),
-                _sum(shares),
-                _power(torch.cat([w[..., :d], torch.diag_embed(-there.to(w))], -1)),
-                _sum(a.mT),
-            ]
-        )
+        shares[:, passed:, -1] = torch.where(there, w[..., 2 * d].exp(), 0.0)
+        odd = (parity == 1).to(w)  # x (x**2)**((w - 1) / 2)
+        alone = torch.where(parity != 0, odd, w[..., :d])
+        squared = torch.where(parity != 0, (w[..., :d] - odd) / 2, 0.0)[..., : squares.shape[1]]
+        powers = torch.cat([alone, squared, torch.diag_embed(-there.to(w))], -1)
+        return cls([_power(raised), _sum(shares), _power(powers), _sum(a.mT)])
 
     def forward(self, x: Float[Tensor, "lanes batch d"]) -> Float[Tensor, "lanes batch d"]:
         """Return dx/dt at x."""

@@ -50,7 +50,9 @@ class Solved:
 def structure_key(law: Law) -> tuple:
     """Name a structure: rounded exponents and which equations use each term."""
     w, a, free = law
-    used = (a != 0).any(1)
+    used, d = (a != 0).any(1), a.shape[1]
+    if not (w[used, d:] != 0).any():
+        w, free = w[:, :d], free[:, :d]
     rows = zip(w[used].round(2) + 0.0, a[used] != 0, free[used], strict=True)
     return tuple(sorted((tuple(r), tuple(s), tuple(f)) for r, s, f in rows))
 
@@ -100,7 +102,7 @@ def join(equations: Sequence[Proposal | None]) -> Law:
 
 def _mergeable(w: np.ndarray, free: np.ndarray, other: np.ndarray, other_free: np.ndarray, d: int) -> bool:
     near = np.where(~free & ~other_free, 1e-6, 0.2)
-    near[2 * d :] = 1.5  # two estimates of one K
+    near[2 * d : 2 * d + 1] = 1.5  # two estimates of one K
     return bool((np.abs(w - other) < near).all() and ((w != 0) == (other != 0)).all())
 
 
@@ -139,7 +141,7 @@ def _comparable(one: Law, other: Law) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return rows and coefficients of two laws, in rows alike wide in which log K counts little."""
     (w, a, _), (v, b, _) = merge_equal(one), merge_equal(other)
     columns, d = max(w.shape[1], v.shape[1]), a.shape[1]
-    weight = np.where(np.arange(columns) < 2 * d, 1.0, CLOSE_K)
+    weight = np.where(np.arange(columns) == 2 * d, CLOSE_K, 1.0)
     return [(widen(w, columns) * weight, a), (widen(v, columns) * weight, b)]
 
 

@@ -28,6 +28,7 @@ from .terms import loosen, saturating
 
 HILLS = (1, 2)  # powers of a denominator; of one state alone also the steep ones
 STEEP = (3, 4, 5)
+SIGNED = ((1.0, 2.0), (2.0, 1.0), (0.5, 1.0), (1.5, 1.0), (1.5, 2.0), (3.0, 2.0))  # powers and q: 1 odd, 2 even
 QUANTILES = (0.1, 0.5, 0.9)  # of a state, where a denominator's K starts; and this far beyond the last:
 BEYOND = 3.0
 LEVELS = 12  # sets that differ in K alone are one; so many more are looked at
@@ -81,7 +82,7 @@ def saturating_library(
     """Return terms x_i**p / (K + x_i**h), alone and times another state, with K where the data `values` are low, usual and high.
 
     >>> saturating_library(np.array([True]), np.array([[0.2], [0.4], [0.8]]), Prior())[1].round(2).tolist()  # x / (0.4 + x)
-    [0.0, 1.0, -0.92]
+    [0.0, 1.0, -0.92, 0.0]
     """
     d = len(positive)
     rows = []
@@ -93,10 +94,27 @@ def saturating_library(
                 for others in [{}, *({j: 1.0} for j in range(d) if j != i)]:
                     for level in levels:
                         above, below = _term(d, {int(i): float(p), **others}), _term(d, {int(i): float(h)})
-                        rows.append(np.r_[above, below, h * level])
-    table = np.array(rows).reshape(-1, 2 * d + 1)
+                        rows.append(np.r_[above, below, h * level, np.zeros(d)])
+    table = np.array(rows).reshape(-1, 3 * d + 1)
     powers = table[:, : 2 * d]
     return table[((powers == 0) | ((powers >= prior.lower) & (powers <= prior.upper))).all(1)]
+
+
+def signed_library(positive: np.ndarray, prior: Prior) -> Float[np.ndarray, "terms c"]:
+    """Return terms sign(x_i)|x_i|**p and |x_i|**p that are no whole powers, alone and times another state, of states that change sign.
+
+    >>> signed_library(np.array([False]), Prior())[:2].tolist()  # |x| and x |x|
+    [[1.0, 0.0, 0.0, 2.0], [2.0, 0.0, 0.0, 1.0]]
+    """
+    d = len(positive)
+    rows = [
+        np.r_[_term(d, {i: power, **others}), np.zeros(d + 1), _term(d, {i: parity})]
+        for i in map(int, np.flatnonzero(~positive))
+        for power, parity in SIGNED
+        for others in [{}, *({j: 1.0} for j in range(d) if j != i)]
+        if prior.lower <= power <= prior.upper
+    ]
+    return np.array(rows).reshape(-1, 3 * d + 1)
 
 
 def _term(d: int, powers: dict[int, float]) -> np.ndarray:

@@ -19,13 +19,13 @@ from .description import EXACT
 from .equations import Equations
 from .journal import Journal
 from .laws import Solved, alike, complexity_of, without_padding
-from .matching import LARGEST, Proposal, match, rounded, saturating_library, shared_terms
+from .matching import LARGEST, Proposal, match, rounded, saturating_library, shared_terms, signed_library
 from .problem import Problem
 from .refinement import polish
 from .regression import Regression
 from .remeshing import STEP_ERROR, explains, fitted_states, halve, solve_on
 from .structure import JointSearch
-from .terms import saturating, widen
+from .terms import widen
 
 ROUNDS = 3
 FINEST = 2  # as fine as the search goes; the printed law goes further
@@ -90,10 +90,11 @@ def _search_ratios(
     """Search again with terms that saturate in the library, from the best sum of powers; the description length decides."""
     mesh, positive = problem.engine.mesh, problem.denoised.positive
     values = mesh.states(problem.denoised)[0].flatten(0, 1).cpu().numpy()
-    ratios = saturating_library(positive, values, problem.judge.prior)
-    if not len(ratios):
+    prior = problem.judge.prior
+    more = np.vstack([saturating_library(positive, values, prior), signed_library(positive, prior)])
+    if not len(more):
         return problem, joint, best
-    library, shared = np.vstack([widen(problem.library, ratios.shape[1]), ratios]), None
+    library, shared = np.vstack([widen(problem.library, more.shape[1]), more]), None
     for number in range(ROUNDS):
         states = fitted_states(problem, best) if explains(problem, best) else problem.denoised.at
         sigma = np.minimum(best.fit.sigma[0].cpu().numpy(), problem.denoised.sigma)
@@ -106,7 +107,7 @@ def _search_ratios(
         if found is None or journal.stop:
             break
         found = joint.complete(proposals, found)
-        near = rows[saturating(rows, problem.data.d)]
+        near = rows[(rows[:, problem.data.d :] != 0).any(1)]
         found = joint.improve(found, np.vstack([widen(problem.library, library.shape[1]), near]))
         journal.record("search", number + 1, ROUNDS, front=[entry_of(problem, found)])
         if found.cost > best.cost - WORTH:

@@ -64,8 +64,8 @@ class Scaling:
     def undo_rows(self, rows: Float[np.ndarray, "m c"]) -> Float[np.ndarray, "m c"]:
         """Return rows of terms in the user's units: exponents stay, log K moves.
 
-        >>> Scaling(np.array([100.0]), 20.0).undo_rows(np.array([[1.0, 1.0, 0.0]])).round(2)  # K = 1 of the scaled state
-        array([[1.  , 1.  , 4.61]])
+        >>> Scaling(np.array([100.0]), 20.0).undo_rows(np.array([[1.0, 1.0, 0.0, 0.0]])).round(2)  # K = 1 of the scaled state
+        array([[1.  , 1.  , 4.61, 0.  ]])
         """
         return self._shift(rows, 1.0)
 
@@ -79,4 +79,4 @@ class Scaling:
             return rows
         below = rows[:, d : 2 * d]
         log_k = np.where((below != 0).any(1), rows[:, 2 * d] + sign * (below @ np.log(self.states)), 0.0)
-        return np.column_stack([rows[:, : 2 * d], log_k])
+        return np.column_stack([rows[:, : 2 * d], log_k, rows[:, 2 * d + 1 :]])

@@ -7,7 +7,9 @@ which the joint phase cos(pi sum_i w_i [x_i < 0]) of the RealNPU is that sign. T
 saturates, that is where U[j] is not zero (Michaelis-Menten, Holling, Hill); it is positive everywhere, so no law has a pole.
 Exponents W and coefficients A lead with a lane axis; lanes with fewer terms are padded with terms that no equation uses.
 
-A term is a row: of d numbers where nothing saturates, w; of 2 d + 1 where something may, [w, u, log K], zeros beyond w in plain terms.
+A term is a row: of d numbers, w, or of 3 d + 1, [w, u, log K, q], zeros beyond w in plain terms. Where q_i is not zero, state i may
+change sign and w_i be any real number: q_i = 1 makes it sign(x)|x|**w, q_i = 2 makes it |x|**w (x (x**2)**((w - 1) / 2) and (x**2)**(w / 2),
+products of real powers behind a square).
 With the saturation s = x**u / (K + x**u), between 0 and 1,
 
     d log m / d log x = w - s u,     d log m / d u = -s log x,     d log m / d log K = -(1 - s).
@@ -36,7 +38,7 @@ class Terms:
     (torch.Size([1, 1, 1]), 1)
     """
 
-    exponents: Float[Tensor, "lanes m c"]  # c columns: d, or 2 d + 1
+    exponents: Float[Tensor, "lanes m c"]  # c columns: d, or 3 d + 1
     coefficients: Float[Tensor, "lanes m d"]
     free: Bool[Tensor, "lanes m c"]  # exponents that are estimated; the others stand at a chosen value
     flux: Float[Tensor, "lanes m d d"] | None = (
@@ -103,6 +105,9 @@ def monomials(
     size = log_size.clamp(-40.0, 40.0).exp()
     if not bool(positive.all()):
         whole = torch.where(positive, 0.0, exponents[..., :d]).round()
+        if exponents.shape[-1] > d:
+            parity = exponents[..., 2 * d + 1 :]
+            whole = torch.where(parity != 0, parity, whole)
         odd = ((x < 0) & ~positive).to(x.dtype) @ whole.mT
         size = size * torch.cos(torch.pi * odd)  # the joint phase; exactly 1 or -1 at whole numbers
     return size, log_x
@@ -129,17 +134,22 @@ def log_table(log_x: Float[Tensor, "... n d"], columns: int) -> Float[Tensor, ".
     """Return what `log_slope` takes for each column of a row."""
     if columns == log_x.shape[-1]:
         return log_x
-    return torch.cat([log_x, -log_x, -torch.ones_like(log_x[..., :1])], -1)
+    return torch.cat([log_x, -log_x, -torch.ones_like(log_x[..., :1]), torch.zeros_like(log_x)], -1)
 
 
 def movable(rows: Any, positive: Any) -> Any:
-    """Tell which entries of rows (..., c) may be real numbers: exponents of positive states that are not zero, and every K (NumPy or torch)."""
+    """Tell which entries of rows (..., c) may be real numbers (NumPy or torch).
+
+    Exponents that are not zero, of positive states or beside a q; and every K.
+    """
     d = len(positive)
     loose = rows != 0
-    loose[..., :d] &= positive
-    if rows.shape[-1] > d:
-        loose[..., d : 2 * d] &= positive
-        loose[..., 2 * d] = saturating(rows, d)
+    if rows.shape[-1] == d:
+        return loose & positive
+    loose[..., :d] &= positive | (rows[..., 2 * d + 1 :] != 0)
+    loose[..., d : 2 * d] &= positive
+    loose[..., 2 * d] = saturating(rows, d)
+    loose[..., 2 * d + 1 :] = False
     return loose
 
 
@@ -166,8 +176,9 @@ def widen(rows: np.ndarray, columns: int) -> np.ndarray:
 
 
 def tidy(rows: np.ndarray, free: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Clear log K where nothing is left of a denominator."""
+    """Clear log K where nothing is left of a denominator, and q where nothing is left of its power."""
     if rows.shape[1] > d:
         rows, free, plain = rows.copy(), free.copy(), ~saturating(rows, d)
         rows[plain, 2 * d], free[plain, 2 * d] = 0.0, False
+        rows[:, 2 * d + 1 :] *= rows[:, :d] != 0
     return rows, free

@@ -27,7 +27,7 @@ from eqdisc.trajectory import Dataset, Trajectory
 
 NAMES = ("x", "y")
 # x y / (3 + x**2), a plain 2 sqrt(y), x**1.5 / (0.4 + x y**0.5)
-ROWS = np.array([[1, 1, 2, 0, math.log(3.0)], [0, 0.5, 0, 0, 0], [1.5, 0, 1, 0.5, math.log(0.4)]])
+ROWS = np.array([[1, 1, 2, 0, math.log(3.0), 0, 0], [0, 0.5, 0, 0, 0, 0, 0], [1.5, 0, 1, 0.5, math.log(0.4), 0, 0]])
 COEFFICIENTS = np.array([[-1.0, 0.5], [2.0, 0.0], [0.0, 1.0]])
 X = np.random.default_rng(0).uniform(0.2, 3.0, (20, 2))
 POSITIVE = torch.tensor([True, True])
@@ -97,6 +97,26 @@ def test_derivatives_are_those_of_the_field(signed: bool) -> None:
         assert_allclose(dfdp[..., q], slope, rtol=1e-6, atol=1e-7)
 
 
+def test_signed_powers_are_one_law() -> None:
+    x = np.random.default_rng(1).normal(size=(30, 2))
+    rows = np.array([[2.0, 0, 0, 0, 0, 1, 0], [1.5, 1, 0, 0, 0, 2, 0], [0, 0.5, 0, 0, 0, 0, 1], [1, 3, 0, 0, 0, 0, 0]])
+    a = np.array([[-1.0, 0.0], [0.0, 2.0], [0.5, 0.0], [0.0, -0.3]])
+    by_hand = np.stack(
+        [
+            -x[:, 0] * np.abs(x[:, 0]) + 0.5 * np.sign(x[:, 1]) * np.sqrt(np.abs(x[:, 1])),
+            2 * np.abs(x[:, 0]) ** 1.5 * x[:, 1] - 0.3 * x[:, 0] * x[:, 1] ** 3,
+        ],
+        1,
+    )
+    values, _ = monomials(torch.as_tensor(rows)[None], torch.as_tensor(x)[None], ~POSITIVE, 1e-9)
+    assert_allclose(values[0].numpy() @ a, by_hand, rtol=1e-11)
+    law = Equations.from_terms(NAMES, rows, a)
+    assert_allclose(law.function()(0.0, x), by_hand, rtol=1e-11)
+    assert_allclose(Equations.parse(law.strings(), NAMES).function()(0.0, x), by_hand, rtol=1e-11)
+    chain = Chain.from_terms(torch.as_tensor(rows)[None], torch.as_tensor(a)[None])
+    assert_allclose(chain(torch.as_tensor(x)[None])[0].detach(), by_hand, rtol=1e-11)
+
+
 def test_saturation_is_the_share_of_the_power() -> None:
     log_x = torch.as_tensor(X).log()[None]
     share = saturation(torch.as_tensor(ROWS)[None], log_x)[0].numpy()
@@ -112,9 +132,9 @@ def test_units_move_k_and_coefficients_but_not_the_field() -> None:
 
 
 def test_a_denominator_costs_its_choice_its_k_and_its_exponents() -> None:
-    prior, log_n, fixed = Prior(states=2), math.log(100), np.zeros(5, bool)
-    plain, hill = np.array([2.0, 1, 0, 0, 0]), np.array([2.0, 1, 2, 0, -1.0])
-    other = np.array([2.0, 1, 3, 0, -1.0])
+    prior, log_n, fixed = Prior(states=2), math.log(100), np.zeros(7, bool)
+    plain, hill = np.array([2.0, 1, 0, 0, 0, 0, 0]), np.array([2.0, 1, 2, 0, -1.0, 0, 0])
+    other = np.array([2.0, 1, 3, 0, -1.0, 0, 0])
     more = [prior.term_price(row, fixed, log_n) - prior.term_price(plain, fixed, log_n) for row in (hill, other)]
     assert more[0] > SATURATES + 0.5 * log_n
     assert more[1] > more[0], "a power that the numerator does not have is dearer"
@@ -125,21 +145,21 @@ def test_a_denominator_costs_its_choice_its_k_and_its_exponents() -> None:
 
 
 def test_laws_are_compared_by_structure_not_by_k() -> None:
-    a, free = np.array([[1.0]]), np.zeros((1, 3), bool)
-    one, near, far = (np.array([[1.0, 1.0, k]]) for k in (0.0, 0.2, 2.0))
+    a, free = np.array([[1.0]]), np.zeros((1, 4), bool)
+    one, near, far = (np.array([[1.0, 1.0, k, 0.0]]) for k in (0.0, 0.2, 2.0))
     assert alike((one, a, free), (near, a, free))
     assert not alike((one, a, free), (far, a, free))
     narrow = (np.array([[2.0]]), a, np.zeros((1, 1), bool))
-    both = (np.array([[1.0, 1.0, 0.0], [2.0, 0, 0]]), np.ones((2, 1)), np.zeros((2, 3), bool))
+    both = (np.array([[1.0, 1.0, 0.0, 0], [2.0, 0, 0, 0]]), np.ones((2, 1)), np.zeros((2, 4), bool))
     assert contains(both, narrow)
     assert not contains(both, (np.array([[1.0]]), a, np.zeros((1, 1), bool)))
 
 
 def test_what_may_move_and_what_is_freed_first() -> None:
     positive = np.array([True, False])
-    assert movable(ROWS, positive)[0].tolist() == [True, False, True, False, True]
-    assert loosen(ROWS, positive)[0].tolist() == [False, False, False, False, True]
-    assert loosen(ROWS, positive)[1].tolist() == [False, False, False, False, False]
+    assert movable(ROWS, positive)[0].tolist() == [True, False, True, False, True, False, False]
+    assert loosen(ROWS, positive)[0].tolist() == [False, False, False, False, True, False, False]
+    assert loosen(ROWS, positive)[1].tolist() == [False] * 7
     gone = ROWS.copy()
     gone[:, 2:4] = 0.0
     rows, free = tidy(gone, np.ones_like(gone, bool), 2)
@@ -152,8 +172,8 @@ def test_k_is_found_by_projection() -> None:
     data = simulate_system("michaelis_menten")
     exact = lambda k, t: simulate(law, data.trajectories[k].x[0], np.r_[0.0, t], rtol=1e-11).x[1:]  # noqa: E731
     regression = Regression(data, exact, np.array([True]))
-    start = torch.tensor([[[1.0, 1.0, math.log(5.0)]]], dtype=torch.float64)
-    free = torch.tensor([[[False, False, True]]])
+    start = torch.tensor([[[1.0, 1.0, math.log(5.0), 0.0]]], dtype=torch.float64)
+    free = torch.tensor([[[False, False, True, False]]])
     fit = regression.fit(Lanes.of(start, free), 0, steps=20, prior=Prior(states=1))
     assert_allclose(math.exp(fit.exponents[0, 0, 2]), 2.0, rtol=1e-4)
     assert_allclose(fit.coefficients[0, 0], -1.0, rtol=1e-4)
