@@ -30,7 +30,7 @@ from .network import search_by_network
 from .problem import Problem
 from .proposals import search_by_proposals
 from .refinement import CI_LEVEL, Printed, impose_ties, polish, print_law
-from .selection import select_front, select_pick, select_rivals
+from .selection import select_front, select_pick, select_rivals, share_of
 from .status import Status
 from .structure import JointSearch
 from .tables import as_dataset
@@ -199,7 +199,8 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     entries = [_judge_entry(problem, early, s, pick, later, unseen, journal) for s in front]
     at = front.index(pick)
     pick_score = score(printed.equations, stretches_of_fit(final, fitted, printed.starts), printed.sigma)
-    verdict = judge(problem, pick, rivals, whole.formula_names, pick_score)
+    share = share_of(pick, joint.seen.values())
+    verdict = judge(problem, pick, rivals, share, whole.formula_names, pick_score)
     entries[at] = replace(entries[at], equations=printed.equations, train=pick_score.error, status=pick_score.status)
     entries, at = _undominated(entries, at)
     errors = _errors(pick_score, entries[at].unseen if later is not None else None, printed, unseen)

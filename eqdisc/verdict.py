@@ -1,7 +1,7 @@
 r"""The verdict: what the data carry, in one word and in sentences.
 
-identified      one law explains the data down to the noise and no other structure comes near
-ambiguous       other structures explain them nearly as well; they are listed
+identified      one law explains the data down to the noise, and other structures have little weight
+ambiguous       other structures explain them nearly as well, or its residuals are not quite noise; the rivals are listed
 not identified  nothing found deserves to be called the law
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .description import FLOOR
-from .laws import Solved, contains
+from .laws import Solved
 from .problem import Problem
 from .status import Status
 from .validation import Score
@@ -21,6 +21,11 @@ EXCESS = 1.6  # model residual over the noise that smoothing finds
 COLORED = 0.5  # lag-one correlation of residuals beyond which something is left to explain
 NOISY = 0.5  # residual over the spread of a state
 LOST = 2.0  # error of the printed law, in units of the noise, beyond which it does not reproduce what was fitted
+LAG = 2.5  # standard errors of that correlation beyond which a law is not claimed,
+LAG_LOOSE = 2.0  # and where the residual exceeds the noise that smoothing finds
+FEWEST_PAIRS = 12
+CONFIDENT = 0.9  # weight from which a law is claimed,
+CONFIDENT_ALONE = 0.95  # and from one record of one state, in which a curve has many laws
 WORTH = 12.0  # nats by which a law must beat "nothing changes but by noise"
 
 
@@ -32,20 +37,27 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def judge(problem: Problem, pick: Solved, rivals: list[Solved], names: tuple[str, ...], printed: Score) -> Verdict:
-    """Judge the pick: whether it explains the data, also as printed and simulated again, and whether anything else does."""
+def judge(
+    problem: Problem, pick: Solved, rivals: list[Solved], share: float, names: tuple[str, ...], printed: Score
+) -> Verdict:
+    """Judge the pick: whether it explains the data, also as printed and simulated again, and whether anything else does.
+
+    `share` is its weight among all laws that were fitted (`selection.share_of`).
+    """
     doubts = [*_unexplained(problem, pick, names), *_too_little(problem, pick), *_nothing_there(problem, pick, names)]
     doubts += _lost_in_print(problem, pick, printed)
     if doubts:
         return Verdict("not identified", tuple(doubts))
-    rivals = [
-        r for r in rivals if not contains(r.law, pick.law)
-    ]  # the same law and a term that does not pay is no rival
-    if rivals:
-        gap = max(rivals[0].cost - pick.cost, 0.0)
-        many = f"{len(rivals)} other structures explain" if len(rivals) > 1 else "Another structure explains"
-        return Verdict("ambiguous", (f"{many} the data within {gap:.1f} nats or a little more; see the alternatives.",))
-    return Verdict("identified", ("The law explains the data down to the noise, and no other structure comes near.",))
+    cautions = _colored(problem, pick, names)
+    alone = problem.data.d == 1 and len(problem.data.trajectories) == 1
+    if share < (CONFIDENT_ALONE if alone else CONFIDENT):
+        near = f"; {len(rivals)} of them lie within 6 nats, see the alternatives" if rivals else ""
+        one = " One record of one state leaves room for others; a second start would decide." if alone else ""
+        cautions.append(f"Among the laws that were tried this one has a weight of {100 * share:.0f} %{near}.{one}")
+    if cautions:
+        return Verdict("ambiguous", tuple(cautions))
+    reason = f"The law explains the data down to the noise, with a weight of {min(100 * share, 99.9):.3g} % among all that were tried."
+    return Verdict("identified", (reason,))
 
 
 def _residuals(problem: Problem, pick: Solved) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +79,7 @@ def _unexplained(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list
                 f"{name}: the law misses the data by {sigma[e] / noise[e]:.1f} times the noise; "
                 "the truth is outside this class or a state is missing."
             )
-        elif not small and samples >= 12 and lag > max(COLORED, 2 / np.sqrt(samples)):
+        elif not small and samples >= FEWEST_PAIRS and lag > max(COLORED, 2 / np.sqrt(samples)):
             doubts.append(
                 f"{name}: what the law leaves over is no noise (neighbouring residuals correlate by {lag:.2f})."
             )
@@ -76,6 +88,28 @@ def _unexplained(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list
                 f"{name}: the noise is {100 * sigma[e] / spread[e]:.0f} % of the state's spread; more precise or more data are needed."
             )
     return doubts
+
+
+def _colored(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
+    """The law's residuals must be as independent as noise is; exact data must be met exactly."""
+    sigma, noise = pick.fit.sigma[0].cpu().numpy(), np.maximum(problem.denoised.sigma, FLOOR)
+    residual, seen = _residuals(problem, pick)
+    cautions = []
+    for e, name in enumerate(names):
+        lag, samples = _lag_one(residual[..., e], seen[..., e])
+        if samples < FEWEST_PAIRS:
+            continue
+        share = sigma[e] / problem.denoised.spread[e]
+        if problem.denoised.clean and sigma[e] > 1.5 * FLOOR and lag > COLORED:
+            cautions.append(
+                f"{name}: the law misses these precise data by {share:.1g} of the state's spread, smoothly: it is an approximation, "
+                "or the data have a smooth error of that size, as from a loose simulation."
+            )
+        elif not problem.denoised.clean and lag > (LAG_LOOSE if sigma[e] > EXCESS * noise[e] else LAG) / np.sqrt(
+            samples
+        ):
+            cautions.append(f"{name}: neighbouring residuals of the law correlate by {lag:.2f}, more than noise does.")
+    return cautions
 
 
 def _lag_one(residual: np.ndarray, seen: np.ndarray) -> tuple[float, int]:
