@@ -168,6 +168,11 @@ SYSTEMS = (
         ((1.0,), (0.6,)), 75.0, "s", 50, "Torricelli 1643; Bernoulli 1738",
     ),
     System(
+        "shear_thinning", "Rotor slowing down in a polymer solution, whose torque follows a power law", {"w": "-k*w**0.544"},
+        {"k": 0.6}, {"k": "rad^0.456/s^1.456"}, ((20.0,), (5.0,)), 7.0, "s", 50,
+        "Bird, Stewart & Lightfoot, Transport Phenomena, 2nd ed. 2002, table 8.3-1 (1 % poly(ethylene oxide) in water, n = 0.544)",
+    ),
+    System(
         "two_tanks", "Two tanks in series", {"h1": "q - a*sqrt(h1)", "h2": "a*sqrt(h1) - b*sqrt(h2)"},
         {"q": 0.5, "a": 0.4, "b": 0.3}, {"q": "cm/s", "a": "cm^0.5/s", "b": "cm^0.5/s"},
         ((4.0, 0.5), (0.3, 5.0)), 40.0, "s", 60, "Schoukens & Noel, IFAC-PapersOnLine 50 (2017) 446",
@@ -379,6 +384,11 @@ SYSTEMS = (
         ((100.0, 0.0), (20.0, 60.0)), 12.0, "h", 48, "Gibaldi & Perrier, Pharmacokinetics, Dekker 1982, ch. 2",
     ),
     # ---------------------------------------------------------------- economies
+    System(
+        "city_growth", "Growth of a city whose income rises faster than its size, in thousands of people", {"N": "a*N**1.15 - b*N"},
+        {"a": 0.01, "b": 0.01}, {"a": "1/(kperson^0.15*year)", "b": "1/year"}, ((50.0,), (800.0,)), 100.0, "year", 51,
+        "Bettencourt et al., PNAS 104 (2007) 7301, eq. 3",
+    ),
     System(
         "solow", "Capital per head", {"k": "s*k**0.35 - d*k"}, {"s": 0.3, "d": 0.08}, {"s": "1/year", "d": "1/year"},
         ((1.0,), (15.0,)), 80.0, "year", 50, "Solow, Q. J. Econ. 70 (1956) 65",

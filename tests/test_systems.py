@@ -456,6 +456,19 @@ def test_an_oscillator_keeps_swinging(name: str, state: int) -> None:
     assert np.ptp(x[len(x) // 2 :]) > 0.3 * np.ptp(x)
 
 
+def test_a_rotor_in_a_polymer_solution_follows_its_closed_form() -> None:
+    t = np.linspace(0, 7, 50)
+    assert_allclose(
+        measured("shear_thinning").trajectories[0].x[:, 0], (20**0.456 - 0.456 * 0.6 * t) ** (1 / 0.456), rtol=1e-7
+    )
+
+
+def test_a_city_follows_its_closed_form() -> None:
+    t = np.linspace(0, 100, 51)
+    wanted = (1 + (50**-0.15 - 1) * np.exp(0.15 * 0.01 * t)) ** (-1 / 0.15)
+    assert_allclose(measured("city_growth").trajectories[0].x[:, 0], wanted, rtol=1e-7)
+
+
 # ---------------------------------------------------------------- measuring
 
 
