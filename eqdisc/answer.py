@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .runs import Run, latex_names
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.table import Table
 
 FORMS = ("unicode", "latex", "sympy")
@@ -82,6 +83,23 @@ def write_validation(facts: Mapping[str, Any], fitted: float | None) -> str:
     return "\n".join([*lines, whole + ("" if fitted is None else f"  (fitted: {fitted:.3g})")])
 
 
+def write_benchmark(summary: pd.DataFrame) -> str:
+    """Return the rates of a benchmark as a table, a line a kind of law and noise."""
+    from rich import box
+    from rich.table import Table
+
+    from .experiments.benchmark import RATES, rate_text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    table.add_column("laws")
+    for heading in ("noise", "fits", *RATES, "median s"):
+        table.add_column(heading, justify="right")
+    for _, row in summary.iterrows():
+        cells = [rate_text(int(row[name]), int(row[f"{name} of"])) for name in RATES]
+        table.add_row(str(row["kind"]), f"{row['noise']:g}", str(row["fits"]), *cells, f"{row['median s']:.1f}")
+    return _render(table, 150)
+
+
 def _rivals(run: Run) -> Iterator[str]:
     for number, rival in enumerate(run.alternatives, 1):
         yield f"  alternative {number}:"
@@ -114,9 +132,9 @@ def _number(entry: Mapping[str, Any], key: str, form: str) -> str:
     return "-" if value is None or not math.isfinite(value) else format(value, form)
 
 
-def _render(table: Table) -> str:
+def _render(table: Table, width: int = WIDTH) -> str:
     from rich.console import Console
 
     page = io.StringIO()
-    Console(file=page, width=WIDTH, color_system=None, highlight=False).print(table)
+    Console(file=page, width=width, color_system=None, highlight=False).print(table)
     return "\n".join(line.rstrip() for line in page.getvalue().rstrip("\n").split("\n"))

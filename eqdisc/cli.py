@@ -402,6 +402,53 @@ def _describe(system: Any) -> str:
     return "\n".join([*lines, f"  source: {system.source}"])
 
 
+@app.command(help_epilogue="example:  eqdisc benchmark smoke --out runs/smoke")
+def benchmark(
+    suite: Annotated[
+        str, Parameter(help="all, smoke, powers, polynomials, rational, transcendental, or names with commas.")
+    ] = "all",
+    /,
+    *,
+    out: Annotated[
+        Path, Parameter(group=OUTPUT, help="Folder of rows, summary and picture; what is there is not run again.")
+    ] = Path("runs/benchmark"),
+    noise: Annotated[tuple[float, ...], Parameter(consume_multiple=True, help="Shares of the standard deviation.")] = (
+        0.0,
+        0.01,
+        0.02,
+        0.05,
+    ),
+    samples: Annotated[
+        tuple[int, ...], Parameter(consume_multiple=True, help="Samples a record [default: each system's own].")
+    ] = (),
+    starts: Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="Records of each system.")] = (1,),
+    seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="Seeds of noise and search.")] = (0,),
+    workers: Annotated[int, Parameter(help="Fits side by side.")] = 1,
+    time_limit: Annotated[float | None, Parameter(help="Seconds after which one fit ends with what it has.")] = None,
+    output: Output = Output(),
+) -> int:
+    """Measure what is recovered of the catalogue's laws."""
+    from .answer import write_benchmark
+    from .experiments.benchmark import list_tasks, read_rows, run_benchmark, write_summary
+    from .progress import open_progress
+
+    if workers < 1:
+        raise OptionError(f"--workers is {workers}; it must be 1 at least.")
+    tasks = list_tasks(suite, noise, samples, starts, seeds)
+    if not tasks:
+        raise OptionError("nothing is to be measured: no system has so many starts.")
+    with open_progress(output.quiet) as progress:
+        progress.show("fits", 0, len(tasks), "")
+        for done, row in run_benchmark(tasks, out, workers, time_limit):
+            progress.show("fits", done, len(tasks), f"{row['system']}, noise {row['noise']:g}")
+    wanted = {task.key for task in tasks}
+    rows = [row for row in read_rows(out / "rows.csv") if tuple(row.values())[: len(tasks[0].key)] in wanted]
+    summary = write_summary(rows, out)
+    output.answer(write_benchmark(summary), summary.to_dict("records"))
+    output.tell(f"saved in {out}")
+    return FOUND
+
+
 def _load(folder: Path, output: Output) -> Run:
     from .runs import load
 

@@ -7,7 +7,7 @@ print. Functions take axes and return them, so that they compose; without axes t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from .trajectory import Dataset
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from .equations import Equations
@@ -143,6 +144,35 @@ def _keep_to_data(ax: Axes, values: np.ndarray) -> None:
     room = 0.35 * (high - low) or 1.0
     bottom, top = ax.get_ylim()
     ax.set_ylim(max(bottom, low - room), min(top, high + room))
+
+
+def plot_recovery(summary: pd.DataFrame, interval: Callable[[int, int], tuple[float, float]]) -> Figure:
+    """Draw the share of laws recovered, and of claims that are right, against the noise, a line a kind of law.
+
+    `summary` has a line a kind and noise with counts, as `eqdisc benchmark` writes it; `interval` gives the bars.
+    """
+    figure = Figure(figsize=(7.0, 2.9), dpi=200, layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    names = ("recovered", "claimed and right")
+    kinds = list(summary["kind"].unique())
+    for ax, name in zip(axes, names, strict=True):
+        for q, kind in enumerate(kinds):
+            part = summary[(summary["kind"] == kind) & (summary[f"{name} of"] > 0)]
+            if part.empty:
+                continue
+            ends = [interval(int(n), int(of)) for n, of in zip(part[name], part[f"{name} of"], strict=True)]
+            share = (part[name] / part[f"{name} of"]).to_numpy(float)
+            bars = np.array([[s - low, high - s] for s, (low, high) in zip(share, ends, strict=True)]).T
+            x = 100 * part["noise"].to_numpy(float) + 0.06 * (q - len(kinds) / 2)
+            style = {"color": INK if kind == "all" else f"C{q}", "lw": 1.8 if kind == "all" else 0.9}
+            ax.errorbar(x, share, np.maximum(bars, 0.0), marker="o", ms=3, capsize=2, label=kind, **style)
+        ax.set_title(name, loc="left", fontsize=9)
+        ax.set_xlabel("noise, % of each state's standard deviation", fontsize=8)
+        ax.set_ylim(0.0, 1.02)
+        _finish(ax)
+    axes[0].set_ylabel("share of fits", fontsize=8)
+    axes[0].legend(frameon=False, fontsize=7, loc="lower left")
+    return figure
 
 
 def _finish(ax: Axes) -> None:
