@@ -65,11 +65,19 @@ def select_rivals(seen: Iterable[Solved], pick: Solved, within: float = RIVAL) -
 
 
 def share_of(pick: Solved, seen: Iterable[Solved]) -> float:
-    """Return the weight of the pick among the laws that were fitted, each structure counted once by its shortest description."""
+    """Return the weight of the pick among the laws that were fitted.
+
+    Each structure counts once, by its shortest description; of those that are the pick and something more only the shortest counts,
+    as how many of them were fitted says nothing about the data.
+    """
     distinct: list[Solved] = [pick]
+    richer = 0
     for s in sorted(seen, key=lambda s: s.cost):
         if s.cost > pick.cost + FAR or len(distinct) > MOST_COUNTED:
             break
         if not any(alike(s.law, other.law) for other in distinct):
-            distinct.append(s)
+            more = contains(s.law, pick.law)
+            if not (more and richer):
+                distinct.append(s)
+            richer += more
     return 1.0 / sum(exp(min(pick.cost - s.cost, FAR)) for s in distinct)

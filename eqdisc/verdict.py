@@ -13,6 +13,7 @@ import numpy as np
 
 from .description import FLOOR
 from .laws import Solved
+from .noise import noise_of_differences
 from .problem import Problem
 from .status import Status
 from .validation import Score
@@ -22,10 +23,10 @@ COLORED = 0.5  # lag-one correlation of residuals beyond which something is left
 NOISY = 0.5  # residual over the spread of a state
 LOST = 2.0  # error of the printed law, in units of the noise, beyond which it does not reproduce what was fitted
 LAG = 2.5  # standard errors of that correlation beyond which a law is not claimed,
-LAG_LOOSE = 2.0  # and where the residual exceeds the noise that smoothing finds
+LARGE = 2.5  # and standard errors of a standard deviation by which the residual may exceed the noise
 FEWEST_PAIRS = 12
-CONFIDENT = 0.9  # weight from which a law is claimed,
-CONFIDENT_ALONE = 0.95  # and from one record of one state, in which a curve has many laws
+CONFIDENT = 0.92  # weight from which a law is claimed,
+CONFIDENT_ALONE = 0.97  # and from one record of one state, in which a curve has many laws
 WORTH = 12.0  # nats by which a law must beat "nothing changes but by noise"
 
 
@@ -66,8 +67,19 @@ def _residuals(problem: Problem, pick: Solved) -> tuple[np.ndarray, np.ndarray]:
     return ((mesh.x - x) * mesh.mask).cpu().numpy(), mesh.mask.cpu().numpy() > 0
 
 
+def _noise(problem: Problem) -> np.ndarray:
+    """Return the noise (d,) of the data, the larger of what smoothing and what differences say; the first alone may be too small."""
+    weights = problem.weights or [np.ones_like(k.x) for k in problem.data.trajectories]
+    pairs = [(k.t, k.x * w) for k, w in zip(problem.data.trajectories, weights, strict=True)]
+    rough = []
+    for e in range(problem.data.d):
+        seen = [(t[np.isfinite(y[:, e])], y[np.isfinite(y[:, e]), e]) for t, y in pairs]
+        rough.append(noise_of_differences(seen))
+    return np.maximum(np.maximum(problem.denoised.sigma, rough), FLOOR)
+
+
 def _unexplained(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
-    sigma, noise = pick.fit.sigma[0].cpu().numpy(), np.maximum(problem.denoised.sigma, FLOOR)
+    sigma, noise = pick.fit.sigma[0].cpu().numpy(), _noise(problem)
     spread = problem.denoised.spread
     residual, seen = _residuals(problem, pick)
     doubts = []
@@ -91,24 +103,25 @@ def _unexplained(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list
 
 
 def _colored(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
-    """The law's residuals must be as independent as noise is; exact data must be met exactly."""
-    sigma, noise = pick.fit.sigma[0].cpu().numpy(), np.maximum(problem.denoised.sigma, FLOOR)
+    """The law's residuals must be as small and as independent as noise is; exact data must be met exactly."""
+    sigma, noise = pick.fit.sigma[0].cpu().numpy(), _noise(problem)
     residual, seen = _residuals(problem, pick)
     cautions = []
     for e, name in enumerate(names):
         lag, samples = _lag_one(residual[..., e], seen[..., e])
+        share, excess = sigma[e] / problem.denoised.spread[e], sigma[e] / noise[e]
         if samples < FEWEST_PAIRS:
             continue
-        share = sigma[e] / problem.denoised.spread[e]
-        if problem.denoised.clean and sigma[e] > 1.5 * FLOOR and lag > COLORED:
-            cautions.append(
-                f"{name}: the law misses these precise data by {share:.1g} of the state's spread, smoothly: it is an approximation, "
-                "or the data have a smooth error of that size, as from a loose simulation."
-            )
-        elif not problem.denoised.clean and lag > (LAG_LOOSE if sigma[e] > EXCESS * noise[e] else LAG) / np.sqrt(
-            samples
-        ):
+        if problem.denoised.clean:
+            if sigma[e] > 1.5 * FLOOR and lag > COLORED:
+                cautions.append(
+                    f"{name}: the law misses these precise data by {share:.1g} of the state's spread, smoothly: it is an approximation, "
+                    "or the data have a smooth error of that size, as from a loose simulation."
+                )
+        elif lag > LAG / np.sqrt(samples):
             cautions.append(f"{name}: neighbouring residuals of the law correlate by {lag:.2f}, more than noise does.")
+        elif excess > 1 + LARGE / np.sqrt(2 * samples):
+            cautions.append(f"{name}: the law misses the data by {excess:.2f} times the noise, more than chance does.")
     return cautions
 
 
