@@ -214,7 +214,8 @@ def _together(solved: Solved, moved: list[Solved]) -> list[Law]:
     if len({id(m) for m in changed if m is not None}) < 2:
         return []
     parts = [Proposal(*_equation((solved if m is None else m).law, e), 0.0) for e, m in enumerate(changed)]
-    return [join(parts)]
+    law = join(parts)
+    return [law] if (law[1] != 0).any() else []
 
 
 def _differs(a: Law, b: Law, e: int) -> bool:
