@@ -27,6 +27,7 @@ from .field import Chain
 from .journal import Journal
 from .laws import Solved, complexity_of, without_padding
 from .network import search_by_network
+from .noise import independent_share
 from .problem import Problem
 from .proposals import search_by_proposals
 from .refinement import CI_LEVEL, Printed, impose_ties, polish, print_law
@@ -244,7 +245,9 @@ def _search(problem: Problem, config: FitConfig, journal: Journal) -> tuple[Join
             joint.remember(solved)
         pick = joint.best([found] if found else [], pick)
     if pick is not None and not journal.stop:
-        pick = select_pick(joint.seen.values(), thin_dense_chain(joint, pick, problem, journal))
+        pick = thin_dense_chain(joint, pick, problem, journal)
+        share = 1.0 if problem.denoised.clean else independent_share(*joint.engine.mesh.residuals(pick.fit.x[0]))
+        pick = select_pick(joint.seen.values(), pick, share)
     if pick is not None and not config.snap:
         w, a, _ = without_padding(pick.law)
         pick = joint.best(joint.solve([(w, a, loosen(w, problem.denoised.positive))], pick)) or pick

@@ -90,6 +90,11 @@ class Mesh:
             counts=mask.sum((0, 1)),
         )
 
+    def residuals(self, x: Float[Tensor, "K M1 d"]) -> tuple[Float[np.ndarray, "K n d"], np.ndarray]:
+        """Return by how much states on the grid miss the samples, zero where nothing was measured, and what was."""
+        lane = torch.arange(len(self.trajectory), device=x.device)[:, None]
+        return ((self.x - x[lane, self.sample]) * self.mask).cpu().numpy(), self.mask.cpu().numpy() > 0
+
     def states(self, denoised: Denoised) -> Float[Tensor, "1 K M1 d"]:
         """Return denoised states on the grid, where every fit starts."""
         x = np.stack([denoised.at(k, t) for k, t in zip(self.trajectory, self.t, strict=True)])

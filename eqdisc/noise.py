@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+LAG = 2.5  # standard errors beyond which neighbouring residuals correlate more than noise does
 ORDERS = (4, 6, 8)  # of differences; the lowest estimate counts, as a coarse record leaves some of its course in each
 LEAST = 1e-3  # of the largest value: readings below it count as that large, where the error would vanish
 EVIDENCE = 8.0  # nats by which a changing error must beat a constant one
@@ -101,3 +102,25 @@ def _differences(t: np.ndarray, y: np.ndarray, order: int) -> np.ndarray:
     gaps = (times[:, :, None] - times[:, None]) / (times[:, -1:] - times[:, :1])[..., None]
     weights = 1 / np.prod(gaps + np.eye(order + 1), axis=-1)
     return (weights * values).sum(-1) / np.sqrt((weights**2).sum(-1))
+
+
+def lag_one(residual: Float[np.ndarray, "k n"], seen: np.ndarray) -> tuple[float, int]:
+    """Return the correlation of neighbouring residuals in records (k, n), those that were seen, and the number of pairs.
+
+    >>> lag_one(np.array([[1.0, -1.0, 1.0, -1.0]]), np.ones((1, 4), bool))
+    (-1.0, 3)
+    """
+    both = seen[:, 1:] & seen[:, :-1]
+    product = (residual[:, 1:] * residual[:, :-1])[both]
+    power = (residual[seen] ** 2).mean() if seen.any() else 0.0
+    return (float(product.mean() / power), int(both.sum())) if both.any() and power > 0 else (0.0, 0)
+
+
+def independent_share(residual: Float[np.ndarray, "k n d"], seen: np.ndarray) -> float:
+    """Return how many independent residuals there are for each: (1 - r) / (1 + r) where neighbours correlate by r, 1 for noise.
+
+    Bartlett (J. R. Stat. Soc. 98, 1935); the mean over states.
+    """
+    lags = [lag_one(residual[..., e], seen[..., e]) for e in range(residual.shape[-1])]
+    shares = [(1 - r) / (1 + r) if n and r > LAG / np.sqrt(n) else 1.0 for r, n in lags]
+    return float(np.mean(shares))

@@ -24,6 +24,7 @@ from .structure import JointSearch
 from .terms import Terms
 
 HALVINGS = 3
+HUGE = 700.0  # log of what a double can hold
 DIGITS = 0.3  # rounding error allowed, in standard errors of the number given all others
 CI_LEVEL = 0.9
 NORMAL = 1.6448536269514722  # half-width of the 90 % interval in standard errors
@@ -217,7 +218,9 @@ def _row_parameters(rows: np.ndarray, a: np.ndarray, errors: dict, names: tuple[
         value, half = float(rows[j, i]), NORMAL * error
         where = ", ".join(names[e] for e in np.flatnonzero(a[j]))
         letter, what = ("K", "denominator in") if i == 2 * d else ("p", f"power of {names[i % d]} in")
-        ends = (math.exp(value - half), math.exp(value + half)) if i == 2 * d else (value - half, value + half)
+        ends = value - half, value + half
+        if i == 2 * d:
+            ends = math.exp(max(value - half, -HUGE)), math.exp(min(value + half, HUGE))
         number = sum(p.name[0] == letter for p in out) + 1
         out.append(
             Parameter(f"{letter}{number}", math.exp(value) if i == 2 * d else value, ends, "", f"{what} {where}")

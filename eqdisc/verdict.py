@@ -13,7 +13,7 @@ import numpy as np
 
 from .description import FLOOR
 from .laws import Solved
-from .noise import noise_of_differences
+from .noise import LAG, lag_one, noise_of_differences
 from .problem import Problem
 from .status import Status
 from .validation import Score
@@ -22,8 +22,7 @@ EXCESS = 1.6  # model residual over the noise that smoothing finds
 COLORED = 0.5  # lag-one correlation of residuals beyond which something is left to explain
 NOISY = 0.5  # residual over the spread of a state
 LOST = 2.0  # error of the printed law, in units of the noise, beyond which it does not reproduce what was fitted
-LAG = 2.5  # standard errors of that correlation beyond which a law is not claimed,
-LARGE = 2.5  # and standard errors of a standard deviation by which the residual may exceed the noise
+LARGE = 2.5  # standard errors of a standard deviation by which the residual may exceed the noise
 FEWEST_PAIRS = 12
 CONFIDENT = 0.92  # weight from which a law is claimed,
 CONFIDENT_ALONE = 0.97  # and from one record of one state, in which a curve has many laws
@@ -61,12 +60,6 @@ def judge(
     return Verdict("identified", (reason,))
 
 
-def _residuals(problem: Problem, pick: Solved) -> tuple[np.ndarray, np.ndarray]:
-    mesh = problem.engine.mesh
-    x = pick.fit.x[0][problem.engine._lane, mesh.sample]
-    return ((mesh.x - x) * mesh.mask).cpu().numpy(), mesh.mask.cpu().numpy() > 0
-
-
 def _noise(problem: Problem) -> np.ndarray:
     """Return the noise (d,) of the data, the larger of what smoothing and what differences say; the first alone may be too small."""
     weights = problem.weights or [np.ones_like(k.x) for k in problem.data.trajectories]
@@ -81,10 +74,10 @@ def _noise(problem: Problem) -> np.ndarray:
 def _unexplained(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
     sigma, noise = pick.fit.sigma[0].cpu().numpy(), _noise(problem)
     spread = problem.denoised.spread
-    residual, seen = _residuals(problem, pick)
+    residual, seen = problem.engine.mesh.residuals(pick.fit.x[0])
     doubts = []
     for e, name in enumerate(names):
-        lag, samples = _lag_one(residual[..., e], seen[..., e])
+        lag, samples = lag_one(residual[..., e], seen[..., e])
         small = sigma[e] < (1e-3 if problem.denoised.clean else 3e-3) * spread[e]
         if not small and sigma[e] > EXCESS * noise[e] and lag > 0.3:
             doubts.append(
@@ -105,10 +98,10 @@ def _unexplained(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list
 def _colored(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
     """The law's residuals must be as small and as independent as noise is; exact data must be met exactly."""
     sigma, noise = pick.fit.sigma[0].cpu().numpy(), _noise(problem)
-    residual, seen = _residuals(problem, pick)
+    residual, seen = problem.engine.mesh.residuals(pick.fit.x[0])
     cautions = []
     for e, name in enumerate(names):
-        lag, samples = _lag_one(residual[..., e], seen[..., e])
+        lag, samples = lag_one(residual[..., e], seen[..., e])
         share, excess = sigma[e] / problem.denoised.spread[e], sigma[e] / noise[e]
         if samples < FEWEST_PAIRS:
             continue
@@ -123,14 +116,6 @@ def _colored(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str
         elif excess > 1 + LARGE / np.sqrt(2 * samples):
             cautions.append(f"{name}: the law misses the data by {excess:.2f} times the noise, more than chance does.")
     return cautions
-
-
-def _lag_one(residual: np.ndarray, seen: np.ndarray) -> tuple[float, int]:
-    """Return the correlation of neighbouring residuals and the number of pairs."""
-    both = seen[:, 1:] & seen[:, :-1]
-    product = (residual[:, 1:] * residual[:, :-1])[both]
-    power = (residual[seen] ** 2).mean() if seen.any() else 0.0
-    return (float(product.mean() / power), int(both.sum())) if both.any() and power > 0 else (0.0, 0)
 
 
 def _lost_in_print(problem: Problem, pick: Solved, printed: Score) -> list[str]:

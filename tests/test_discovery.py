@@ -119,7 +119,9 @@ def test_a_state_that_nearly_vanishes_is_followed_on_a_finer_mesh() -> None:
 @pytest.mark.parametrize("seed", [0, 2, 7])
 def test_pure_noise_is_not_claimed(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    table = pd.DataFrame({"t": np.arange(40.0), "x": 5 * (seed % 2) + rng.normal(size=40), "y": 3 + rng.normal(size=40)})
+    table = pd.DataFrame(
+        {"t": np.arange(40.0), "x": 5 * (seed % 2) + rng.normal(size=40), "y": 3 + rng.normal(size=40)}
+    )
     found = discover(table)
     assert found.verdict == "not identified"
     assert found.reasons

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 from eqdisc import FitConfig, discover
 from eqdisc.denoising import denoise
 from eqdisc.errors import OptionError
-from eqdisc.noise import MODELS, ErrorModel, may_change
+from eqdisc.noise import MODELS, ErrorModel, independent_share, may_change, noise_of_differences
 from eqdisc.trajectory import Dataset, Trajectory
 
 T = np.linspace(0, 10, 80)
@@ -32,6 +32,25 @@ def test_a_transformed_error_is_constant(model: ErrorModel) -> None:
     step = 1e-6 * model.shape(x)
     moved = model.forward(x + step) - model.forward(x)
     assert_allclose(moved / moved[0], 1.0, rtol=1e-4)
+
+
+def test_differences_show_the_noise_of_uneven_records() -> None:
+    rng = np.random.default_rng(3)
+    t = np.sort(rng.uniform(0, 10, 300))
+    for size in (0.0, 0.01, 0.1):
+        found = noise_of_differences([(t, np.sin(t) + size * rng.normal(size=300)), (t[:3], t[:3])])
+        assert found == pytest.approx(size, rel=0.2, abs=1e-3)
+
+
+def test_correlated_residuals_are_fewer_than_they_seem() -> None:
+    rng = np.random.default_rng(0)
+    white = rng.normal(size=(1, 2000, 1))
+    smooth = np.zeros_like(white)
+    for n in range(1, 2000):
+        smooth[:, n] = 0.6 * smooth[:, n - 1] + white[:, n]
+    seen = np.ones_like(white, bool)
+    assert independent_share(white, seen) == 1.0
+    assert independent_share(smooth, seen) == pytest.approx((1 - 0.6) / (1 + 0.6), rel=0.1)
 
 
 def test_the_shape_has_mean_square_one_and_passes_over_gaps() -> None:

@@ -11,7 +11,7 @@ from eqdisc.description import Prior, conserves, find_ties
 from eqdisc.laws import Law, Solved, alike, close_sum, complexity_of, contains, merge_equal
 from eqdisc.mesh import Mesh
 from eqdisc.pruning import prune
-from eqdisc.selection import select_front, select_pick, select_rivals
+from eqdisc.selection import select_front, select_pick, select_rivals, share_of
 from eqdisc.terms import Terms
 from eqdisc.trajectory import Dataset, Trajectory
 
@@ -42,6 +42,20 @@ def test_a_term_has_to_be_earned_by_three_nats() -> None:
     shortest = solved(BOTH, -20.0)
     assert select_pick([solved(DECAY, -18.0), shortest], shortest).law is DECAY
     assert select_pick([solved(DECAY, -16.0), shortest], shortest) is shortest
+
+
+def test_data_count_for_less_where_residuals_correlate() -> None:
+    simple, shortest = solved(ROOT, -20.0, -30.0), solved(BOTH, -25.0, -50.0)
+    assert select_pick([simple, shortest], shortest) is shortest
+    assert select_pick([simple, shortest], shortest, independent=0.5) is simple
+
+
+def test_the_share_counts_each_structure_once_and_richer_laws_by_the_shortest() -> None:
+    pick, rival = solved(DECAY, -20.0), solved(ROOT, -20.0)
+    assert share_of(pick, [pick]) == 1.0
+    assert share_of(pick, [pick, rival, rival]) == pytest.approx(0.5)
+    richer = [solved((np.array([[1.0], [p]]), BOTH[1], BOTH[2]), -20.0) for p in (0.5, 2.0, 3.0)]
+    assert share_of(pick, [pick, *richer]) == pytest.approx(0.5)
 
 
 def test_rivals_are_other_structures() -> None:
