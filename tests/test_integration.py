@@ -168,16 +168,14 @@ class Relaxation(nn.Module):
 
 
 def test_a_lane_pays_for_no_steps_but_its_own() -> None:
-    m = tensor(
-        [5.0, 1e4, 8.0, 3e3, 12.0, 1e3]
-    )  # stiff and hopeless between lanes that need few steps in all, at times small
-    x0 = tensor([2.0, 0.0]).expand(6, 1, 2)
+    m = tensor([5.0, 1e4, 8.0, 3e3])  # stiff and hopeless between lanes that need few steps in all, at times small
+    x0 = tensor([2.0, 0.0]).expand(4, 1, 2)
     t = torch.linspace(0, 20, 5, dtype=torch.float64)[None]
     together = integrate(Relaxation(m), x0, t, steps=600)
-    alone = [integrate(Relaxation(m[r : r + 1]), x0[r : r + 1], t, steps=600) for r in range(6)]
+    alone = [integrate(Relaxation(m[r : r + 1]), x0[r : r + 1], t, steps=600) for r in range(4)]
     assert together.status.tolist() == [int(run.status) for run in alone]
-    assert together.status.tolist() == [Status.OK, Status.TIMEOUT] * 3
-    for r in (0, 2, 4):
+    assert together.status.tolist() == [Status.OK, Status.TIMEOUT] * 2
+    for r in (0, 2):
         assert_allclose(together.x[r], alone[r].x[0], atol=1e-4)  # rtol 1e-6 over jumps that are 12 times faster
 
 

@@ -197,8 +197,3 @@ def test_an_enzyme_is_found_as_textbooks_write_it(noise: float, tolerance: float
     assert found.chain is not None
     assert found.chain.specification.count("realnpu") == 2
     assert {p.name for p in found.parameters} == {"k1", "K1"}
-
-
-def test_a_sum_of_powers_stays_one_where_it_is_enough() -> None:
-    found = discover(simulate_system("west", noise=0.02))
-    assert found.equations.terms() is not None
