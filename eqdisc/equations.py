@@ -331,7 +331,7 @@ def _monomial(term: sp.Expr, symbols: tuple[sp.Symbol, ...]) -> tuple[float, tup
 
 
 def _whole(value: float) -> float:
-    return float(round(value)) if abs(value - round(value)) < 1e-9 * abs(value) else value
+    return float(round(value)) if abs(value - round(value)) < 1e-12 * abs(value) else value
 
 
 def _whole_sums(d: int) -> list[np.ndarray]:

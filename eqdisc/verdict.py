@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .description import FLOOR
-from .laws import Solved
+from .laws import Solved, without_padding
 from .noise import LAG, lag_one, noise_of_differences
 from .problem import Problem
 from .status import Status
@@ -26,6 +26,7 @@ LARGE = 2.5  # standard errors of a standard deviation by which the residual may
 FEWEST_PAIRS = 12
 CONFIDENT = 0.92  # weight from which a law is claimed,
 CONFIDENT_ALONE = 0.97  # and from one record of one state, in which a curve has many laws
+ROUND = 1e-4  # by which an exponent may miss two decimals
 WORTH = 12.0  # nats by which a law must beat "nothing changes but by noise"
 
 
@@ -48,7 +49,7 @@ def judge(
     doubts += _lost_in_print(problem, pick, printed)
     if doubts:
         return Verdict("not identified", tuple(doubts))
-    cautions = _colored(problem, pick, names)
+    cautions = [*_colored(problem, pick, names), *_unround(problem, pick, names)]
     alone = problem.data.d == 1 and len(problem.data.trajectories) == 1
     if share < (CONFIDENT_ALONE if alone else CONFIDENT):
         near = f"; {len(rivals)} of them lie within 6 nats, see the alternatives" if rivals else ""
@@ -106,7 +107,7 @@ def _colored(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str
         if samples < FEWEST_PAIRS:
             continue
         if problem.denoised.clean:
-            if sigma[e] > 1.5 * FLOOR and lag > COLORED:
+            if sigma[e] > 1.5 * problem.engine.floor and lag > COLORED:
                 cautions.append(
                     f"{name}: the law misses these precise data by {share:.1g} of the state's spread, smoothly: it is an approximation, "
                     "or the data have a smooth error of that size, as from a loose simulation."
@@ -128,6 +129,21 @@ def _lost_in_print(problem: Problem, pick: Solved, printed: Score) -> list[str]:
             f"Simulated again from its estimated start, the law misses the data by {printed.error:.1f} times the noise."
         ]
     return []
+
+
+def _unround(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
+    """Exact data come from a simulation, whose exponents are round numbers; one that is not belongs to a mimic."""
+    w, _, free = without_padding(pick.law)
+    d = problem.data.d
+    if not problem.denoised.clean:
+        return []
+    odd = [
+        (w[j, i], names[i % d]) for j, i in np.argwhere(free[:, : 2 * d]) if abs(w[j, i] - round(w[j, i], 2)) > ROUND
+    ]
+    return [
+        f"{name}: the exponent {value:.5g} is no round number, though the data are exact; the law may imitate another."
+        for value, name in odd[:1]
+    ]
 
 
 def _too_little(problem: Problem, pick: Solved) -> list[str]:

@@ -323,6 +323,10 @@ def test_shared_terms_are_one_flux_with_its_stoichiometry() -> None:
 
 @settings(deadline=None, max_examples=60)  # SymPy fills its caches on the first laws
 @given(law=laws(), x=st.tuples(*[st.floats(0.5, 2.0)] * 3))
+@example(
+    law=Equations.parse({"S": "264867749344.0 - 535670093095.0*x_1", "x_1": "0", "lambda_": "16*x_1"}, STATES),
+    x=(1.0, 0.5, 1.0),
+)
 def test_the_fluxes_add_up_to_the_law(law: Equations, x: tuple[float, ...]) -> None:
     point = dict(zip(law.symbols, x, strict=True))
     parts = np.zeros((0, 3))
