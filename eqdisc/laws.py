@@ -64,7 +64,8 @@ def covariance_of(fit: Fit, lane: int = 0) -> tuple[np.ndarray, list[tuple[str, 
     h = np.nan_to_num(fit.hessian[lane].cpu().numpy()[np.ix_(on, on)], posinf=1e200, neginf=-1e200)
     size = np.sqrt(np.maximum(np.diag(h), 0)) + 1e-300
     unit = np.nan_to_num(h / size[:, None] / size, posinf=0.0, neginf=0.0) + 1e-10 * np.eye(len(h))
-    c = np.linalg.pinv(unit, hermitian=True) / size[:, None] / size
+    with np.errstate(over="ignore"):  # a number that nothing depends on has no bound
+        c = np.linalg.pinv(unit, hermitian=True) / size[:, None] / size
     kinds = zip(index.is_exponent[0], index.term[0], index.state[0], on, strict=True)
     return c, [("exponent" if k else "coefficient", int(j), int(i)) for k, j, i, v in kinds if v]
 

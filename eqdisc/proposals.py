@@ -31,6 +31,8 @@ ROUNDS = 3
 FINEST = 2  # as fine as the search goes; the printed law goes further
 TAKEN = 8  # laws that a finer mesh takes over
 ALIVE = 3  # joint laws that are improved beside each other
+CONTESTED = 4  # moves in one contest: what no sum explains exactly would be mended without end
+LONGEST = 12_000  # points of the mesh of a contest
 FAR = 40.0  # nats by which they may be longer than the best
 WORTH = 0.5  # nats by which a round must shorten the description for another to follow
 
@@ -122,7 +124,7 @@ def _contest(
     """Contest once more where the data are exact, with steps so short that a hundredth of the error counts: mimics fall behind."""
     problem = problem.sharpen(EXACT)
     for _ in range(ROUNDS):
-        sharp, first = polish(problem, best, journal)
+        sharp, first = polish(problem, best, journal, LONGEST)
         again = _joint(sharp, journal)
         near = sorted((s for s in joint.seen.values() if s.cost < best.cost + FAR), key=lambda s: s.cost)[:TAKEN]
         for solved in (first, *(solve_on(sharp, problem, s, journal) for s in near)):
@@ -130,7 +132,7 @@ def _contest(
                 again.remember(solved)
         found = again.best(again.seen.values()) or first
         if not again.exhausts(found):
-            found = again.improve(found, problem.library)
+            found = again.improve(found, problem.library, CONTESTED)
         settled = again.exhausts(found) or found.cost > first.cost - WORTH or journal.stop
         problem, joint, best = sharp, again, found
         if settled:

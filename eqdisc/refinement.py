@@ -46,9 +46,11 @@ class Printed:
     solved: Solved
 
 
-def polish(problem: Problem, solved: Solved, journal: Journal) -> tuple[Problem, Solved]:
-    """Fit a law again on finer and finer meshes until the step error is below a tenth of the noise."""
+def polish(problem: Problem, solved: Solved, journal: Journal, longest: float = math.inf) -> tuple[Problem, Solved]:
+    """Fit a law again on finer and finer meshes, of at most `longest` points, until the step error is below a tenth of the noise."""
     for _ in range(HALVINGS):
+        if 2 * problem.engine.mesh.t.size > longest:
+            break
         halved = halve(problem, solved, journal)
         if halved is None:
             break

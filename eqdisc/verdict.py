@@ -26,6 +26,7 @@ LARGE = 2.5  # standard errors of a standard deviation by which the residual may
 FEWEST_PAIRS = 12
 CONFIDENT = 0.92  # weight from which a law is claimed,
 CONFIDENT_ALONE = 0.97  # and from one record of one state, in which a curve has many laws
+MANY = 8  # numbers from which a law of one record of one state is a curve fit
 ROUND = 1e-4  # by which an exponent may miss two decimals
 WORTH = 12.0  # nats by which a law must beat "nothing changes but by noise"
 
@@ -51,6 +52,10 @@ def judge(
         return Verdict("not identified", tuple(doubts))
     cautions = [*_colored(problem, pick, names), *_unround(problem, pick, names)]
     alone = problem.data.d == 1 and len(problem.data.trajectories) == 1
+    if alone and pick.size > MANY:
+        cautions.append(
+            f"A law of {pick.size} numbers follows any smooth curve of one state; a second start would show whether it is more."
+        )
     if share < (CONFIDENT_ALONE if alone else CONFIDENT):
         near = f"; {len(rivals)} of them lie within 6 nats, see the alternatives" if rivals else ""
         one = " One record of one state leaves room for others; a second start would decide." if alone else ""

@@ -127,6 +127,14 @@ def test_pure_noise_is_not_claimed(seed: int) -> None:
     assert found.reasons
 
 
+def test_what_imitates_an_exponential_is_not_claimed() -> None:
+    t = np.linspace(0, 20, 100)
+    x = -np.log1p(np.expm1(-0.2) * np.exp(-0.2 * t))  # x' = 0.2 (1 - exp(x)), in closed form
+    found = discover(pd.DataFrame({"t": t, "x": x}))
+    assert found.verdict != "identified"
+    assert any("round number" in reason or "approximation" in reason for reason in found.reasons), found.reasons
+
+
 def test_a_stopped_search_keeps_the_best_so_far() -> None:
     class Impatient(Journal):
         def __init__(self) -> None:
