@@ -88,15 +88,14 @@ def write_benchmark(summary: pd.DataFrame) -> str:
     from rich import box
     from rich.table import Table
 
-    from .experiments.benchmark import RATES, rate_text
+    from .experiments.benchmark import RATES, cells_of, varied_in
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
     table.add_column("laws")
-    for heading in ("noise", "fits", *RATES, "median s"):
+    for heading in ("noise", *varied_in(summary), "fits", *RATES, "median s"):
         table.add_column(heading, justify="right")
     for _, row in summary.iterrows():
-        cells = [rate_text(int(row[name]), int(row[f"{name} of"])) for name in RATES]
-        table.add_row(str(row["kind"]), f"{row['noise']:g}", str(row["fits"]), *cells, f"{row['median s']:.1f}")
+        table.add_row(*cells_of(row, varied_in(summary)))
     return _render(table, 150)
 
 

@@ -147,32 +147,45 @@ def _keep_to_data(ax: Axes, values: np.ndarray) -> None:
 
 
 def plot_recovery(summary: pd.DataFrame, interval: Callable[[int, int], tuple[float, float]]) -> Figure:
-    """Draw the share of laws recovered, and of claims that are right, against the noise, a line a kind of law.
+    """Draw the share of laws recovered, of claims that are right and of recovered laws that are claimed against the noise.
 
-    `summary` has a line a kind and noise with counts, as `eqdisc benchmark` writes it; `interval` gives the bars.
+    `summary` has counts, as `eqdisc benchmark` writes it: a line of the picture is a kind of law, a row of panels a number of
+    samples and starts, where these were varied; `interval` gives the bars.
     """
-    figure = Figure(figsize=(7.0, 2.9), dpi=200, layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    names = ("recovered", "claimed and right")
+    varied = [name for name in ("samples", "starts") if name in summary]
+    rows = list(summary.groupby(varied)) if varied else [((), summary)]
     kinds = list(summary["kind"].unique())
-    for ax, name in zip(axes, names, strict=True):
-        for q, kind in enumerate(kinds):
-            part = summary[(summary["kind"] == kind) & (summary[f"{name} of"] > 0)]
-            if part.empty:
-                continue
-            ends = [interval(int(n), int(of)) for n, of in zip(part[name], part[f"{name} of"], strict=True)]
-            share = (part[name] / part[f"{name} of"]).to_numpy(float)
-            bars = np.array([[s - low, high - s] for s, (low, high) in zip(share, ends, strict=True)]).T
-            x = 100 * part["noise"].to_numpy(float) + 0.06 * (q - len(kinds) / 2)
-            style = {"color": INK if kind == "all" else f"C{q}", "lw": 1.8 if kind == "all" else 0.9}
-            ax.errorbar(x, share, np.maximum(bars, 0.0), marker="o", ms=3, capsize=2, label=kind, **style)
-        ax.set_title(name, loc="left", fontsize=9)
-        ax.set_xlabel("noise, % of each state's standard deviation", fontsize=8)
-        ax.set_ylim(0.0, 1.02)
-        _finish(ax)
-    axes[0].set_ylabel("share of fits", fontsize=8)
-    axes[0].legend(frameon=False, fontsize=7, loc="lower left")
+    figure = Figure(figsize=(8.0, 0.5 + 2.3 * len(rows)), dpi=200, layout="constrained")
+    axes = figure.subplots(len(rows), 3, sharey=True, sharex=True, squeeze=False)
+    for panels, (at, part) in zip(axes, rows, strict=True):
+        for ax, name in zip(panels, ("recovered", "claimed and right", "of recovered claimed"), strict=True):
+            for q, kind in enumerate(kinds):
+                _draw_rates(ax, part[part["kind"] == kind], name, q, len(kinds), interval)
+            ax.set_title(name, loc="left", fontsize=9)
+            ax.set_ylim(-2.0, 102.0)
+            _finish(ax)
+        place = ", ".join(f"{value} {name}" for name, value in zip(varied, at, strict=True))
+        panels[0].set_ylabel("% of fits" + (f", {place}" if place else ""), fontsize=8)
+    for ax in axes[-1]:
+        ax.set_xlabel("noise, % of each state's std", fontsize=8)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside upper center", ncols=len(kinds))
     return figure
+
+
+def _draw_rates(
+    ax: Axes, part: pd.DataFrame, name: str, q: int, kinds: int, interval: Callable[[int, int], tuple[float, float]]
+) -> None:
+    """Draw one kind's rates, their bars a little beside those of the other kinds."""
+    part = part[part[f"{name} of"] > 0]
+    ends = [interval(int(n), int(of)) for n, of in zip(part[name], part[f"{name} of"], strict=True)]
+    share = 100 * (part[name] / part[f"{name} of"]).to_numpy(float)
+    bars = np.array([[s - 100 * low, 100 * high - s] for s, (low, high) in zip(share, ends, strict=True)]).reshape(
+        -1, 2
+    )
+    x = 100 * part["noise"].to_numpy(float) + 0.09 * (q - (kinds - 1) / 2)
+    kind, colour, width = ("all", INK, 1.8) if q == 0 else (part["kind"].iloc[0] if len(part) else None, f"C{q}", 0.9)
+    ax.errorbar(x, share, np.maximum(bars.T, 0.0), marker="o", ms=3, capsize=2, label=kind, color=colour, lw=width)
 
 
 def _finish(ax: Axes) -> None:

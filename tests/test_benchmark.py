@@ -93,6 +93,19 @@ def test_rates_are_counts() -> None:
     )
 
 
+def test_what_was_varied_has_its_own_lines(tmp_path: Path) -> None:
+    tasks = [Task(system, 0.0, n, k, 0) for system in ("a", "b") for n in (9, 18) for k in (1, 2)]
+    summary = benchmark.write_summary([a_row(task, recovered=int(task.samples > 9)) for task in tasks], tmp_path)
+    assert "samples" not in summarise([a_row(Task("a", 0.0, 9, 1, 0)), a_row(Task("b", 0.0, 18, 1, 0))])
+    assert summary[summary["kind"] == "all"][["samples", "starts", "recovered"]].to_numpy().tolist() == [
+        [9, 1, 0],
+        [9, 2, 0],
+        [18, 1, 2],
+        [18, 2, 2],
+    ]
+    assert (tmp_path / "recovery.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize(
     ("found", "right"),
     [

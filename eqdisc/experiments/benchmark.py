@@ -42,6 +42,7 @@ KINDS = ("powers", "polynomials", "rational", "transcendental")
 SMOKE = ("torricelli", "west", "logistic")  # a minute in all
 SUITES = ("all", "smoke", *KINDS)
 FOLLOWS = 0.99  # coefficient of determination
+VARIED = ("samples", "starts")
 MEASURED = ("kind", "status", "verdict", "recovered", "r2", "seconds", "equations", "message")
 RATES = ("recovered", "generalises", "claimed", "claimed and right", "of recovered claimed")
 
@@ -206,15 +207,23 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return rates and counts by kind and noise, and over all kinds, one line each."""
+    """Return rates and counts by kind, noise and whatever else was varied, and over all kinds, one line each."""
     import pandas as pd
 
     table = pd.DataFrame([{k: str(v) for k, v in row.items()} for row in rows])
     table["noise"] = table["noise"].astype(float)
+    for name in VARIED:
+        table[name] = table[name].astype(int)
+    by = ["noise", *(name for name in VARIED if table.groupby("system")[name].nunique().max() > 1)]
     lines = []
     for kind, part in (("all", table), *table.groupby("kind")):
-        lines += [{"kind": kind, "noise": noise, **_rates(some)} for noise, some in part.groupby("noise")]
+        lines += [{"kind": kind, **dict(zip(by, at, strict=True)), **_rates(some)} for at, some in part.groupby(by)]
     return pd.DataFrame(lines)
+
+
+def varied_in(summary: pd.DataFrame) -> list[str]:
+    """Return what was varied beside kind and noise."""
+    return [name for name in VARIED if name in summary]
 
 
 def _rates(part: pd.DataFrame) -> dict[str, Any]:
@@ -259,15 +268,18 @@ def as_markdown(summary: pd.DataFrame) -> str:
     from .. import __version__
 
     head = f"eqdisc {__version__}, PyTorch {torch.__version__}, NumPy {np.__version__}, Python {platform.python_version()}, {date.today()}"
-    lines = ["# Recovery on the catalogue", "", head, ""]
-    lines += ["| laws | noise | fits | " + " | ".join(RATES) + " | median s |", "|-|-|-|" + "-|" * (len(RATES) + 1)]
-    for _, row in summary.iterrows():
-        cells = [rate_text(int(row[name]), int(row[f"{name} of"])) for name in RATES]
-        lines.append(
-            f"| {row['kind']} | {row['noise']:g} | {row['fits']} | " + " | ".join(cells) + f" | {row['median s']:.1f} |"
-        )
+    names = ["laws", "noise", *varied_in(summary), "fits", *RATES, "median s"]
+    lines = ["# Recovery on the catalogue", "", head, "", "| " + " | ".join(names) + " |", "|-" * len(names) + "|"]
+    lines += ["| " + " | ".join(cells_of(row, varied_in(summary))) + " |" for _, row in summary.iterrows()]
     note = f"Generalises: R2 above {FOLLOWS:g} from a start that was not fitted. Claimed: the verdict is 'identified'."
     return "\n".join([*lines, "", note, ""])
+
+
+def cells_of(row: pd.Series, varied: Sequence[str]) -> list[str]:
+    """Return the texts of a line of the summary: kind, noise, what was varied, fits, rates, time."""
+    rates = [rate_text(int(row[name]), int(row[f"{name} of"])) for name in RATES]
+    varying = [str(row[name]) for name in varied]
+    return [str(row["kind"]), f"{row['noise']:g}", *varying, str(row["fits"]), *rates, f"{row['median s']:.1f}"]
 
 
 def rate_text(count: int, of: int) -> str:
