@@ -6,7 +6,7 @@ r"""Description length: one number, in nats, for the whole search.
       + per |x| or sign(x)   2.3, where a state that changes sign has other than a whole power
       + per denominator      2.3 + log d + 0.5 log n + 0.5 for its K, and its exponents; one that repeats the numerator's is 0.4
       + per coefficient      0.5 log n + 0.5, and 1.5 for every further equation that uses the same term
-      - per tied coefficient what a second number would have cost
+      - per tied coefficient what a second number would have cost: equal ones, small whole multiples, or one yield for all terms
       - per invariant        5, where the data conserve a sum and the law does so by structure
 
 The profile form needs no noise level, so clean and noisy data run through the same code. Exponents are priced
@@ -23,7 +23,9 @@ counted in 55 against 51 of 72. Pricing each coefficient by its own standard err
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -205,17 +207,57 @@ def _ties_to(
         if e == ref:
             continue
         ratio = row[e] * factors[e] / (row[ref] * factors[ref])
-        variance = (
-            covariance[j, e, j, e] / row[e] ** 2
-            + covariance[j, ref, j, ref] / row[ref] ** 2
-            - 2 * covariance[j, e, j, ref] / (row[e] * row[ref])
-        )
+        variance = _variance_of_ratio(j, e, ref, row, covariance)
         simple = min((1.0, 2.0, 0.5, 3.0, 1 / 3), key=lambda v: abs(math.log(abs(ratio) / v)))
         distance = math.log(abs(ratio) / simple)
         gain = 0.5 * log_n + 2.0 - (0.7 if simple == 1.0 else 2.5) - 0.5 * distance**2 / max(variance, 1e-8)
         if gain > 0 and abs(distance) < 0.3:
             ties.append(Tie(j, e, ref, math.copysign(simple, ratio), gain))
     return ties
+
+
+def find_yields(
+    coefficients: Float[np.ndarray, "m d"],
+    covariance: dict[tuple[int, int, int, int], float],
+    log_n: float,
+    factors: np.ndarray,
+    ties: Sequence[Tie],
+) -> list[Tie]:
+    """Find pairs of equations that share all their terms in one ratio, whatever it is (a yield): x_reference - x_equation / ratio rests.
+
+    The ratio is the mean of the terms' own, weighted by their variances; it must cost less than the numbers that it saves.
+    """
+    found: list[Tie] = []
+    used, tied = coefficients != 0, {(t.term, t.equation) for t in ties} | {(t.term, t.reference) for t in ties}
+    for r, e in itertools.combinations(range(coefficients.shape[1]), 2):
+        terms = [int(j) for j in np.flatnonzero(used[:, r])]
+        if len(terms) < 2 or (used[:, r] != used[:, e]).any() or any((j, q) in tied for j in terms for q in (r, e)):
+            continue
+        a = coefficients[terms] * factors
+        ratio = a[:, e] / a[:, r]
+        variance = np.array([_variance_of_ratio(j, e, r, coefficients[j], covariance) for j in terms])
+        weights = 1 / np.maximum(variance, 1e-16)
+        mean = (weights * np.log(np.abs(ratio))).sum() / weights.sum()
+        distance = np.log(np.abs(ratio)) - mean
+        gain = (0.5 * log_n + 2.0) * (len(terms) - 1) - 2.5 - 0.5 * (weights * distance**2).sum()
+        if gain > 0 and np.abs(distance).max() < 0.3 and len(set(np.sign(ratio))) == 1:
+            value = float(f"{math.copysign(math.exp(mean), ratio[0]):.{_digits(1 / math.sqrt(weights.sum()))}g}")
+            found += [Tie(j, e, r, value, gain / len(terms)) for j in terms]
+    return found
+
+
+def _digits(relative: float) -> int:
+    """Significant digits that a relative error leaves, and one more."""
+    return int(np.clip(math.ceil(-math.log10(max(relative, 1e-12))) + 1, 2, 12))
+
+
+def _variance_of_ratio(j: int, e: int, r: int, row: np.ndarray, covariance: dict) -> float:
+    """Return the variance of the logarithm of row[e] / row[r]."""
+    return (
+        covariance[j, e, j, e] / row[e] ** 2
+        + covariance[j, r, j, r] / row[r] ** 2
+        - 2 * covariance[j, e, j, r] / (row[e] * row[r])
+    )
 
 
 def conserves(invariant: np.ndarray, coefficients: np.ndarray, ties: list[Tie]) -> bool:
@@ -262,5 +304,6 @@ class Judge:
     def tied(self, a: Float[np.ndarray, "m d"], covariance: dict) -> tuple[float, list[Tie]]:
         """Return the nats that ties and invariants give back, and the ties."""
         ties = find_ties(a, covariance, self.log_n, self.factors)
+        ties += find_yields(a, covariance, self.log_n, self.factors, ties)
         kept = sum(conserves(c, a, ties) for c in self.invariants)
         return sum(tie.gain for tie in ties) + 5.0 * kept, ties

@@ -207,17 +207,22 @@ class Equations:
         return tuple(out)
 
     def invariants(self) -> tuple[str, ...]:
-        """Return the sums of states, small whole numbers times each, that the law conserves to the last digit."""
+        """Return the sums of states that the law conserves to the last digit: small whole numbers times each first, then others.
+
+        >>> Equations.parse({"S": "-2.5*S + X", "X": "1.3*S - 0.52*X"}, ("S", "X")).invariants()
+        ('S + 1.92307692308*X',)
+        """
         d = len(self.states)
         if not 2 <= d <= 6:
             return ()
-        table = self.terms() or (None, self._stoichiometry())
+        table = (self.terms() or (None, self._stoichiometry()))[1]
         still = [r == 0 for r in self.rhs]  # a state at rest says nothing about the others
         found: list[np.ndarray] = []
-        for c in sorted(_whole_sums(d), key=lambda c: (np.abs(c).sum(), -np.sign(c).sum())):
+        rest = [c for c in _left_null_space(table) if (c != 0).sum() > 1]
+        for c in [*sorted(_whole_sums(d), key=lambda c: (np.abs(c).sum(), -np.sign(c).sum())), *rest]:
             if (c[still] != 0).any():
                 continue
-            drift = np.abs(table[1] @ c) > 1e-12 * (np.abs(table[1]) @ np.abs(c))
+            drift = np.abs(table @ c) > 1e-12 * (np.abs(table) @ np.abs(c))
             if not drift.any() and np.linalg.matrix_rank(np.array([*found, c])) == len(found) + 1:
                 found.append(c)
         return tuple(_write_sum(c, self.states) for c in found)
@@ -341,9 +346,31 @@ def _whole_sums(d: int) -> list[np.ndarray]:
     ]
 
 
+def _left_null_space(table: np.ndarray) -> list[np.ndarray]:
+    """Return sums c (d,) with table (m, d) @ c = 0, each with a first weight of 1, from the reduced rows of the table."""
+    rows = table / np.maximum(np.abs(table).max(1, keepdims=True, initial=0.0), 1e-300)
+    d, pivots = rows.shape[1], list[int]()
+    for column in reversed(range(d)):
+        place = len(pivots) + int(np.abs(rows[len(pivots) :, column]).argmax()) if len(pivots) < len(rows) else None
+        if place is None or abs(rows[place, column]) < 1e-11:
+            continue
+        rows[[len(pivots), place]] = rows[[place, len(pivots)]]
+        rows[len(pivots)] /= rows[len(pivots), column]
+        others = np.arange(len(rows)) != len(pivots)
+        rows[others] -= rows[others, column, None] * rows[len(pivots)]
+        pivots.append(column)
+    out = []
+    for column in (q for q in range(d) if q not in pivots):
+        c = np.zeros(d)
+        c[column], c[pivots] = 1.0, -rows[: len(pivots), column]
+        c[np.abs(c) < 1e-11] = 0.0
+        out.append(c / c[np.flatnonzero(c)[0]])
+    return out
+
+
 def _write_sum(c: np.ndarray, states: Sequence[str]) -> str:
     parts = [
-        f"{'-' if v < 0 else '+'} {'' if abs(v) == 1 else f'{abs(v):g}*'}{s}"
+        f"{'-' if v < 0 else '+'} {'' if abs(v) == 1 else f'{abs(v):.12g}*'}{s}"
         for v, s in zip(c, states, strict=True)
         if v
     ]

@@ -175,7 +175,7 @@ def _coefficients(
             if rounded:
                 values[row, e] = round_to(values[row, e], DIGITS * unit[row, e] / math.sqrt(max(h[q], 1e-300)))
     for tie in solved.ties if solved.fit.terms.flux is not None else ():
-        values[tie.term, tie.equation] = tie.ratio * values[tie.term, tie.reference]
+        values[tie.term, tie.equation] = float(f"{tie.ratio * values[tie.term, tie.reference]:.14g}")
         errors[tie.term, tie.equation] = abs(tie.ratio) * errors[tie.term, tie.reference]
     return values, errors
 

@@ -224,3 +224,15 @@ def test_the_law_is_the_same_under_names_orders_and_units(seed: int) -> None:
     assert set(got) == set(want)
     for key, values in want.items():
         assert_allclose(got[key], values / clock, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_yield_is_conserved_as_printed() -> None:
+    t = np.linspace(0, 12, 60)
+    truth = Equations.parse({"S": "-0.5*S + 0.2*X**2", "X": "0.19*S - 0.076*X**2"}, ("S", "X"))
+    x = simulate(truth, np.array([10.0, 0.5]), t).x
+    x = x + 0.01 * x.std(0) * np.random.default_rng(0).normal(size=x.shape)
+    law = discover(pd.DataFrame({"t": t, "S": x[:, 0], "X": x[:, 1]})).equations
+    (conserved,) = law.invariants()
+    weight = float(conserved.removeprefix("S + ").removesuffix("*X"))
+    assert abs(weight - 1 / 0.38) < 0.03

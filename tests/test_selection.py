@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 
 from eqdisc.collocation import Collocation
 from eqdisc.denoising import denoise
-from eqdisc.description import Prior, conserves, find_ties
+from eqdisc.description import Prior, conserves, find_ties, find_yields
 from eqdisc.laws import Law, Solved, alike, close_sum, complexity_of, contains, merge_equal
 from eqdisc.mesh import Mesh
 from eqdisc.pruning import prune
@@ -110,3 +110,17 @@ def test_simple_exponents_cost_less(value: float, price: float) -> None:
     assert prior.price(value, False, 4.0) == pytest.approx(price)
     w = torch.tensor([[value]], dtype=torch.float64)
     assert float(prior.exponent_cost(w, torch.zeros_like(w, dtype=torch.bool), 4.0)) == pytest.approx(price)
+
+
+def test_equations_that_share_all_their_terms_in_one_ratio_are_tied() -> None:
+    a = np.array([[-0.5, 0.1903], [0.2, -0.0761]])
+    covariance = {
+        (j, e, j, f): float(e == f) * (0.002 * a[j, e]) ** 2 for j in range(2) for e in range(2) for f in range(2)
+    }
+    (first, second) = find_yields(a, covariance, log_n=4.0, factors=np.ones(2), ties=[])
+    assert (first.reference, first.equation, first.ratio) == (0, 1, second.ratio)
+    assert abs(first.ratio + 0.3805) < 0.001
+    a[1, 1] = -0.09
+    assert find_yields(a, covariance, log_n=4.0, factors=np.ones(2), ties=[]) == []
+    a[1, 1], a[0, 0] = -0.0761, 0.0
+    assert find_yields(a, covariance, log_n=4.0, factors=np.ones(2), ties=[]) == []
