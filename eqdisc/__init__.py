@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import plotting
     from .config import FitConfig
+    from .design import Experiment, propose_experiments
     from .diagnosis import Diagnosis, diagnose
     from .discovery import Discovery, FrontEntry, discover
     from .equations import Equations, Parameter
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "config": ("FitConfig",),
+    "design": ("Experiment", "propose_experiments"),
     "diagnosis": ("Diagnosis", "diagnose"),
     "discovery": ("Discovery", "FrontEntry", "discover"),
     "equations": ("Equations", "Parameter"),
@@ -58,6 +60,7 @@ __all__ = [
     "Discovery",
     "EqdiscError",
     "Equations",
+    "Experiment",
     "FitConfig",
     "FormulaError",
     "FrontEntry",
@@ -76,6 +79,7 @@ __all__ = [
     "discover",
     "load",
     "plotting",
+    "propose_experiments",
     "read_table",
     "simulate",
     "simulate_system",

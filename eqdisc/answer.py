@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .runs import Run, latex_names
@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
+    from .design import Experiment
+
 FORMS = ("unicode", "latex", "sympy")
 WIDTH = 120
 PICK = "→"
+LETTERS = "ABCDEFGHIJ"  # names of forms, the pick first
+ALIKE = 3.0  # nats below which a rival is not put aside
 
 
 def write_answer(run: Run) -> str:
@@ -97,6 +101,46 @@ def write_benchmark(summary: pd.DataFrame) -> str:
     for _, row in summary.iterrows():
         table.add_row(*cells_of(row, varied_in(summary)))
     return _render(table, 150)
+
+
+def write_experiments(run: Run, experiments: Sequence[Experiment]) -> str:
+    """Return the measurement that is proposed, what it would do to each rival, and what others would."""
+    from rich import box
+    from rich.table import Table
+
+    best, time = experiments[0], run.result["time"]
+    forms = [run.equations, *run.alternatives[: len(best.nats)]]
+    lines = [f"{letter}  {line}" for letter, law in zip(LETTERS, forms, strict=False) for line in law.readable()]
+    apart = f"they part most at {time} = {best.time:.4g}, in {run.states[best.state]}"
+    lines += ["", f"measure next: {_place(run, best)}, as precisely as before; {apart}.", ""]
+    lines.append("nats by which each form would fall behind A (six nats are odds of 400 to 1):")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    table.add_column("start")
+    table.add_column(f"last {time}", justify="right")
+    for letter in LETTERS[1 : len(forms)]:
+        table.add_column(letter, justify="right")
+    for e in experiments:
+        again = " (a repeat)" if e.repeat else ""
+        table.add_row(_start(run, e) + again, f"{e.t[-1]:.4g}", *(f"{v:.1f}" for v in e.nats))
+    lines.append(_render(table))
+    alike = [letter for letter, v in zip(LETTERS[1:], best.nats, strict=False) if v < ALIKE]
+    if alike:
+        lines += [
+            "",
+            f"{' and '.join(alike)} would stay: too much like A to be told apart by one record of this precision.",
+        ]
+    name = str(run.result["data"]["file"]).rpartition("/")[2]
+    how = "below the old rows, told apart by a column 'trajectory', and fit again"
+    return "\n".join([*lines, "", f"Put the new rows into {name} {how}."])
+
+
+def _place(run: Run, e: Experiment) -> str:
+    first, last = f"{e.t[0]:.4g}", f"{e.t[-1]:.4g}"
+    return f"start at {_start(run, e)}, {len(e.t)} samples from {run.result['time']} = {first} to {last}"
+
+
+def _start(run: Run, e: Experiment) -> str:
+    return ", ".join(f"{name} = {v:.3g}" for name, v in zip(run.states, e.x0, strict=True))
 
 
 def _rivals(run: Run) -> Iterator[str]:

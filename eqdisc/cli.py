@@ -16,7 +16,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -345,6 +345,24 @@ def _validate(run: Run, data: Dataset) -> dict[str, Any]:
         rows.append({"trajectory": k.name, "error": one.error, "status": one.status.name.lower(), "end": one.end})
     whole = score(run.equations, stretches, sigma)
     return {"metric": METRIC, "error": whole.error, "horizon": whole.horizon, "trajectories": rows}
+
+
+@app.command(name="next", help_epilogue="example:  eqdisc next runs/west")
+def propose(run: Folder, /, *, output: Output = Output()) -> int:
+    """Propose the measurement that would separate the forms still standing; RUN/next.png shows what each foretells."""
+    from .answer import write_experiments
+    from .design import propose_experiments
+    from .plotting import plot_experiment
+    from .runs import replacing
+
+    found = _load(run, output)
+    experiments = propose_experiments(found)
+    with replacing(run / "next.png") as draft:
+        plot_experiment(found, experiments[0]).savefig(draft, format="png")
+    facts = [{**asdict(e), "x0": dict(zip(found.states, e.x0, strict=True))} for e in experiments]
+    output.answer(write_experiments(found, experiments), facts)
+    output.tell(f"saved in {run / 'next.png'}")
+    return FOUND
 
 
 @app.command(help_epilogue="example:  eqdisc systems fsir --out fsir.csv --noise 0.02")

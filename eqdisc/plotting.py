@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from .design import Experiment
     from .equations import Equations
+    from .runs import Run
     from .simulation import Simulation
 
 INK, DOTS, MARK = "#1b3a5c", "#8a8f98", "#c1440e"
@@ -144,6 +146,33 @@ def _keep_to_data(ax: Axes, values: np.ndarray) -> None:
     room = 0.35 * (high - low) or 1.0
     bottom, top = ax.get_ylim()
     ax.set_ylim(max(bottom, low - room), min(top, high + room))
+
+
+def plot_experiment(run: Run, experiment: Experiment) -> Figure:
+    """Draw what each form foretells for a proposed record, with the scatter of a measurement around the law that was picked."""
+    from .simulation import simulate
+
+    figure, axes = new_figure(len(run.states))
+    forms = [run.equations, *run.alternatives[: len(experiment.nats)]]
+    t = np.linspace(experiment.t[0], experiment.t[-1], 400)
+    for q, law in enumerate(forms):
+        found = simulate(law, experiment.x0, t)
+        for i, ax in enumerate(axes):
+            style = {"color": INK, "lw": 1.6, "zorder": 3} if q == 0 else {"color": f"C{q}", "lw": 0.9}
+            ax.plot(found.t, found.x[:, i], label=f"{chr(ord('A') + q)}", **style)
+            if q == 0:
+                error = 2 * run.result["sigma"][run.states[i]]
+                ax.fill_between(found.t, found.x[:, i] - error, found.x[:, i] + error, color=INK, alpha=0.15, lw=0)
+    for i, ax in enumerate(axes):
+        _keep_to_data(ax, simulate(forms[0], experiment.x0, t).x[:, i])
+        ax.set_ylabel(label(run.states[i], run.data.units.get(run.states[i])), fontsize=9)
+        ax.axvline(experiment.time, color=DOTS, lw=0.6, ls=":")
+        _finish(ax)
+    axes[-1].set_xlabel(label(run.data.time, run.data.units.get(run.data.time)), fontsize=9)
+    start = ", ".join(f"{name} = {v:.3g}" for name, v in zip(run.states, experiment.x0, strict=True))
+    axes[0].set_title(f"foretold from {start}".replace("$", r"\$"), loc="left", fontsize=9)
+    axes[0].legend(frameon=False, fontsize=8, ncols=3)
+    return figure
 
 
 def plot_recovery(summary: pd.DataFrame, interval: Callable[[int, int], tuple[float, float]]) -> Figure:
