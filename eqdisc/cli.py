@@ -312,6 +312,31 @@ def _read_x0(text: str) -> dict[str, float]:
     return found
 
 
+@app.command(help_epilogue="example:  eqdisc export runs/fsir --to python --out fsir.py")
+def export(
+    run: Folder,
+    /,
+    *,
+    to: Annotated[
+        Literal["python", "julia", "c", "stan", "sbml", "latex", "sympy", "json"],
+        Parameter(help="Programs (python, julia, c), models (stan, sbml), formulas (latex, sympy, json)."),
+    ],
+    out: Annotated[Path | None, Parameter(group=OUTPUT, help="File [default: standard output].")] = None,
+    output: Output = Output(),
+) -> int:
+    """Write the law of a run in another language."""
+    from .runs import replacing
+
+    text = _load(run, output).export(to)
+    if out is None:
+        output.answer(text.rstrip("\n"), {"to": to, "text": text})
+        return FOUND
+    with replacing(out) as draft:
+        draft.write_text(text, encoding="utf-8")
+    output.tell(f"saved in {out}")
+    return FOUND
+
+
 @app.command(help_epilogue="example:  eqdisc validate runs/fsir more.csv")
 def validate(
     run: Folder,

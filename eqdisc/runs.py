@@ -341,15 +341,22 @@ class Run:
         simulations by the trajectory's name, each up to its last valid time. Raises OptionError for a state that is not
         there or an end before the start.
         """
-        from .simulation import simulate
+        from .simulation import TIGHT_ATOL, TIGHT_RTOL, simulate
 
         pieces = self.data.trajectories if x0 is None else self.data.trajectories[:1]
         found = {}
         for k in pieces:
             start = self.start_of(k.name) if x0 is None else self._start(x0)
             t = k.t if t_end is None and not smooth else _even_times(k.t, t_end, 2 * SAMPLES - 1 if smooth else SAMPLES)
-            found[k.name if x0 is None else "0"] = simulate(self.equations, start, t)
+            small = TIGHT_ATOL * max(float(np.abs(start).max()), 1e-12)
+            found[k.name if x0 is None else "0"] = simulate(self.equations, start, t, rtol=TIGHT_RTOL, atol=small)
         return found
+
+    def export(self, to: str) -> str:
+        """Return the law as a text in another language: python, julia, c, stan, sbml, latex, sympy or json."""
+        from .export import export
+
+        return export(self, to)
 
     def _start(self, x0: Mapping[str, float]) -> Float[np.ndarray, d]:
         for name in x0:

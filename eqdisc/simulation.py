@@ -20,6 +20,7 @@ from .equations import Equations
 from .status import Status
 
 HUGE = 1e9  # times the largest start; a state beyond this has blown up
+TIGHT_RTOL, TIGHT_ATOL = 1e-12, 1e-16  # relative to the state, to the largest start: eight digits after many periods
 PATIENCE, CRAWL = 500, 1e-12  # steps that together cover less than this share of the way will never arrive
 
 

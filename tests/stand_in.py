@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from eqdisc.config import FitConfig
 from eqdisc.equations import Equations
+from eqdisc.runs import Run
 from eqdisc.trajectory import Dataset
 
 RATE = 0.1 + 0.2  # 0.30000000000000004: a number that short printing would lose
@@ -66,3 +68,10 @@ def _result_of(data: Dataset, verdict: str = "identified") -> dict[str, Any]:
         "device": "cpu",
         "seconds": 0.1,
     }
+
+
+def run_of(law: dict[str, str], data: Dataset, **facts: Any) -> Run:
+    """Make a run in memory: a law by state name, the data it was fitted to, and facts of result.json that differ."""
+    run = Run(Path("runs/stand-in"), {**_result_of(data), "equations": law, **facts})
+    run.__dict__["data"] = data
+    return run

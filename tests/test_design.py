@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
-from stand_in import discovery_of
+from stand_in import discovery_of, run_of
 
 from eqdisc.cli import main
 from eqdisc.config import FitConfig
@@ -31,15 +31,8 @@ def a_run(*alternatives: str, sigma: float = 0.05) -> Run:
 
     x = simulate(Equations.parse({"x": GROWTH}, ("x",)), np.array([0.5]), T).x
     data = Dataset((Trajectory(T, x, name="0"),), ("x",))
-    result = {
-        **discovery_of(data).result(),
-        "equations": {"x": GROWTH},
-        "alternatives": [{"equations": {"x": a}} for a in alternatives],
-        "sigma": {"x": sigma},
-    }
-    run = Run(Path("runs/growth"), result)
-    run.__dict__["data"] = data
-    return run
+    rivals = [{"equations": {"x": a}} for a in alternatives]
+    return run_of({"x": GROWTH}, data, alternatives=rivals, sigma={"x": sigma})
 
 
 def test_the_same_form_written_differently_cannot_be_parted() -> None:

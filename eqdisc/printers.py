@@ -1,0 +1,178 @@
+"""Printers: the right-hand sides of a law in the languages that it is exported to, by SymPy's own code printers.
+
+Each printer here is SymPy's, with three things changed: numbers read back as the same double, states have the names
+that are safe in that language, and roots and extremes mean what `Equations.function` means by them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import sympy as sp
+from sympy.printing.c import C99CodePrinter
+from sympy.printing.julia import JuliaCodePrinter
+from sympy.printing.numpy import NumPyPrinter
+from sympy.printing.pycode import SymPyPrinter
+
+_WORDS = {
+    "python": """
+        False None True and as assert async await break class continue def del elif else except finally for from global
+        if import in is lambda nonlocal not or pass raise return try while with numpy sympy t x law starts
+    """,
+    "c": """
+        alignas alignof asm auto bool break case char const constexpr continue default do double else enum extern false
+        float for goto if inline int long nullptr register restrict return short signed sizeof static static_assert
+        struct switch thread_local true typedef typeof typeof_unqual union unsigned void volatile while
+        pow sqrt exp log sin cos fabs fmax fmin t x dx
+        NULL EOF NAN INFINITY BUFSIZ FILENAME_MAX FOPEN_MAX TMP_MAX OVERFLOW UNDERFLOW DOMAIN SING PLOSS TLOSS MAXFLOAT
+        WNOHANG WUNTRACED WSTOPPED WEXITED WCONTINUED WNOWAIT BIG_ENDIAN LITTLE_ENDIAN PDP_ENDIAN BYTE_ORDER FD_SETSIZE
+        NFDBITS SNAN SNANF SNANL _Complex_I DEC_EVAL_METHOD linux unix i386 stdin stdout stderr errno signgam
+        asprintf alloca isnan isinf isfinite isnormal signbit fpclassify math_errhandling
+    """,
+    "julia": """
+        baremodule begin break catch const continue do else elseif end export false finally for function global if
+        import in isa let local macro module public quote return struct true try using where while abstract mutable
+        primitive type outer as ccall pi im NaN Inf missing nothing sqrt exp log sin cos abs sign max min t x dx p
+    """,
+    "stan": """
+        for in while repeat until if then else break continue return profile print reject fatal_error target increment
+        functions data parameters model transformed generated quantities lower upper offset multiplier true false void
+        int real complex vector row_vector matrix array tuple simplex ordered positive_ordered unit_vector sum_to_zero
+        cov_matrix corr_matrix cholesky_factor_cov cholesky_factor_corr jacobian get_lp lp__ t x dx law
+        pow sqrt exp log sin cos abs fabs fmax fmin e pi sqrt2 log2 log10 beta gamma_p gamma_q erf erfc inv step square
+        alignas alignof and and_eq asm auto bitand bitor bool case catch char class compl const constexpr const_cast
+        decltype default delete do double dynamic_cast enum explicit export extern float friend goto inline long mutable
+        namespace new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast
+        short signed sizeof static static_assert static_cast struct switch template this thread_local throw try typedef
+        typeid typename union unsigned using virtual volatile wchar_t xor xor_eq STAN_MAJOR STAN_MINOR STAN_PATCH
+    """,
+    "sbml": """
+        time avogadro delay pi exponentiale true false inf infinity nan notanumber rateOf piecewise and or not xor
+        abs exp ln log log10 pow power sqrt sqr root sin cos max min ceil floor factorial quotient rem implies
+        plus minus times divide eq neq gt lt geq leq modulo lambda law
+    """,
+}
+TAKEN = {language: frozenset(words.split()) for language, words in _WORDS.items()}
+TAKEN["sympy"] = TAKEN["python"]
+_MACRO = re.compile(r"(FLT|DBL|LDBL|DEC\d*|FP|SEEK|EXIT|MATH|HUGE|RAND|MB|M|L|P|RENAME|CHAR|INT|LONG|SHRT)_\w+")
+
+
+def safe_names(symbols: Sequence[str], taken: Collection[str]) -> dict[str, str]:
+    """Return an identifier for each symbol: the symbol itself unless a language, or a macro of C, has taken it.
+
+    >>> safe_names(("S", "double", "double_", "_x", "FLT_MAX"), TAKEN["c"])
+    {'S': 'S', 'double': 'double_2', 'double_': 'double_', '_x': 'x_2', 'FLT_MAX': 'FLT_MAX_'}
+    """
+    kept = {s for s in symbols if _is_free(s, taken)}
+    used, names = set(kept), {}
+    for symbol in symbols:
+        name = base = symbol
+        if symbol not in kept:
+            base = symbol.strip("_") or "x"
+            base = base if base[0].isalpha() else f"x{base}"
+            name, count = base if _is_free(base, taken) else f"{base}_", 1
+            while name in used or name in taken:
+                count += 1
+                name = f"{base}_{count}"
+            used.add(name)
+        names[symbol] = name
+    return names
+
+
+def _is_free(name: str, taken: Collection[str]) -> bool:
+    plain = not name.startswith("_") and not name.endswith("__")  # both belong to compilers
+    return plain and name not in taken and not (taken is TAKEN["c"] and _MACRO.fullmatch(name))
+
+
+class _Named:
+    """Names from a table, numbers in the shortest form that reads back as the same double."""
+
+    def __init__(self, names: Mapping[str, str], settings: Mapping[str, Any] | None = None) -> None:
+        super().__init__(dict(settings or {}))  # type: ignore[call-arg]
+        self._names = names
+
+    def _print_Symbol(self, expr: sp.Symbol) -> str:
+        return self._names.get(expr.name, expr.name)
+
+    def _print_Float(self, expr: sp.Float) -> str:
+        return repr(float(expr))
+
+    def _call(self, name: str, arguments: Sequence[sp.Expr]) -> str:
+        return f"{name}({', '.join(map(self._print, arguments))})"  # type: ignore[attr-defined]
+
+
+class PythonPrinter(_Named, NumPyPrinter):
+    """Python with NumPy, whose functions answer NaN where others raise."""
+
+    def _print_Max(self, expr: sp.Max) -> str:
+        return f"numpy.max([{', '.join(map(self._print, expr.args))}])"
+
+    def _print_Min(self, expr: sp.Min) -> str:
+        return f"numpy.min([{', '.join(map(self._print, expr.args))}])"
+
+
+class SymbolicPrinter(_Named, SymPyPrinter):
+    """Python that builds the same SymPy expressions, fractions as fractions."""
+
+    def _print_Rational(self, expr: sp.Rational) -> str:
+        return f"sympy.Rational({expr.p}, {expr.q})"
+
+    def _print_Half(self, expr: sp.Rational) -> str:
+        return self._print_Rational(expr)
+
+    def _print_Function(self, expr: sp.Expr) -> str:
+        return self._call(f"sympy.{expr.func.__name__}", expr.args)
+
+    _print_Abs = _print_sign = _print_exp = _print_log = _print_sin = _print_cos = _print_Function
+
+    def _print_Max(self, expr: sp.Expr) -> str:
+        return self._print_Function(expr)[:-1] + ", evaluate=False)"  # SymPy would compare the arguments
+
+    _print_Min = _print_Max
+
+
+class CPrinter(_Named, C99CodePrinter):
+    """C99; a cube root is a power, which is not a number below zero."""
+
+    def _print_Pow(self, expr: sp.Pow) -> str:
+        if expr.exp == sp.Rational(1, 3):
+            return self._call("pow", expr.args)
+        return super()._print_Pow(expr)
+
+
+class StanPrinter(CPrinter):
+    """Stan, which shares the arithmetic of C but for the name of the absolute value."""
+
+    def _print_Abs(self, expr: sp.Abs) -> str:
+        return self._call("abs", expr.args)
+
+
+class SbmlPrinter(StanPrinter):
+    """The formulas of SBML Level 3, with choices where the level has no function."""
+
+    def _print_sign(self, expr: sp.Expr) -> str:
+        inner = self._print(expr.args[0])
+        return f"piecewise(1, {inner} > 0, -1, {inner} < 0, 0)"
+
+    def _print_Max(self, expr: sp.Expr) -> str:
+        return self._choose(">=", [self._print(a) for a in expr.args])
+
+    def _print_Min(self, expr: sp.Expr) -> str:
+        return self._choose("<=", [self._print(a) for a in expr.args])
+
+    def _choose(self, relation: str, values: list[str]) -> str:
+        """Write each value where it is the extreme one: the length grows as the square of their number."""
+        picks = [f"{v}, {' && '.join(f'({v} {relation} {w})' for w in values if w is not v)}" for v in values[:-1]]
+        return f"piecewise({', '.join([*picks, values[-1]])})"
+
+
+class JuliaPrinter(_Named, JuliaCodePrinter):
+    """Julia."""
+
+    def _print_Max(self, expr: sp.Max) -> str:
+        return self._call("max", expr.args)
+
+    def _print_Min(self, expr: sp.Min) -> str:
+        return self._call("min", expr.args)
