@@ -63,7 +63,7 @@ def safe_names(symbols: Sequence[str], taken: Collection[str]) -> dict[str, str]
     """Return an identifier for each symbol: the symbol itself unless a language, or a macro of C, has taken it.
 
     >>> safe_names(("S", "double", "double_", "_x", "FLT_MAX"), TAKEN["c"])
-    {'S': 'S', 'double': 'double_2', 'double_': 'double_', '_x': 'x_2', 'FLT_MAX': 'FLT_MAX_'}
+    {'S': 'S', 'double': 'double_2', 'double_': 'double_', '_x': 'x_', 'FLT_MAX': 'FLT_MAX_'}
     """
     kept = {s for s in symbols if _is_free(s, taken)}
     used, names = set(kept), {}
