@@ -312,6 +312,26 @@ def _read_x0(text: str) -> dict[str, float]:
     return found
 
 
+@app.command(help_epilogue="example:  eqdisc report runs/fsir --out fsir.html")
+def report(
+    run: Folder,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(group=OUTPUT, help="HTML file [default: RUN/report.html].")] = None,
+    output: Output = Output(),
+) -> int:
+    """Write a run as one page of HTML that needs nothing else."""
+    from .report import write_report
+    from .runs import replacing
+
+    place = run / "report.html" if out is None else out
+    page = write_report(_load(run, output))
+    with replacing(place) as draft:
+        draft.write_text(page, encoding="utf-8")
+    output.answer(f"saved in {place}", {"report": str(place)})
+    return FOUND
+
+
 @app.command(help_epilogue="example:  eqdisc export runs/fsir --to python --out fsir.py")
 def export(
     run: Folder,

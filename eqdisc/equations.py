@@ -445,7 +445,7 @@ _UNICODE = _Style(times="·", latex=False)
 
 
 def _write(expr: sp.Expr, style: _Style) -> str:
-    terms = sorted(sp.Add.make_args(expr), key=_reading_order)
+    terms = sorted(sp.Add.make_args(expr), key=reading_order)
     out = ""
     for term in terms:
         number, rest = term.as_coeff_Mul()
@@ -455,7 +455,7 @@ def _write(expr: sp.Expr, style: _Style) -> str:
     return out
 
 
-def _reading_order(term: sp.Expr) -> tuple:
+def reading_order(term: sp.Expr) -> tuple:
     """Products of many states first, constants last, then by name."""
     return -len(term.free_symbols), str(term.as_coeff_Mul()[1])
 

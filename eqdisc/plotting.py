@@ -6,12 +6,15 @@ print. Functions take axes and return them, so that they compose; without axes t
 
 from __future__ import annotations
 
+import io
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from .trajectory import Dataset
@@ -22,12 +25,14 @@ if TYPE_CHECKING:
 
     from .design import Experiment
     from .equations import Equations
+    from .residuals import Residual
     from .runs import Run
     from .simulation import Simulation
 
 INK, DOTS, MARK = "#1b3a5c", "#8a8f98", "#c1440e"
 COLUMN = 4  # states that fit under each other; more stand in two columns
 FEW = 5  # trajectories that are told apart by colour
+NINE_OF_TEN = 1.645  # standard deviations of a normal variable
 LONGEST_TITLE = 62  # characters of a law that fits over its panel
 
 
@@ -41,6 +46,20 @@ def new_figure(states: int) -> tuple[Figure, np.ndarray]:
         ax.set_visible(False)
         grid[states - 1].tick_params(labelbottom=True)
     return figure, grid[:states]
+
+
+def new_row(panels: int) -> tuple[Figure, np.ndarray]:
+    """Return a figure and its axes (panels,) side by side, each with its own scales; no display is needed."""
+    figure = Figure(figsize=(4.6 if panels == 1 else 3.1 * panels, 3.0), dpi=200, layout="constrained")
+    return figure, figure.subplots(1, panels, squeeze=False)[0]
+
+
+def render(figure: Figure, form: str) -> bytes:
+    """Return a figure as svg or png on a clear ground; the same figure gives the same bytes."""
+    page = io.BytesIO()
+    with rc_context({"svg.hashsalt": "eqdisc"}):
+        figure.savefig(page, format=form, transparent=True, metadata={"Date": None} if form == "svg" else None)
+    return page.getvalue()
 
 
 def plot_fit(
@@ -66,13 +85,10 @@ def plot_fit(
         _keep_to_data(ax, np.concatenate([k.x[:, i] for k in data.trajectories]))
         ax.set_ylabel(label(data.states[i], data.units.get(data.states[i])), fontsize=9)
         _finish(ax)
-    for ax in axes:
-        if ax.get_subplotspec() is None or ax.get_subplotspec().is_last_row() or ax is axes[-1]:
-            ax.set_xlabel(label(data.time, data.units.get(data.time)), fontsize=9)
+    _label_times(axes, label(data.time, data.units.get(data.time)))
     if equations is not None:
         _write_laws(axes, equations)
     _write_legend(axes[0])
-    axes[0].figure.align_ylabels(axes)
     return axes
 
 
@@ -108,6 +124,119 @@ def plot_front(front: Sequence[Mapping[str, Any]], selected: int, *, ax: Axes | 
     ax.legend(frameon=False, fontsize=8)
     _finish(ax)
     return ax
+
+
+def plot_residuals(
+    found: Sequence[Residual],
+    states: Sequence[str],
+    *,
+    time: str = "t",
+    axes: Sequence[Axes] | np.ndarray | None = None,
+) -> np.ndarray:
+    """Draw the residuals of each state over time, in units of the noise, with the band that holds nine of ten, and return the axes (d,)."""
+    axes = _open_axes(len(states)) if axes is None else np.asarray(axes)
+    colours = _colours(len(found))
+    for i, ax in enumerate(axes):
+        ax.axhspan(-NINE_OF_TEN, NINE_OF_TEN, color=INK, alpha=0.1, lw=0)
+        ax.axhline(0.0, color=INK, lw=0.8)
+        for k, (colour, _) in zip(found, colours, strict=True):
+            ax.plot(k.t, k.r[:, i], "o", ms=2.2, mfc="none", mec=colour, mew=0.7)
+        ax.set_ylabel(label(states[i]), fontsize=9)
+        _finish(ax)
+    _label_times(axes, label(time))
+    return axes
+
+
+def plot_phase(
+    equations: Equations,
+    simulations: Mapping[str, Simulation],
+    data: Dataset,
+    *,
+    axes: Sequence[Axes] | np.ndarray | None = None,
+) -> np.ndarray:
+    """Draw where the law drives the states, and return the axes.
+
+    One state: its rate over its values. Two: the field as streamlines. More: the records in the planes of the first three states.
+    """
+    pairs = phase_planes(data.d)
+    axes = _open_axes(len(pairs) or 1) if axes is None else np.asarray(axes)
+    x = data.stacked()
+    if not pairs:
+        _draw_rate(axes[0], equations, x[:, 0], label(data.states[0], data.units.get(data.states[0])))
+    for ax, (a, b) in zip(axes, pairs, strict=False):
+        ax.plot(x[:, a], x[:, b], "o", ms=2.2, mfc="none", mec=DOTS, mew=0.6, zorder=2)
+        limits = ax.get_xlim(), ax.get_ylim()
+        if data.d == 2:
+            _draw_field(ax, equations)
+        for curve in simulations.values():
+            ax.plot(curve.x[:, a], curve.x[:, b], color=INK, lw=1.0, zorder=3)
+        ax.set_xlim(*limits[0])
+        ax.set_ylim(*limits[1])
+        ax.set_xlabel(label(data.states[a], data.units.get(data.states[a])), fontsize=9)
+        ax.set_ylabel(label(data.states[b], data.units.get(data.states[b])), fontsize=9)
+        _finish(ax)
+    return axes
+
+
+def phase_planes(states: int) -> list[tuple[int, int]]:
+    """Return the planes of a phase portrait.
+
+    >>> phase_planes(1), phase_planes(2), phase_planes(5)
+    ([], [(0, 1)], [(0, 1), (0, 2), (1, 2)])
+    """
+    return list(itertools.combinations(range(min(states, 3)), 2))
+
+
+def plot_curves(
+    curves: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    data: Dataset,
+    *,
+    axes: Sequence[Axes] | np.ndarray | None = None,
+) -> np.ndarray:
+    """Draw simulations (name, times (n,), states (n, d)) from several starts, the data's span shaded, and return the axes (d,)."""
+    axes = _open_axes(data.d) if axes is None else np.asarray(axes)
+    first = data.trajectories[0]
+    for i, ax in enumerate(axes):
+        ax.axvspan(first.t[0], first.t[-1], color=DOTS, alpha=0.12, lw=0)
+        for q, (name, t, x) in enumerate(curves):
+            ax.plot(t, x[:, i], color=INK if q == 0 else f"C{q}", lw=1.4 if q == 0 else 0.9, label=name)
+        ax.set_ylabel(label(data.states[i], data.units.get(data.states[i])), fontsize=9)
+        _finish(ax)
+    _label_times(axes, label(data.time, data.units.get(data.time)))
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[0].figure.legend(handles, labels, frameon=False, fontsize=7, loc="outside upper left", ncols=1)
+    return axes
+
+
+def _draw_rate(ax: Axes, equations: Equations, x: np.ndarray, name: str) -> None:
+    low, high = float(np.nanmin(x)), float(np.nanmax(x))
+    room = 0.15 * (high - low)
+    start = 0.0 if 0.0 <= low < 2 * room else low - room  # a state that is never negative begins at zero
+    grid = np.linspace(start, high + room, 300)
+    with np.errstate(all="ignore"):
+        rate = equations.function()(0.0, grid[:, None])[:, 0]
+    ax.axhline(0.0, color=DOTS, lw=0.7)
+    ax.axvspan(low, high, color=DOTS, alpha=0.12, lw=0)
+    ax.plot(grid, np.where(np.isfinite(rate), rate, np.nan), color=INK, lw=1.3)
+    ax.set_xlabel(name, fontsize=9)
+    ax.set_ylabel("rate of change", fontsize=9)
+    _finish(ax)
+
+
+def _draw_field(ax: Axes, equations: Equations) -> None:
+    x, y = (np.linspace(*limit, 24) for limit in (ax.get_xlim(), ax.get_ylim()))
+    mesh = np.stack(np.meshgrid(x, y), -1)
+    with np.errstate(all="ignore"):
+        speed = equations.function()(0.0, mesh.reshape(-1, 2)).reshape(mesh.shape)
+    if np.isfinite(speed).all() and np.abs(speed).max() > 0:
+        ax.streamplot(x, y, speed[..., 0], speed[..., 1], color="#9aa7b5", linewidth=0.5, arrowsize=0.7, density=0.9)
+
+
+def _label_times(axes: np.ndarray, words: str) -> None:
+    for ax in axes:
+        if ax.get_subplotspec() is None or ax.get_subplotspec().is_last_row() or ax is axes[-1]:
+            ax.set_xlabel(words, fontsize=9)
+    axes[0].figure.align_ylabels(axes)
 
 
 def label(name: str, unit: str | None = None) -> str:

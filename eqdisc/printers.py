@@ -13,8 +13,11 @@ from typing import Any
 import sympy as sp
 from sympy.printing.c import C99CodePrinter
 from sympy.printing.julia import JuliaCodePrinter
+from sympy.printing.mathml import MathMLPresentationPrinter
 from sympy.printing.numpy import NumPyPrinter
 from sympy.printing.pycode import SymPyPrinter
+
+from .equations import number_text, reading_order
 
 _WORDS = {
     "python": """
@@ -176,3 +179,31 @@ class JuliaPrinter(_Named, JuliaCodePrinter):
 
     def _print_Min(self, expr: sp.Min) -> str:
         return self._call("min", expr.args)
+
+
+class MathPrinter(MathMLPresentationPrinter):
+    """Presentation MathML in the reading order of `Equations`, numbers as short as they read back.
+
+    >>> MathPrinter().doprint(0.5 * sp.Symbol("x"))
+    '<mrow><mn>0.5</mn><mo>&InvisibleTimes;</mo><mi>x</mi></mrow>'
+    """
+
+    def _as_ordered_terms(self, expr: sp.Add, order: str | None = None) -> list[sp.Expr]:
+        return sorted(sp.Add.make_args(expr), key=reading_order)
+
+    def _print_Float(self, expr: sp.Float) -> Any:
+        digits, _, power = number_text(float(expr)).partition("e")
+        leaf = self._leaf("mn", digits)
+        if not power:
+            return leaf
+        row, raised = self.dom.createElement("mrow"), self.dom.createElement("msup")
+        for part in (self._leaf("mn", "10"), self._leaf("mn", str(int(power)))):
+            raised.appendChild(part)
+        for part in (leaf, self._leaf("mo", "·"), raised):
+            row.appendChild(part)
+        return row
+
+    def _leaf(self, tag: str, text: str) -> Any:
+        leaf = self.dom.createElement(tag)
+        leaf.appendChild(self.dom.createTextNode(text))
+        return leaf

@@ -58,7 +58,7 @@ def _result_of(data: Dataset, verdict: str = "identified") -> dict[str, Any]:
         "invariants": [],
         "initial": starts,
         "sigma": dict.fromkeys(data.states, 0.1),
-        "errors": {"train": np.float64(1.0), "later": None, "new_start": None},
+        "errors": {"metric": "rms", "train": np.float64(1.0), "later": None, "new_start": None, "horizon": 1.0},
         "front": [rough, entry],
         "selected": 1,
         "ci_level": 0.9,
