@@ -28,7 +28,9 @@ ALIKE = 3.0  # nats below which a rival is not put aside
 def write_answer(run: Run) -> str:
     """Return what `eqdisc fit` prints: law, front, verdict."""
     return "\n\n".join(
-        part for part in (write_law(run), write_names(run), write_front(run), write_verdict(run)) if part
+        part
+        for part in (write_law(run), write_names(run), write_front(run), write_bootstrap(run), write_verdict(run))
+        if part
     )
 
 
@@ -75,6 +77,30 @@ def write_front(run: Run, equations: bool = False) -> str:
 def write_verdict(run: Run) -> str:
     """Return the verdict, its reasons, and the rivals where there are any."""
     return "\n".join([f"verdict: {run.verdict}", *(f"  {reason}" for reason in run.reasons), *_rivals(run)])
+
+
+def write_bootstrap(run: Run) -> str:
+    """Return what a bootstrap said of each term, or nothing where there was none."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    found = run.result.get("bootstrap")
+    if not found:
+        return ""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    for heading in ("equation", "term"):
+        table.add_column(heading)
+    for heading in ("included", "coefficient", f"{found['level']:.0%} interval", "powers"):
+        table.add_column(heading, justify="right")
+    for row in found["terms"]:
+        value = row["coefficient"]
+        numbers = [f"{value[0]:.4g}", f"{value[1]:.4g} to {value[2]:.4g}"] if value else ["-", "-"]
+        powers = ", ".join(f"{s} {low:.3g} to {high:.3g}" for s, (_, low, high) in row["exponents"].items())
+        cells = [f"d{row['equation']}/dt", row["term"], f"{row['inclusion']:.0%}", *numbers, powers]
+        table.add_row(*map(Text, cells))
+    head = f"bootstrap: {found['count']} replicates, in {found['won']:.0%} of which the law won in this form"
+    return f"{head}\n{_render(table)}"
 
 
 def write_validation(facts: Mapping[str, Any], fitted: float | None) -> str:

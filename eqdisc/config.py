@@ -59,6 +59,9 @@ class FitConfig:
     held_out: float = 0.0
     """Share of each trajectory's end that the law is chosen without."""
 
+    bootstrap: int = 0
+    """Replicates of the data from which intervals and the inclusion of each term are read; 100 or more."""
+
     seed: int = 0
     """Seed of whatever is random."""
 
@@ -102,6 +105,8 @@ class FitConfig:
             raise OptionError(f"l1 is {self.l1:g}; a penalty is 0 or more.")
         if not (0.0 <= self.held_out < 1.0):
             raise OptionError(f"held_out is {self.held_out:g}; use a share from 0 (nothing) to below 1, such as 0.25.")
+        if self.bootstrap < 0 or self.bootstrap == 1:
+            raise OptionError(f"bootstrap is {self.bootstrap}; use 0 for none, or 2 replicates and more, such as 200.")
         if not (0 <= self.seed < 2**63):
             raise OptionError(f"seed is {self.seed}; use a whole number from 0 on.")
         if self.time_limit is not None and not self.time_limit > 0.0:
@@ -169,6 +174,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "noise": ((str,), "a word"),
     "snap": ((bool,), "True or False"),
     "held_out": ((int, float), "a number"),
+    "bootstrap": ((int,), "a whole number"),
     "seed": ((int,), "a whole number"),
     "time_limit": ((int, float, type(None)), "a number of seconds or None"),
 }

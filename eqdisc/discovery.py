@@ -38,6 +38,7 @@ from .tables import as_dataset
 from .terms import loosen
 from .thinning import thin_dense_chain
 from .trajectory import Dataset
+from .uncertainty import Bootstrap, bootstrap
 from .validation import METRIC, MOST, Score, score, stretches_of_fit, stretches_unseen
 from .verdict import judge
 
@@ -77,6 +78,7 @@ class Discovery:
     device: str
     seconds: float
     versions: dict[str, str]
+    bootstrap: Bootstrap | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.selected < len(self.front):
@@ -125,7 +127,7 @@ class Discovery:
             "seconds": self.seconds,
             "versions": self.versions,
             "formula_names": list(names),
-        }
+        } | ({} if self.bootstrap is None else {"bootstrap": asdict(self.bootstrap)})
 
 
 def _entry(entry: FrontEntry, states: Sequence[str]) -> dict[str, Any]:
@@ -204,6 +206,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     verdict = judge(problem, pick, rivals, share, whole.formula_names, pick_score)
     entries[at] = replace(entries[at], equations=printed.equations, train=pick_score.error, status=pick_score.status)
     entries, at = _undominated(entries, at)
+    replicates = _bootstrap(problem, joint, pick, config, whole.formula_names, journal)
     errors = _errors(pick_score, entries[at].unseen if later is not None else None, printed, unseen)
     return Discovery(
         data=whole,
@@ -221,6 +224,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
         device=device,
         seconds=round(time.monotonic() - started, 3),
         versions=_versions(),
+        bootstrap=replicates,
     )
 
 
@@ -252,6 +256,14 @@ def _search(problem: Problem, config: FitConfig, journal: Journal) -> tuple[Join
         w, a, _ = without_padding(pick.law)
         pick = joint.best(joint.solve([(w, a, loosen(w, problem.denoised.positive))], pick)) or pick
     return joint, pick
+
+
+def _bootstrap(
+    problem: Problem, joint: JointSearch, pick: Solved, config: FitConfig, names: tuple[str, ...], journal: Journal
+) -> Bootstrap | None:
+    if not config.bootstrap:
+        return None
+    return bootstrap(problem, pick, joint.seen.values(), names, config.bootstrap, config.seed, journal)
 
 
 def _final_problem(problem: Problem, whole: Dataset, config: FitConfig, device: str) -> Problem:

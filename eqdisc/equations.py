@@ -40,13 +40,14 @@ _SIMPLE = 12  # largest denominator of an exponent that is printed as a fraction
 
 @dataclass(frozen=True)
 class Parameter:
-    """One number of a law: its value, its interval, its unit and the equations it stands in."""
+    """One number of a law: its value, its interval, its unit, the equations it stands in and the term that it belongs to."""
 
     name: str
     value: float
     ci: tuple[float, float] | None = None
     unit: str = ""
     where: str = ""
+    term: str = ""
 
 
 @dataclass(frozen=True)
@@ -280,6 +281,16 @@ def _term(x: list[sp.Symbol], row: np.ndarray) -> sp.Expr:
 def symbols_of(states: Sequence[str]) -> dict[str, sp.Symbol]:
     """Return the real SymPy symbol of each state."""
     return {s: sp.Symbol(s, real=True) for s in states}
+
+
+def write_term(row: Float[np.ndarray, "c"], states: Sequence[str]) -> str:
+    """Return one row of exponents as plain text.
+
+    >>> write_term(np.array([0.5, 1.0]), ("S", "I"))
+    'I*sqrt(S)'
+    """
+    unit = np.eye(1, len(states))
+    return Equations.from_terms(states, np.asarray(row, float)[None], unit).strings()[states[0]]
 
 
 def as_power(w: float) -> sp.Number:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from .equations import Equations, Parameter
+from .equations import Equations, Parameter, write_term
 from .journal import Journal
 from .laws import Law, Solved, covariance_of, without_padding
 from .problem import Problem
@@ -99,9 +99,10 @@ def print_law(
     free_ci = _follow(free_ci, before, w)
     coefficients, errors = _coefficients(problem, solved, w, a, round_numbers)
     scaling = problem.scaling
+    texts = [write_term(row, names) for row in scaling.undo_rows(w)]
     parameters = (
-        *_coefficient_parameters(coefficients, errors, names),
-        *_row_parameters(scaling.undo_rows(w), coefficients, free_ci, names),
+        *_coefficient_parameters(coefficients, errors, names, texts),
+        *_row_parameters(scaling.undo_rows(w), coefficients, free_ci, names, texts),
     )
     return Printed(
         equations=Equations.from_terms(names, scaling.undo_rows(w), coefficients),
@@ -193,7 +194,9 @@ def round_to(value: float, error: float) -> float:
     return value
 
 
-def _coefficient_parameters(values: np.ndarray, errors: np.ndarray, names: tuple[str, ...]) -> list[Parameter]:
+def _coefficient_parameters(
+    values: np.ndarray, errors: np.ndarray, names: tuple[str, ...], texts: list[str]
+) -> list[Parameter]:
     """Name the coefficients k1, k2, ...; equal sizes of one term in several equations are one parameter."""
     out: list[Parameter] = []
     for j, row in enumerate(values):
@@ -208,11 +211,14 @@ def _coefficient_parameters(values: np.ndarray, errors: np.ndarray, names: tuple
             error = float(min(errors[j, f] for f in same))
             value = float(abs(row[e]) if len(same) > 1 else row[e])
             ci = (value - NORMAL * error, value + NORMAL * error)
-            out.append(Parameter(f"k{len(out) + 1}", value, ci, "", ", ".join(names[f] for f in same)))
+            where = ", ".join(names[f] for f in same)
+            out.append(Parameter(f"k{len(out) + 1}", value, ci, "", where, texts[j]))
     return out
 
 
-def _row_parameters(rows: np.ndarray, a: np.ndarray, errors: dict, names: tuple[str, ...]) -> list[Parameter]:
+def _row_parameters(
+    rows: np.ndarray, a: np.ndarray, errors: dict, names: tuple[str, ...], texts: list[str]
+) -> list[Parameter]:
     """Name the real exponents p1, p2, ... and the constants of denominators K1, K2, ..."""
     out: list[Parameter] = []
     d = len(names)
@@ -223,10 +229,9 @@ def _row_parameters(rows: np.ndarray, a: np.ndarray, errors: dict, names: tuple[
         ends = value - half, value + half
         if i == 2 * d:
             ends = math.exp(max(value - half, -HUGE)), math.exp(min(value + half, HUGE))
-        number = sum(p.name[0] == letter for p in out) + 1
-        out.append(
-            Parameter(f"{letter}{number}", math.exp(value) if i == 2 * d else value, ends, "", f"{what} {where}")
-        )
+        name = f"{letter}{sum(p.name[0] == letter for p in out) + 1}"
+        shown = math.exp(value) if i == 2 * d else value
+        out.append(Parameter(name, shown, ends, "", f"{what} {where}", texts[j]))
     return out
 
 

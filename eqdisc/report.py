@@ -100,6 +100,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "level": f"{100 * result['ci_level']:.0f} %",
         "fluxes": list(_fluxes(run)),
         "front": list(_front(run)),
+        "bootstrap": result.get("bootstrap"),
         "tests": test_residuals(run),
         "astray": astray,
         "pictures": dict(_draw(run, found)),

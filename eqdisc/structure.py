@@ -63,7 +63,7 @@ class JointSearch:
 
     def adopt(self, fit: Fit) -> list[Solved]:
         """Price the lanes of a fit that ended well and remember them."""
-        solved = [self._price(fit, lane) for lane in range(fit.terms.lanes) if bool(torch.isfinite(fit.nll[lane]))]
+        solved = [self.price(fit, lane) for lane in range(fit.terms.lanes) if bool(torch.isfinite(fit.nll[lane]))]
         for s in solved:
             self.remember(s)
         return solved
@@ -73,7 +73,8 @@ class JointSearch:
         if (solved.law[1] != 0).any() and (solved.key not in self.seen or solved.cost < self.seen[solved.key].cost):
             self.seen[solved.key] = solved
 
-    def _price(self, fit: Fit, lane: int) -> Solved:
+    def price(self, fit: Fit, lane: int) -> Solved:
+        """Return one lane of a fit with its description length."""
         one = fit.select(slice(lane, lane + 1))
         w, a, free = (v[0].cpu().numpy() for v in (one.terms.exponents, one.terms.coefficients, one.terms.free))
         c, names = covariance_of(one)
@@ -188,7 +189,7 @@ class JointSearch:
         found = []
         for lane, law in enumerate(laws):
             if bool(torch.isfinite(fit.nll[lane])):
-                found.append(self._price(fit, lane))
+                found.append(self.price(fit, lane))
                 self.tried[structure_key(law)] = found[-1]
                 self.remember(found[-1])
             else:

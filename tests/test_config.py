@@ -33,6 +33,7 @@ from eqdisc.errors import OptionError
         ({"snap": 1}, "snap is 1; it must be True or False"),
         ({"held_out": 1.0}, "use a share from 0"),
         ({"seed": -1}, "use a whole number from 0 on"),
+        ({"bootstrap": 1}, "use 0 for none, or 2 replicates and more"),
         ({"time_limit": 0}, "use seconds above 0"),
     ],
 )

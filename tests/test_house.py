@@ -47,13 +47,13 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "extraction",
     }
     | {"refinement", "simulation", "systems", "literature"},
-    "judgement": {"selection", "validation", "verdict"},
+    "judgement": {"selection", "uncertainty", "validation", "verdict"},
     "road": {"discovery"},
     "paper": {"runs", "plotting", "experiments", "design", "export", "printers", "residuals", "report"},
     "door": {"answer", "progress", "cli"},
 }
 LIVES_IN = {  # floors and modules that may import a library that is slow to load or belongs to one kind of work
-    "torch": {"mechanism", "stages", "road", "experiments"},
+    "torch": {"mechanism", "stages", "uncertainty", "road", "experiments"},
     "torchdiffeq": {"integration"},
     "sympy": {
         "equations",
