@@ -103,6 +103,8 @@ class Collocation:
         self.mesh, self.bounds, self.floor = mesh, bounds, floor
         self.positive = torch.as_tensor(positive, device=mesh.x.device)
         self.d = mesh.x.shape[-1]
+        exact = min(1.0, floor / FLOOR)  # where less is noise, less is zero
+        self.tiny, self.lowest = exact * TINY, exact * LOWEST
         self._lane = torch.arange(len(mesh.trajectory), device=mesh.x.device)[:, None]
 
     # ---------------------------------------------------------------- the field and its derivatives
@@ -112,7 +114,7 @@ class Collocation:
 
     def field(self, terms: Terms, x: Float[Tensor, "R ... d"]) -> Float[Tensor, "R ... d"]:
         """Evaluate the right-hand side of every lane on its own states."""
-        values, _ = monomials(terms.exponents, self._flat(x), self.positive, TINY)
+        values, _ = monomials(terms.exponents, self._flat(x), self.positive, self.tiny)
         return (values @ terms.coefficients).view(x.shape)
 
     def linearise(
@@ -120,9 +122,9 @@ class Collocation:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return f (..., d), df/dx (..., d, d) and df/dtheta (..., d, P); `extra` (L, d) exponents append d * L trial columns."""
         flat = self._flat(x)
-        values, log_x = monomials(terms.exponents, flat, self.positive, TINY)
+        values, log_x = monomials(terms.exponents, flat, self.positive, self.tiny)
         f = values @ terms.coefficients
-        size = flat.abs().clamp_min(TINY)
+        size = flat.abs().clamp_min(self.tiny)
         inverse = torch.where(self.positive, 1.0, torch.where(flat < 0, -1.0, 1.0)) / torch.where(
             self.positive, size, size.clamp_min(1e-9)
         )
@@ -138,7 +140,7 @@ class Collocation:
         if index is not None:
             columns.append(self._parameter_columns(terms, index, values, log_x, share))
         if extra is not None:
-            trial, _ = monomials(extra[None], flat, self.positive, TINY)
+            trial, _ = monomials(extra[None], flat, self.positive, self.tiny)
             eye = torch.eye(self.d, dtype=flat.dtype, device=flat.device)
             columns.append((eye[:, :, None] * trial[..., None, None, :]).flatten(-2))  # (R, N, d, d * L)
         shape = x.shape[:-1]
@@ -308,7 +310,7 @@ class Collocation:
 
     def _inside(self, x: Tensor, former: Tensor) -> Tensor:
         """Keep positive states positive: a step takes at most nine tenths of the way to zero."""
-        return torch.where(self.positive, torch.maximum(x, (0.1 * former).clamp_min(LOWEST)), x)
+        return torch.where(self.positive, torch.maximum(x, (0.1 * former).clamp_min(self.lowest)), x)
 
     def _move(self, terms: Terms, index: Parameters, step: Tensor) -> Terms:
         lane = torch.arange(len(step), device=step.device)[:, None].expand_as(step)
@@ -335,7 +337,10 @@ class Collocation:
         return state.judged(self), settled
 
     def _spread(self, residual: Tensor) -> Tensor:
-        return (residual.square().sum((1, 2)) / self.mesh.counts.clamp_min(1.0) + self.floor**2).sqrt()
+        mean = residual.square().sum((1, 2)) / self.mesh.counts.clamp_min(1.0)
+        return (
+            (mean.square() + self.floor**4).sqrt().sqrt()
+        )  # what lies well below the floor is the computation's own error
 
     def _data_term(self, state: _State) -> Tensor:
         return (self.mesh.counts * self._spread(state.residual).log()).sum(-1)
@@ -349,7 +354,7 @@ class Collocation:
             state = state.put_where(loose, self.make_feasible(state, loose))
         sigma = self._spread(state.residual)
         nll = (self.mesh.counts * sigma.log()).sum(-1)
-        solved = (state.miss < (0.3 * sigma.amin(-1)).clamp_min(1e-4)) & torch.isfinite(nll)
+        solved = (state.miss < (0.3 * sigma.amin(-1)).clamp_min(min(1e-4, 10 * self.floor))) & torch.isfinite(nll)
         status = torch.where(solved, int(Status.OK), int(Status.DIVERGED))
         nll = torch.where(solved, nll, torch.inf)
         return Fit(state.terms, state.x, sigma, nll, state.miss, hessian, index, status)

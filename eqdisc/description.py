@@ -38,7 +38,7 @@ from torch import Tensor
 from .config import read_bounds
 
 FLOOR = 2e-5  # smallest sigma in scaled units: above the integration error, so that it cannot buy terms
-EXACT = 2e-7  # the same in the last contest on exact data, where steps are shorter
+EXACT = 2e-8  # the same in the last contest on exact data, where steps are shorter
 EXPONENT_LIMIT = 9.5
 
 _PRICES = (

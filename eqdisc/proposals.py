@@ -31,6 +31,7 @@ ROUNDS = 3
 FINEST = 2  # as fine as the search goes; the printed law goes further
 TAKEN = 8  # laws that a finer mesh takes over
 ALIVE = 3  # joint laws that are improved beside each other
+CONVERGED = 15  # steps after which a law that explains exact data has reached its best
 CONTESTED = 4  # moves in one contest: what no sum explains exactly would be mended without end
 LONGEST = 12_000  # points of the mesh of a contest
 FAR = 40.0  # nats by which they may be longer than the best
@@ -133,11 +134,18 @@ def _contest(
         found = again.best(again.seen.values()) or first
         if not again.exhausts(found):
             found = again.improve(found, problem.library, CONTESTED)
+        found = _converge(again, found)
         settled = again.exhausts(found) or found.cost > first.cost - WORTH or journal.stop
         problem, joint, best = sharp, again, found
         if settled:
             break
     return problem, joint, best
+
+
+def _converge(joint: JointSearch, best: Solved) -> Solved:
+    """Fit the nearest laws to the end, so that none is ahead because another stopped early; return the shortest."""
+    near = sorted((s for s in joint.seen.values() if s.cost < best.cost + FAR), key=lambda s: s.cost)[:TAKEN]
+    return joint.best(joint.resume(near, steps=CONVERGED), best) or best
 
 
 def _widened(proposal: Proposal, columns: int) -> Proposal:

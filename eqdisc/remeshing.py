@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from scipy.interpolate import CubicHermiteSpline
 
-from .collocation import LOWEST
 from .description import FLOOR
 from .journal import Journal
 from .laws import Solved, without_padding
@@ -79,6 +78,6 @@ def fitted_states(problem: Problem, solved: Solved) -> Callable[[int, np.ndarray
         for first, last, curve in pieces[k]:
             inside = (t >= first) & (t <= last)
             out[inside] = curve(t[inside])
-        return np.where(positive, np.maximum(out, 10 * LOWEST), out)
+        return np.where(positive, np.maximum(out, 10 * problem.engine.lowest), out)
 
     return states

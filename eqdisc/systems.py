@@ -15,7 +15,7 @@ import numpy as np
 
 from .equations import Equations, number_text
 from .errors import OptionError, did_you_mean
-from .simulation import simulate
+from .simulation import TIGHT_ATOL, TIGHT_RTOL, simulate
 from .status import Status
 from .trajectory import Dataset, Trajectory
 
@@ -92,7 +92,8 @@ def simulate_system(
     t = np.linspace(0.0, system.span, samples)
     trajectories = []
     for k, x0 in enumerate(system.x0[:starts]):
-        run = simulate(law, np.array(x0), t, rtol=1e-10)
+        small = TIGHT_ATOL * max(np.abs(x0).max(), 1e-12)
+        run = simulate(law, np.array(x0), t, rtol=TIGHT_RTOL, atol=small)
         if run.status is not Status.OK:
             raise OptionError(f"{name} cannot be simulated to t = {system.span:g}: it ends at {run.end:g}.")
         x = run.x + noise * run.x.std(0) * rng.standard_normal(run.x.shape) if noise else run.x
