@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eqdisc import Equations, proposals
+from eqdisc import Equations, Parameter, proposals
 from eqdisc.experiments.ablation import INGREDIENTS, Ingredient, main, without
+from eqdisc.experiments.coverage import Number, compare, write_table
 from eqdisc.experiments.scoring import recovered
 
 TRUTH = Equations.parse({"S": "-0.06*S**0.5*I**0.5", "I": "0.06*S**0.5*I**0.5 - 0.05*I"}, ("S", "I"))
@@ -43,3 +44,21 @@ def test_the_command_writes_a_table(tmp_path: Path) -> None:
     assert lines[0].startswith("| left out")
     assert "| nothing (the whole search) | 1 | 1 |" in lines[2]
     assert len(lines) == 4
+
+
+def test_a_number_without_a_counterpart_counts_as_missed_only_over_all_fits() -> None:
+    law = Equations.parse({"x": "-0.5*x", "y": "0.5*x - 0.1*y"}, ("x", "y"))
+    shared = Parameter("k1", 0.51, (0.49, 0.53), "", "x, y", "x")
+    assert list(compare(law, [shared])) == [
+        ("coefficient", "x", -0.5, True),
+        ("coefficient", "y", 0.5, True),
+        ("coefficient", "y", -0.1, None),
+    ]
+
+
+def test_the_coverage_table_counts_each_question_apart() -> None:
+    rows = [Number("west", s, q, "coefficient", "m", 1.0, s < 9) for s in range(10) for q in ("before snapping",)]
+    rows += [Number("west", s, "over all fits", "coefficient", "m", 1.0, s < 5) for s in range(10)]
+    table = write_table(rows)
+    assert "| all | 90 % (" in table
+    assert "| - | 50 % (" in table
