@@ -21,6 +21,7 @@ import torch
 
 from . import __version__
 from .config import FitConfig
+from .description import FLOOR
 from .equations import Equations, Parameter
 from .errors import DataError, OptionError
 from .field import Chain
@@ -40,7 +41,7 @@ from .thinning import thin_dense_chain
 from .trajectory import Dataset
 from .uncertainty import Bootstrap, bootstrap
 from .validation import METRIC, MOST, Score, score, stretches_of_fit, stretches_unseen
-from .verdict import judge
+from .verdict import is_curve_fit, judge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -252,6 +253,9 @@ def _search(problem: Problem, config: FitConfig, journal: Journal) -> tuple[Join
         pick = thin_dense_chain(joint, pick, problem, journal)
         share = 1.0 if problem.denoised.clean else independent_share(*joint.engine.mesh.residuals(pick.fit.x[0]))
         pick = select_pick(joint.seen.values(), pick, share)
+        if problem.denoised.clean and (not joint.exhausts(pick) or is_curve_fit(problem, pick)):
+            joint.coarsen(FLOOR)
+            pick = joint.best(joint.seen.values())
     if pick is not None and not config.snap:
         w, a, _ = without_padding(pick.law)
         pick = joint.best(joint.solve([(w, a, loosen(w, problem.denoised.positive))], pick)) or pick

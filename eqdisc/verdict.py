@@ -52,7 +52,7 @@ def judge(
         return Verdict("not identified", tuple(doubts))
     cautions = [*_colored(problem, pick, names), *_unround(problem, pick, names)]
     alone = problem.data.d == 1 and len(problem.data.trajectories) == 1
-    if alone and pick.size > MANY:
+    if is_curve_fit(problem, pick):
         cautions.append(
             f"A law of {pick.size} numbers follows any smooth curve of one state; a second start would show whether it is more."
         )
@@ -64,6 +64,11 @@ def judge(
         return Verdict("ambiguous", tuple(cautions))
     reason = f"The law explains the data down to the noise, with a weight of {min(100 * share, 99.9):.3g} % among all that were tried."
     return Verdict("identified", (reason,))
+
+
+def is_curve_fit(problem: Problem, pick: Solved) -> bool:
+    """Tell whether a law has so many numbers that it would follow any smooth curve: those of one record of one state."""
+    return problem.data.d == 1 and len(problem.data.trajectories) == 1 and pick.size > MANY
 
 
 def _noise(problem: Problem) -> np.ndarray:
