@@ -40,7 +40,7 @@ from .terms import loosen
 from .thinning import thin_dense_chain
 from .trajectory import Dataset
 from .uncertainty import Bootstrap, bootstrap
-from .validation import METRIC, MOST, Score, score, stretches_of_fit, stretches_unseen
+from .validation import METRIC, MOST, Score, leave_the_data, score, stretches_of_fit, stretches_unseen
 from .verdict import is_curve_fit, judge
 
 if TYPE_CHECKING:
@@ -204,7 +204,8 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     at = front.index(pick)
     pick_score = score(printed.equations, stretches_of_fit(final, fitted, printed.starts), printed.sigma)
     share = share_of(pick, joint.seen.values())
-    verdict = judge(problem, pick, rivals, share, whole.formula_names, pick_score)
+    left = list(leave_the_data(printed.equations, fitted, _cut_starts(final, printed)))
+    verdict = judge(problem, pick, rivals, share, whole.formula_names, pick_score, left)
     entries[at] = replace(entries[at], equations=printed.equations, train=pick_score.error, status=pick_score.status)
     entries, at = _undominated(entries, at)
     replicates = _bootstrap(problem, joint, pick, config, whole.formula_names, journal)
@@ -330,6 +331,12 @@ def _errors(fit: Score, later: float | None, printed: Printed, unseen: Dataset |
     errors["horizon"] = fit.horizon
     ends = [s.end for s in (fit, new) if s is not None and s.end is not None]
     return errors | ({"blow_up": min(ends)} if ends else {})
+
+
+def _cut_starts(problem: Problem, printed: Printed) -> dict[int, np.ndarray]:
+    """Return the estimated starts of trajectories that were fitted in pieces, by number."""
+    of = problem.engine.mesh.trajectory
+    return {k: printed.starts[of.index(k)] for k in set(of) if of.count(k) > 1}
 
 
 def _initial(problem: Problem, data: Dataset, printed: Printed) -> list[dict[str, Any]]:

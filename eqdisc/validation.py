@@ -21,6 +21,8 @@ from .status import Status
 from .trajectory import Dataset
 
 METRIC = "rms over sigma-scaled residuals"
+LEFT = 0.5  # of a state's spread: a simulation this far off has left the data
+NUDGE, CHAOTIC = 1e-6, 1e3  # a start moved by this share of itself; growth of that share beyond which motion is chaotic
 MOST = 64  # stretches that a law on the front is judged by; the pick is judged by all
 
 
@@ -65,6 +67,25 @@ def _from_smooth_starts(data: Dataset) -> Iterator[Stretch]:
         start = np.array([curve(np.zeros(1))[0] for curve in denoised.curves[k]])
         start = np.where(denoised.positive, np.maximum(start, 0.0), start)
         yield start * scaling.states, trajectory.t, trajectory.x
+
+
+def leave_the_data(equations: Equations, data: Dataset, starts: dict[int, np.ndarray]) -> Iterator[tuple[str, float]]:
+    """Yield (name, time) of each trajectory that the law leaves on its way from its start, though its motion is not chaotic.
+
+    `starts` are estimated initial states (d,) by the number of the trajectory. A record is left where the simulation is off by half the
+    state's spread; it is chaotic where a start that is moved a little ends a thousand times as far away, for its size.
+    """
+    for k, x0 in starts.items():
+        trajectory = data.trajectories[k]
+        spread = np.nanstd(trajectory.x, axis=0)
+        run, moved = (simulate(equations, start, trajectory.t) for start in (x0, (1 + NUDGE) * x0))
+        n = min(len(run.x), len(moved.x))
+        size = np.maximum(np.abs(run.x[:n]), spread)
+        grown = (np.abs(moved.x[:n] - run.x[:n]) / size).max(initial=0.0) / NUDGE
+        off = np.abs(run.x - trajectory.x[: len(run.x)]) > LEFT * spread
+        first = int(off.any(1).argmax()) if off.any() else len(run.x)
+        if first < len(trajectory.t) and grown < CHAOTIC:
+            yield trajectory.name, float(trajectory.t[first])
 
 
 def score(equations: Equations, stretches: list[Stretch], sigma: np.ndarray, most: int | None = None) -> Score:

@@ -40,14 +40,24 @@ class Verdict:
 
 
 def judge(
-    problem: Problem, pick: Solved, rivals: list[Solved], share: float, names: tuple[str, ...], printed: Score
+    problem: Problem,
+    pick: Solved,
+    rivals: list[Solved],
+    share: float,
+    names: tuple[str, ...],
+    printed: Score,
+    left: list[tuple[str, float]],
 ) -> Verdict:
     """Judge the pick: whether it explains the data, also as printed and simulated again, and whether anything else does.
 
-    `share` is its weight among all laws that were fitted (`selection.share_of`).
+    `share` is its weight among all laws that were fitted (`selection.share_of`), `left` are the records that it leaves on the way.
     """
     doubts = [*_unexplained(problem, pick, names), *_too_little(problem, pick), *_nothing_there(problem, pick, names)]
     doubts += _lost_in_print(problem, pick, printed)
+    doubts += [
+        f"Followed from its start, the law leaves trajectory {name} at {time:.4g}; it fits the record in pieces only."
+        for name, time in left[:1]
+    ]
     if doubts:
         return Verdict("not identified", tuple(doubts))
     cautions = [*_colored(problem, pick, names), *_unround(problem, pick, names)]
