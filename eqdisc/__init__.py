@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .discovery import Discovery, FrontEntry, discover
     from .equations import Equations, Parameter
     from .errors import DataError, DataWarning, EqdiscError, FormulaError, OptionError, RunError
+    from .estimator import EquationDiscovery
     from .field import Chain
     from .journal import Journal
     from .runs import Run, load
@@ -40,6 +41,7 @@ _HOMES = {
     "discovery": ("Discovery", "FrontEntry", "discover"),
     "equations": ("Equations", "Parameter"),
     "errors": ("DataError", "DataWarning", "EqdiscError", "FormulaError", "OptionError", "RunError"),
+    "estimator": ("EquationDiscovery",),
     "field": ("Chain",),
     "journal": ("Journal",),
     "runs": ("Run", "load"),
@@ -59,6 +61,7 @@ __all__ = [
     "Diagnosis",
     "Discovery",
     "EqdiscError",
+    "EquationDiscovery",
     "Equations",
     "Experiment",
     "FitConfig",

@@ -31,10 +31,13 @@ from jaxtyping import Float
 from . import __version__
 from .config import FitConfig
 from .errors import OptionError, RunError, did_you_mean
-from .tables import hash_file, read_table, write_table
+from .markup import write_finding
+from .tables import hash_file, read_table, tabulate_curves, tabulate_front, tabulate_parameters, write_table
 from .trajectory import Dataset
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .discovery import Discovery
     from .equations import Equations
     from .simulation import Simulation
@@ -351,6 +354,24 @@ class Run:
             small = TIGHT_ATOL * max(float(np.abs(start).max()), 1e-12)
             found[k.name if x0 is None else "0"] = simulate(self.equations, start, t, rtol=TIGHT_RTOL, atol=small)
         return found
+
+    def _repr_html_(self) -> str:
+        return str(write_finding(self.result, self.equations, self.alternatives, self.symbols))
+
+    def simulate_table(
+        self, x0: Mapping[str, float] | None = None, *, t_end: float | None = None, smooth: bool = False
+    ) -> pd.DataFrame:
+        """Return what `simulate` returns as one DataFrame: trajectory, time, states."""
+        curves = self.simulate(x0, t_end=t_end, smooth=smooth).items()
+        return tabulate_curves(((name, k.t, k.x) for name, k in curves), self.result["time"], self.states)
+
+    def front_table(self) -> pd.DataFrame:
+        """Return the front as a DataFrame, one law a row: pick, complexity, errors, description length, equations."""
+        return tabulate_front(self.front, self.result["selected"])
+
+    def parameters_table(self) -> pd.DataFrame:
+        """Return the numbers of the law as a DataFrame: name, value, the ends of its interval, unit, equations it stands in."""
+        return tabulate_parameters(self.result.get("parameters", []))
 
     def export(self, to: str) -> str:
         """Return the law as a text in another language: python, julia, c, stan, sbml, latex, sympy or json."""
