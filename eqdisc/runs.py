@@ -327,7 +327,7 @@ class Run:
         """How it was fitted."""
         return FitConfig(**self.result["config"])
 
-    def start_of(self, trajectory: str) -> Float[np.ndarray, d]:
+    def start_of(self, trajectory: str) -> Float[np.ndarray, "d"]:
         """Return the estimated initial state (d,) of one trajectory; raises RunError where there is none."""
         for entry in self.result["initial"]:
             if entry["trajectory"] == trajectory:
@@ -379,7 +379,7 @@ class Run:
 
         return export(self, to)
 
-    def _start(self, x0: Mapping[str, float]) -> Float[np.ndarray, d]:
+    def _start(self, x0: Mapping[str, float]) -> Float[np.ndarray, "d"]:
         for name in x0:
             if name not in self.states:
                 known = f"the states are {', '.join(self.states)}"
@@ -388,7 +388,7 @@ class Run:
         return np.array([x0.get(name, value) for name, value in zip(self.states, start, strict=True)], float)
 
 
-def _even_times(t: Float[np.ndarray, n], end: float | None, samples: int) -> Float[np.ndarray, k]:
+def _even_times(t: Float[np.ndarray, "n"], end: float | None, samples: int) -> Float[np.ndarray, "k"]:
     last = float(t[-1]) if end is None else end
     if not t[0] < last < np.inf:
         raise OptionError(f"--t-end {last:g} does not lie after the first time, {t[0]:g}.")
