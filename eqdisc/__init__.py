@@ -6,6 +6,8 @@
     found = eq.discover(data)
     found.equations.readable()
 
+What the word behind `found.verdict` means, and what to do about each reason: see `eqdisc.verdict`.
+
 Every name here is loaded when it is first used: `import eqdisc` alone loads neither torch nor SymPy nor matplotlib.
 """
 

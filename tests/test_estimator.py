@@ -40,6 +40,7 @@ CHEAP = {  # checks that fit nothing
     "check_fit1d",
 }
 SAME_AGAIN = {  # checks that need two fits, or two orders of rows, to agree exactly; scikit-learn leaves them out under a time limit
+    "check_fit_idempotent",
     "check_pipeline_consistency",
     "check_methods_sample_order_invariance",
     "check_methods_subset_invariance",
