@@ -26,7 +26,12 @@ def build(folder: Path) -> None:
     for name in eqdisc.__all__:
         getattr(eqdisc, name)  # public names are loaded when they are first used, and pdoc wants them loaded
     verdict.__doc__ = _read_guide()
-    pdoc.render.configure(docformat="markdown", math=True, footer_text=f"eqdisc {eqdisc.__version__}")
+    pdoc.render.configure(
+        template_directory=DOCS / "templates",
+        docformat="markdown",
+        math=True,
+        footer_text=f"eqdisc {eqdisc.__version__}",
+    )
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         pdoc.pdoc(*MODULES, output_directory=folder)

@@ -58,8 +58,10 @@ def write_finding(
     parts = [write_heading(result["verdict"]), *write_math(law), write_list(renamed), write_list(result["reasons"])]
     head = ["", "complexity", "parameters", "error fitted", "error unseen", "description length", "ended"]
     parts.append(write_grid(head, (_front_row(k, e, result["selected"]) for k, e in enumerate(result["front"]))))
-    for number, rival in enumerate(rivals, 1):
-        parts += [Markup("<details><summary>alternative {}</summary>").format(number), *write_math(rival)]
+    if rivals:
+        parts.append(Markup("<details><summary>alternatives: {}</summary>").format(len(rivals)))
+        for rival in rivals:
+            parts.append(Markup("<div>{}</div>").format(Markup("").join(write_math(rival))))
         parts.append(Markup("</details>"))
     return Markup("").join(parts)
 

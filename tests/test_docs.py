@@ -28,6 +28,7 @@ def test_every_public_name_has_its_place(pages: Path) -> None:
         name for name in eqdisc.__all__ if f'id="{name}"' not in page and name not in ("__version__", "plotting")
     ] == []
     assert (pages / "eqdisc" / "plotting.html").exists()
+    assert "set_fit_request" not in page.partition('<section id="EquationDiscovery">')[2].partition("</section>")[0]
 
 
 def test_the_guide_to_verdicts_is_a_page(pages: Path) -> None:

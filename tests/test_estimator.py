@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import config_context
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from eqdisc import EqdiscError, EquationDiscovery, FitConfig
@@ -115,6 +117,16 @@ def test_it_simulates_and_scores_records_that_it_never_saw(model: EquationDiscov
     assert model.score(two, t=np.tile(T, 2), trajectory=np.repeat(["a", "b"], len(T))) > 0.999
     grows = pd.DataFrame(DECAY[::-1].copy(), columns=["A", "B"])
     assert model.score(grows, t=T) < 0.0
+
+
+@pytest.mark.slow
+def test_it_is_cross_validated_with_times_and_trajectories() -> None:
+    rows, times, labels = np.concatenate([DECAY, 0.5 * DECAY, 2.0 * DECAY]), np.tile(T, 3), np.repeat([0, 1, 2], len(T))
+    with config_context(enable_metadata_routing=True):
+        model = EquationDiscovery().set_fit_request(t=True, trajectory=True).set_score_request(t=True, trajectory=True)
+        roles = {"t": times, "trajectory": labels, "groups": labels}
+        scores = cross_val_score(model, rows, cv=LeaveOneGroupOut(), params=roles, error_score="raise")
+    assert scores == pytest.approx(1.0, abs=1e-6)  # exact data, an exact law
 
 
 def test_a_fitted_one_can_be_pickled_after_it_was_used(model: EquationDiscovery) -> None:

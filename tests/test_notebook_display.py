@@ -80,7 +80,7 @@ def test_names_are_text_in_whatever_a_notebook_shows(shown: Any) -> None:
 def test_a_finding_shows_law_verdict_reasons_front_and_rivals(found: Any) -> None:
     html = found._repr_html_()
     assert html.count("<math") == 4
-    for words in (found.verdict, "a reason.", "alternative 1", "<td>→</td>", "stands for", "diverged"):
+    for words in (found.verdict, "a reason.", "alternatives: 1", "<td>→</td>", "stands for", "diverged"):
         assert words in html
 
 
