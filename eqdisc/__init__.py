@@ -6,6 +6,8 @@
     found = eq.discover(data)
     found.equations.readable()
 
+What the word behind `found.verdict` means, and what to do about each reason: see `eqdisc.verdict`.
+
 Every name here is loaded when it is first used: `import eqdisc` alone loads neither torch nor SymPy nor matplotlib.
 """
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from .discovery import Discovery, FrontEntry, discover
     from .equations import Equations, Parameter
     from .errors import DataError, DataWarning, EqdiscError, FormulaError, OptionError, RunError
+    from .estimator import EquationDiscovery
     from .field import Chain
     from .journal import Journal
     from .runs import Run, load
@@ -40,6 +43,7 @@ _HOMES = {
     "discovery": ("Discovery", "FrontEntry", "discover"),
     "equations": ("Equations", "Parameter"),
     "errors": ("DataError", "DataWarning", "EqdiscError", "FormulaError", "OptionError", "RunError"),
+    "estimator": ("EquationDiscovery",),
     "field": ("Chain",),
     "journal": ("Journal",),
     "runs": ("Run", "load"),
@@ -59,6 +63,7 @@ __all__ = [
     "Diagnosis",
     "Discovery",
     "EqdiscError",
+    "EquationDiscovery",
     "Equations",
     "Experiment",
     "FitConfig",

@@ -100,6 +100,14 @@ class Diagnosis:
         """The findings that ask for a look."""
         return tuple(f for f in self.findings if f.level == "warning")
 
+    def _repr_html_(self) -> str:
+        from .markup import write_grid, write_heading, write_list
+
+        head = ["state", "lowest", "highest", "measured", "noise", "noise over spread"]
+        rows = ([s.name, s.low, s.high, s.measured, s.noise, s.loudness] for s in self.states)
+        extent = self.lines()[0].removeprefix(f"{self.file}: ")
+        return str(write_heading(self.file, extent) + write_grid(head, rows) + write_list(map(str, self.findings)))
+
     def lines(self) -> list[str]:
         """Return the diagnosis in plain sentences, one a line, for the terminal."""
         series = _count(self.trajectories, "trajectory", "trajectories")

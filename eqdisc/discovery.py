@@ -25,8 +25,9 @@ from .description import FLOOR
 from .equations import Equations, Parameter
 from .errors import DataError, OptionError
 from .field import Chain
-from .journal import Journal
+from .journal import Journal, TimedJournal
 from .laws import Solved, complexity_of, without_padding
+from .markup import write_finding
 from .network import search_by_network
 from .noise import independent_share
 from .problem import Problem
@@ -35,7 +36,7 @@ from .refinement import CI_LEVEL, Printed, impose_ties, polish, print_law
 from .selection import select_front, select_pick, select_rivals, share_of
 from .status import Status
 from .structure import JointSearch
-from .tables import as_dataset
+from .tables import as_dataset, tabulate_front, tabulate_parameters
 from .terms import loosen
 from .thinning import thin_dense_chain
 from .trajectory import Dataset
@@ -45,6 +46,8 @@ from .verdict import is_curve_fit, judge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +97,17 @@ class Discovery:
     def seed(self) -> int:
         """The seed of the random starts."""
         return self.config.seed
+
+    def _repr_html_(self) -> str:
+        return str(write_finding(self.result(), self.equations, self.alternatives, self.data.formula_names))
+
+    def front_table(self) -> pd.DataFrame:
+        """Return the front as a DataFrame, one law a row: pick, complexity, errors, description length, equations."""
+        return tabulate_front([_entry(e, self.data.states) for e in self.front], self.selected)
+
+    def parameters_table(self) -> pd.DataFrame:
+        """Return the numbers of the law as a DataFrame: name, value, the ends of its interval, unit, equations it stands in."""
+        return tabulate_parameters([asdict(p) for p in self.parameters])
 
     def result(self) -> dict[str, Any]:
         """Return the contents of result.json."""
@@ -157,7 +171,7 @@ def discover(
     """Find the differential equation behind `data` (a table, a DataFrame or a Dataset).
 
     `validate` holds trajectories that are simulated from their starts and never fitted. Raises DataError or OptionError in one sentence;
-    a search that is stopped through the journal returns the best so far.
+    a search that is stopped, by `config.time_limit` or through a journal of your own, returns the best so far.
 
     >>> t = np.linspace(0, 5, 20)
     >>> import pandas as pd
@@ -166,7 +180,7 @@ def discover(
     {'x': '-0.5*x'}
     """
     with _one_thread():
-        return _discover(data, config, validate, journal or Journal())
+        return _discover(data, config, validate, journal or TimedJournal(config.time_limit))
 
 
 @contextmanager

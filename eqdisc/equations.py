@@ -145,6 +145,9 @@ class Equations:
         lines = [rf"\frac{{d {_LATEX.name(s)}}}{{dt}} &= {r}" for s, r in self.latex().items()]
         return r"$\begin{aligned}" + r" \\ ".join(lines) + r"\end{aligned}$"
 
+    def __getstate__(self) -> dict[str, object]:
+        return {"states": self.states, "rhs": self.rhs}  # what was compiled cannot be pickled
+
     # ---------------------------------------------------------------- reading
 
     @property

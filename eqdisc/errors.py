@@ -1,7 +1,8 @@
 """The exceptions that leave eqdisc, all of them one family.
 
     EqdiscError
-    ├── DataError      the table cannot be used: names file, row, column, cause and cure
+    ├── DataError      the table cannot be used: names file, row, column, cause and cure; a ValueError too, as
+    │                  scikit-learn wants it
     ├── OptionError    an option or a configuration value cannot be used
     ├── FormulaError   a text is not a formula over the given names
     └── RunError       a run folder is missing, incomplete or of another format
@@ -19,7 +20,7 @@ class EqdiscError(Exception):
     """Whatever eqdisc refuses, in one sentence that a user can act on."""
 
 
-class DataError(EqdiscError):
+class DataError(EqdiscError, ValueError):
     """The table cannot be used."""
 
 

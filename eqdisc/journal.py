@@ -6,6 +6,7 @@ that into progress, checkpoints and a front that can be read while the search ru
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 
@@ -33,3 +34,18 @@ class Journal:
     def load(self, name: str) -> dict[str, Any] | None:
         """Return what was kept under `name`, or None."""
         return None
+
+
+class TimedJournal(Journal):
+    """A journal that asks the search to stop when `seconds` have passed; None is no limit.
+
+    >>> TimedJournal(60.0).stop, TimedJournal(None).stop, TimedJournal(0.0).stop
+    (False, False, True)
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.deadline = None if seconds is None else time.monotonic() + seconds
+
+    @property
+    def stop(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline

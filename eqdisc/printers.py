@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 from sympy.printing.c import C99CodePrinter
@@ -17,7 +17,10 @@ from sympy.printing.mathml import MathMLPresentationPrinter
 from sympy.printing.numpy import NumPyPrinter
 from sympy.printing.pycode import SymPyPrinter
 
-from .equations import number_text, reading_order
+from .equations import Equations, number_text, reading_order
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 _WORDS = {
     "python": """
@@ -207,3 +210,19 @@ class MathPrinter(MathMLPresentationPrinter):
         leaf = self.dom.createElement(tag)
         leaf.appendChild(self.dom.createTextNode(text))
         return leaf
+
+
+def write_math(law: Equations) -> list[Markup]:
+    """Return each equation as MathML, in block form; only symbols and numbers of the law stand in it.
+
+    >>> write_math(Equations.parse({"x": "2"}, ("x",)))[0].partition("<mo>=</mo>")[2]
+    Markup('<mrow><mn>2</mn></mrow></math>')
+    """
+    from markupsafe import Markup
+
+    printer = MathPrinter()
+    rows = []
+    for symbol, right in zip(law.symbols, law.rhs, strict=True):
+        left = f"<mfrac><mrow><mi>d</mi>{printer.doprint(symbol)}</mrow><mrow><mi>d</mi><mi>t</mi></mrow></mfrac>"
+        rows.append(Markup(f'<math display="block">{left}<mo>=</mo><mrow>{printer.doprint(right)}</mrow></math>'))
+    return rows

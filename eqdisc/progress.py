@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from .journal import Journal
+from .journal import TimedJournal
 from .runs import RunFolder
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def open_progress(quiet: bool, stream: TextIO | None = None) -> Iterator[Progres
         progress.close()
 
 
-class RunJournal(Journal):
+class RunJournal(TimedJournal):
     """The journal of a fit with a run folder.
 
     `interrupted` is set by Ctrl-C; `stop` is true then, and when `time_limit` seconds have passed. A record with
@@ -92,13 +92,13 @@ class RunJournal(Journal):
     """
 
     def __init__(self, folder: RunFolder, progress: Progress, time_limit: float | None = None) -> None:
+        super().__init__(time_limit)
         self.folder, self.progress = folder, progress
-        self.deadline = None if time_limit is None else time.monotonic() + time_limit
         self.interrupted = False
 
     @property
     def stop(self) -> bool:
-        return self.interrupted or (self.deadline is not None and time.monotonic() >= self.deadline)
+        return self.interrupted or super().stop
 
     def record(
         self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any

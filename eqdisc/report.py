@@ -17,8 +17,7 @@ import numpy as np
 
 from . import __version__
 from .diagnosis import diagnose
-from .equations import Equations
-from .printers import MathPrinter
+from .printers import MathPrinter, write_math
 from .residuals import Residual, residuals_of, test_residuals
 from .runs import Run
 from .simulation import HUGE, simulate
@@ -109,18 +108,6 @@ def _facts(run: Run) -> dict[str, Any]:
         "citation": [line.format(result.get("eqdisc", __version__)) for line in CITATION],
         "origin": _read_origin(run),
     }
-
-
-def write_math(law: Equations) -> Sequence[str]:
-    """Return each equation as MathML, in block form; only symbols and numbers of the law stand in it."""
-    from markupsafe import Markup
-
-    printer = MathPrinter()
-    rows = []
-    for symbol, right in zip(law.symbols, law.rhs, strict=True):
-        left = f"<mfrac><mrow><mi>d</mi>{printer.doprint(symbol)}</mrow><mrow><mi>d</mi><mi>t</mi></mrow></mfrac>"
-        rows.append(Markup(f'<math display="block">{left}<mo>=</mo><mrow>{printer.doprint(right)}</mrow></math>'))
-    return rows
 
 
 def _fluxes(run: Run) -> Iterator[dict[str, Any]]:

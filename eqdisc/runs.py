@@ -31,10 +31,13 @@ from jaxtyping import Float
 from . import __version__
 from .config import FitConfig
 from .errors import OptionError, RunError, did_you_mean
-from .tables import hash_file, read_table, write_table
+from .markup import write_finding
+from .tables import hash_file, read_table, tabulate_curves, tabulate_front, tabulate_parameters, write_table
 from .trajectory import Dataset
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .discovery import Discovery
     from .equations import Equations
     from .simulation import Simulation
@@ -324,7 +327,7 @@ class Run:
         """How it was fitted."""
         return FitConfig(**self.result["config"])
 
-    def start_of(self, trajectory: str) -> Float[np.ndarray, d]:
+    def start_of(self, trajectory: str) -> Float[np.ndarray, "d"]:
         """Return the estimated initial state (d,) of one trajectory; raises RunError where there is none."""
         for entry in self.result["initial"]:
             if entry["trajectory"] == trajectory:
@@ -352,13 +355,31 @@ class Run:
             found[k.name if x0 is None else "0"] = simulate(self.equations, start, t, rtol=TIGHT_RTOL, atol=small)
         return found
 
+    def _repr_html_(self) -> str:
+        return str(write_finding(self.result, self.equations, self.alternatives, self.symbols))
+
+    def simulate_table(
+        self, x0: Mapping[str, float] | None = None, *, t_end: float | None = None, smooth: bool = False
+    ) -> pd.DataFrame:
+        """Return what `simulate` returns as one DataFrame: trajectory, time, states."""
+        curves = self.simulate(x0, t_end=t_end, smooth=smooth).items()
+        return tabulate_curves(((name, k.t, k.x) for name, k in curves), self.result["time"], self.states)
+
+    def front_table(self) -> pd.DataFrame:
+        """Return the front as a DataFrame, one law a row: pick, complexity, errors, description length, equations."""
+        return tabulate_front(self.front, self.result["selected"])
+
+    def parameters_table(self) -> pd.DataFrame:
+        """Return the numbers of the law as a DataFrame: name, value, the ends of its interval, unit, equations it stands in."""
+        return tabulate_parameters(self.result.get("parameters", []))
+
     def export(self, to: str) -> str:
         """Return the law as a text in another language: python, julia, c, stan, sbml, latex, sympy or json."""
         from .export import export
 
         return export(self, to)
 
-    def _start(self, x0: Mapping[str, float]) -> Float[np.ndarray, d]:
+    def _start(self, x0: Mapping[str, float]) -> Float[np.ndarray, "d"]:
         for name in x0:
             if name not in self.states:
                 known = f"the states are {', '.join(self.states)}"
@@ -367,7 +388,7 @@ class Run:
         return np.array([x0.get(name, value) for name, value in zip(self.states, start, strict=True)], float)
 
 
-def _even_times(t: Float[np.ndarray, n], end: float | None, samples: int) -> Float[np.ndarray, k]:
+def _even_times(t: Float[np.ndarray, "n"], end: float | None, samples: int) -> Float[np.ndarray, "k"]:
     last = float(t[-1]) if end is None else end
     if not t[0] < last < np.inf:
         raise OptionError(f"--t-end {last:g} does not lie after the first time, {t[0]:g}.")

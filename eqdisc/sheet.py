@@ -120,6 +120,8 @@ def _read_bytes(path: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(f"{path}: there is no such file.{did_you_mean(path.name, near)}") from None
+    except DataError:  # a ValueError too
+        raise
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or error
         raise DataError(f"{path} cannot be read ({cause}); check its name and permissions.") from None

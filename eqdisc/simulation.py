@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +19,9 @@ from scipy.integrate import LSODA
 
 from .equations import Equations
 from .status import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HUGE = 1e9  # times the largest start; a state beyond this has blown up
 TIGHT_RTOL, TIGHT_ATOL = 1e-12, 1e-16  # relative to the state, to the largest start: eight digits after many periods
@@ -32,6 +36,17 @@ class Simulation:
     x: Float[np.ndarray, "k d"]
     status: Status
     end: float
+
+    def to_frame(self, states: Sequence[str], time: str = "t") -> pd.DataFrame:
+        """Return a DataFrame: time, then one column a state, which are named here.
+
+        >>> law = Equations.parse({"x": "-x"}, ("x",))
+        >>> simulate(law, np.array([1.0]), np.array([0.0, 1.0])).to_frame(["x"]).round(3).to_dict("list")
+        {'t': [0.0, 1.0], 'x': [1.0, 0.368]}
+        """
+        from .tables import tabulate_curves
+
+        return tabulate_curves([("0", self.t, self.x)], time, states).iloc[:, 1:]
 
 
 def simulate(

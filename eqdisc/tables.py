@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -90,11 +90,7 @@ def write_table(data: Dataset, path: str | Path) -> None:
     import csv
 
     alone = len(data) == 1 and data.trajectories[0].name == "0"
-    label, clock = "trajectory", data.time
-    while label in data.states:
-        label += "_"
-    while clock in data.states or clock == label:
-        clock += "_"
+    label, clock = free_roles(data.time, data.states)
     names = [f"{name} [{data.units[name]}]" if name in data.units else name for name in (data.time, *data.states)]
     names[0] = names[0].replace(data.time, clock, 1)
     with Path(path).open("w", newline="", encoding="utf-8") as file:
@@ -104,6 +100,63 @@ def write_table(data: Dataset, path: str | Path) -> None:
             for t, x in zip(k.t.tolist(), k.x.tolist(), strict=True):
                 cells = [repr(t), *("" if v != v else repr(v) for v in x)]
                 writer.writerow(cells if alone else [k.name, *cells])
+
+
+def free_roles(time: str, states: Sequence[str]) -> tuple[str, str]:
+    """Return names for the columns of trajectory and time that no state has.
+
+    >>> free_roles("t", ["x", "t"])
+    ('trajectory', 't_')
+    """
+    label, clock = "trajectory", time
+    while label in states:
+        label += "_"
+    while clock in states or clock == label:
+        clock += "_"
+    return label, clock
+
+
+def tabulate_curves(
+    curves: Iterable[tuple[str, np.ndarray, np.ndarray]], time: str, states: Sequence[str]
+) -> pd.DataFrame:
+    """Return curves, each a name, times (n,) and states (n, d), as one DataFrame: trajectory, time, states.
+
+    >>> tabulate_curves([("a", np.array([0.0]), np.array([[1.0, 2.0]]))], "t", ["S", "I"]).to_dict("list")
+    {'trajectory': ['a'], 't': [0.0], 'S': [1.0], 'I': [2.0]}
+    """
+    import pandas as pd
+
+    label, clock = free_roles(time, states)
+    pieces = list(curves)
+    names = np.repeat(np.array([name for name, _, _ in pieces], object), [len(t) for _, t, _ in pieces])
+    t, x = np.concatenate([t for _, t, _ in pieces]), np.concatenate([x for _, _, x in pieces])
+    columns = {label: names, clock: t} | {name: x[:, i] for i, name in enumerate(states)}
+    return pd.DataFrame(columns)
+
+
+def tabulate_front(entries: Sequence[Mapping[str, Any]], selected: int) -> pd.DataFrame:
+    """Return the front, entries as in result.json, as a DataFrame: one law a row, as front.csv has it, `pick` true for one."""
+    import pandas as pd
+
+    keys = ("complexity", "parameters", "train", "unseen", "description_length", "status")
+    rows = []
+    for k, entry in enumerate(entries):
+        sides = {f"d{name}/dt": side for name, side in entry["equations"].items()}
+        rows.append({"pick": k == selected} | {key: entry.get(key) for key in keys} | sides)
+    table = pd.DataFrame(rows)
+    return table.astype(dict.fromkeys(("train", "unseen", "description_length"), float))
+
+
+def tabulate_parameters(parameters: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the numbers of a law, as in result.json, as a DataFrame: name, value, low, high, unit, where."""
+    import pandas as pd
+
+    rows = []
+    for p in parameters:
+        low, high = p["ci"] or (np.nan, np.nan)
+        rows.append((p["name"], p["value"], low, high, p["unit"], p["where"]))
+    table = pd.DataFrame(rows, columns=["name", "value", "low", "high", "unit", "where"])
+    return table.astype(dict.fromkeys(("value", "low", "high"), float))
 
 
 def hash_file(path: str | Path) -> str:

@@ -9,17 +9,22 @@ formula language and not `t`, which is the time in every formula. `symbols_of` g
 
 from __future__ import annotations
 
+import itertools
 import keyword
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from .errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FUNCTIONS = ("sqrt", "exp", "log", "sin", "cos", "Abs", "abs", "sign", "Max", "Min")  # the words of a formula
 TAKEN = frozenset((*keyword.kwlist, *FUNCTIONS, "t"))
@@ -135,6 +140,16 @@ class Dataset:
     def __repr__(self) -> str:
         return f"Dataset({self.file!r}, states={self.states}, trajectories={len(self)}, rows={self.rows})"
 
+    def _repr_html_(self) -> str:
+        from .markup import MOST_ROWS, write_grid, write_heading, write_list
+
+        extent = f"{self.rows} rows, {len(self)} {'trajectory' if len(self) == 1 else 'trajectories'}"
+        units = [f"{name} [{self.units[name]}]" if name in self.units else name for name in (self.time, *self.states)]
+        samples = ((k.name, t, *x) for k in self.trajectories for t, x in zip(k.t.tolist(), k.x.tolist(), strict=True))
+        grid = write_grid(["trajectory", *units], itertools.islice(samples, MOST_ROWS))
+        rest = [f"{self.rows - MOST_ROWS} more rows"] if self.rows > MOST_ROWS else []
+        return str(write_heading(self.file, extent) + grid + write_list([*rest, *self.notes]))
+
     @property
     def d(self) -> int:
         """Number of states."""
@@ -168,6 +183,12 @@ class Dataset:
     def stacked(self) -> Float[np.ndarray, "rows d"]:
         """Return the samples of all trajectories, one under the other."""
         return np.concatenate([k.x for k in self.trajectories])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a DataFrame: trajectory, time, states, one row a sample; `as_dataset(data.to_frame(), time=data.time)` reads it back."""
+        from .tables import tabulate_curves
+
+        return tabulate_curves(((k.name, k.t, k.x) for k in self.trajectories), self.time, self.states)
 
     def subset(self, indices: Iterable[int]) -> Dataset:
         """Return those trajectories."""

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "eqdisc"
 
 FLOORS = {  # from the ground up; a module imports from its own floor or below, and never in circles
     "words": {"errors", "status", "config", "journal"},
-    "nouns": {"trajectory", "sheet", "tables", "diagnosis", "equations"},
+    "nouns": {"trajectory", "sheet", "tables", "diagnosis", "equations", "printers", "markup"},
     "mechanism": {
         "units",
         "field",
@@ -49,8 +49,8 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
     | {"refinement", "simulation", "systems", "literature"},
     "judgement": {"selection", "uncertainty", "validation", "verdict"},
     "road": {"discovery"},
-    "paper": {"runs", "plotting", "experiments", "design", "export", "printers", "residuals", "report"},
-    "door": {"answer", "progress", "cli"},
+    "paper": {"runs", "plotting", "experiments", "design", "export", "residuals", "report"},
+    "door": {"answer", "progress", "estimator", "cli"},
 }
 LIVES_IN = {  # floors and modules that may import a library that is slow to load or belongs to one kind of work
     "torch": {"mechanism", "stages", "uncertainty", "road", "experiments"},
@@ -68,13 +68,15 @@ LIVES_IN = {  # floors and modules that may import a library that is slow to loa
         "report",
     },
     "scipy": {"mechanism", "stages", "experiments", "residuals"},
-    "pandas": {"sheet", "tables", "experiments", "answer", "plotting"},
+    "pandas": {"sheet", "tables", "experiments", "answer", "plotting", "estimator"}
+    | {"simulation", "discovery", "runs", "trajectory"},  # for type checkers only
     "matplotlib": {"plotting", "report"},
     "rich": {"answer", "progress"},
     "cyclopts": {"cli"},
+    "sklearn": {"estimator"},
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
-HEAVY = ("torch", "matplotlib", "sympy", "pandas", "scipy", "torchdiffeq")
+HEAVY = ("torch", "matplotlib", "sympy", "pandas", "scipy", "torchdiffeq", "sklearn")
 
 
 def modules() -> dict[str, ast.Module]:

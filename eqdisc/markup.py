@@ -1,0 +1,78 @@
+r"""Markup: what a notebook shows for an object, as small pieces of HTML.
+
+Every text is escaped by markupsafe; a formula is MathML, made from symbols and numbers only. Nothing is loaded, there
+is no style sheet: a notebook's own look, light or dark, is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    from .equations import Equations
+
+MOST_ROWS = 12  # rows of a table that is only a glance
+PICK = "→"
+
+
+def write_heading(text: str, note: str = "") -> Markup:
+    """Return a line in bold and a note behind it.
+
+    >>> write_heading("x < y", "a note")
+    Markup('<p><b>x &lt; y</b> a note</p>')
+    """
+    return Markup("<p><b>{}</b>{}</p>").format(text, f" {note}" if note else "")
+
+
+def write_list(lines: Iterable[str]) -> Markup:
+    """Return lines as a list, nothing for none."""
+    items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
+    return Markup("<ul>{}</ul>").format(items) if items else Markup("")
+
+
+def write_grid(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
+    """Return a table: numbers in four digits, what is missing or not finite as a dash, the rest as it is.
+
+    >>> write_grid(["x", "<y>"], [[1 / 3, None]])
+    Markup('<table><thead><tr><th>x</th><th>&lt;y&gt;</th></tr></thead><tbody><tr><td>0.3333</td><td>–</td></tr></tbody></table>')
+    """
+    line = Markup("<tr>{}</tr>")
+    top = line.format(Markup("").join(Markup("<th>{}</th>").format(cell) for cell in head))
+    body = Markup("").join(
+        line.format(Markup("").join(Markup("<td>{}</td>").format(_cell(c)) for c in row)) for row in rows
+    )
+    return Markup("<table><thead>{}</thead><tbody>{}</tbody></table>").format(top, body)
+
+
+def write_finding(
+    result: Mapping[str, Any], law: Equations, rivals: Sequence[Equations], symbols: Sequence[str]
+) -> Markup:
+    """Return what a search found, `result` as in result.json: law, verdict, reasons, front, rivals."""
+    from .printers import write_math
+
+    renamed = [f"{s} stands for {name}" for name, s in zip(result["states"], symbols, strict=True) if s != name]
+    parts = [write_heading(result["verdict"]), *write_math(law), write_list(renamed), write_list(result["reasons"])]
+    head = ["", "complexity", "parameters", "error fitted", "error unseen", "description length", "ended"]
+    parts.append(write_grid(head, (_front_row(k, e, result["selected"]) for k, e in enumerate(result["front"]))))
+    if rivals:
+        parts.append(Markup("<details><summary>alternatives: {}</summary>").format(len(rivals)))
+        for rival in rivals:
+            parts.append(Markup("<div>{}</div>").format(Markup("").join(write_math(rival))))
+        parts.append(Markup("</details>"))
+    return Markup("").join(parts)
+
+
+def _front_row(k: int, entry: Mapping[str, Any], selected: int) -> list[Any]:
+    errors = [entry.get(key) for key in ("train", "unseen", "description_length")]
+    ended = entry.get("status", "ok").replace("_", " ")
+    return [PICK if k == selected else "", entry["complexity"], entry["parameters"], *errors, ended]
+
+
+def _cell(value: Any) -> Markup:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return Markup("–")
+    return escape(f"{value:.4g}" if isinstance(value, float) else value)
