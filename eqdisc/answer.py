@@ -22,6 +22,7 @@ FORMS = ("unicode", "latex", "sympy")
 WIDTH = 120
 PICK = "→"
 LETTERS = "ABCDEFGHIJ"  # names of forms, the pick first
+SHOWN = 6  # alternatives that are printed
 ALIKE = 3.0  # nats below which a rival is not put aside
 
 
@@ -170,9 +171,12 @@ def _start(run: Run, e: Experiment) -> str:
 
 
 def _rivals(run: Run) -> Iterator[str]:
-    for number, rival in enumerate(run.alternatives, 1):
+    for number, rival in enumerate(run.alternatives[:SHOWN], 1):
         yield f"  alternative {number}:"
         yield from (f"    {line}" for line in rival.readable())
+    more = len(run.alternatives) - SHOWN
+    if more > 0:
+        yield f"  and {more} more, in result.json and in eqdisc report"
 
 
 def _tabulate(run: Run) -> Table:

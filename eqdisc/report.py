@@ -29,6 +29,25 @@ if TYPE_CHECKING:
 MANY_DOTS = 4000  # values from which a picture is stored as pixels
 FACTORS = (0.5, 1.5)  # starts that were not measured, as shares of the first record's
 STRETCH = 2.0  # how far the law is foretold, in spans of the data
+CAPTIONS = {  # what each picture shows, and the words under it
+    "fit": (
+        "measured {} as dots, the simulated law as lines",
+        "Measured values and the printed law, simulated from the estimated start of every record.",
+    ),
+    "residuals": (
+        "residuals of {} over time",
+        "Measured minus simulated, in units of the noise; nine of ten values of pure noise lie in the band.",
+    ),
+    "front": (
+        "error against complexity of the laws on the front, with {} as states",
+        "Error against complexity; the pick is ringed.",
+    ),
+    "phase": ("phase portrait of {}", ""),
+    "foretold": (
+        "{} foretold by the law",
+        "What the law foretells: over twice the span of the data, which is shaded, and from starts that were not measured.",
+    ),
+}
 PORTRAITS = {  # captions by the number of states
     1: "How fast the state changes at each of its values; those that were measured are shaded.",
     2: "Where the law drives the states: streamlines of its field, the simulated records, the measured values as dots.",
@@ -142,61 +161,24 @@ def _read_origin(run: Run) -> dict[str, Any]:
 
 
 def _draw(run: Run, found: tuple[Residual, ...]) -> Iterator[tuple[str, Picture]]:
-    from .plotting import (
-        new_figure,
-        new_row,
-        phase_planes,
-        plot_curves,
-        plot_fit,
-        plot_front,
-        plot_phase,
-        plot_residuals,
-    )
+    """Yield every picture of a run by its name; residuals only where a record can be followed."""
+    from . import plotting as draw
 
-    names = ", ".join(run.states)
-    curves = run.simulate(smooth=True)
-    planes = max(len(phase_planes(len(run.states))), 1)
-    foretold = [(f"from {k.start}", k.t, k.x) for k in _foretell(run)]
-    (fit, over_fit), (phase, over_phase) = new_figure(len(run.states)), new_row(planes)
-    (front, over_front), (later, over_later) = new_row(1), new_figure(len(run.states))
-    plot_fit(run.data, curves, axes=over_fit)
-    plot_phase(run.equations, curves, run.data, axes=over_phase)
-    plot_front(run.front, run.result["selected"], ax=over_front[0])
-    plot_curves(foretold, run.data, axes=over_later)
-    yield (
-        "fit",
-        _picture(
-            fit,
-            f"measured {names} as dots, the simulated law as lines",
-            "Measured values and the printed law, simulated from the estimated start of every record.",
-        ),
-    )
-    yield (
-        "front",
-        _picture(
-            front, "error against complexity of the laws on the front", "Error against complexity; the pick is ringed."
-        ),
-    )
-    yield "phase", _picture(phase, f"phase portrait of {names}", PORTRAITS[min(len(run.states), 3)])
-    yield (
-        "foretold",
-        _picture(
-            later,
-            f"{names} foretold by the law",
-            "What the law foretells: over twice the span of the data, which is shaded, and from starts that were not measured.",
-        ),
-    )
+    d, curves = len(run.states), run.simulate(smooth=True)
+    figures = {name: draw.new_figure(d) for name in ("fit", "foretold", "residuals")}
+    figures |= {"front": draw.new_row(1), "phase": draw.new_row(max(len(draw.phase_planes(d)), 1))}
+    axes = {name: made for name, (_, made) in figures.items()}
+    draw.plot_fit(run.data, curves, axes=axes["fit"])
+    draw.plot_front(run.front, run.result["selected"], ax=axes["front"][0])
+    draw.plot_phase(run.equations, curves, run.data, axes=axes["phase"])
+    draw.plot_curves([(f"from {k.start}", k.t, k.x) for k in _foretell(run)], run.data, axes=axes["foretold"])
     if found:
-        left, over_left = new_figure(len(run.states))
-        plot_residuals(found, run.states, time=run.data.time, axes=over_left)
-        yield (
-            "residuals",
-            _picture(
-                left,
-                f"residuals of {names} over time",
-                "Measured minus simulated, in units of the noise; nine of ten values of pure noise lie in the band.",
-            ),
-        )
+        draw.plot_residuals(found, run.states, time=run.data.time, axes=axes["residuals"])
+    for name, (figure, _) in figures.items():
+        if found or name != "residuals":
+            alt, caption = CAPTIONS[name]
+            words = PORTRAITS[min(d, 3)] if name == "phase" else caption
+            yield name, _picture(figure, alt.format(", ".join(run.states)), words)
 
 
 def _picture(figure: Figure, alt: str, caption: str) -> Picture:
