@@ -84,6 +84,18 @@ def open_progress(quiet: bool, stream: TextIO | None = None) -> Iterator[Progres
         progress.close()
 
 
+class ShownJournal(Journal):
+    """A journal that shows and keeps nothing."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def record(
+        self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
+    ) -> None:
+        self.progress.show(stage, done, total, message)
+
+
 class RunJournal(Journal):
     """The journal of a fit with a run folder.
 

@@ -11,17 +11,25 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
 from scipy.integrate import LSODA
 
-from .equations import Equations
 from .status import Status
 
 HUGE = 1e9  # times the largest start; a state beyond this has blown up
 TIGHT_RTOL, TIGHT_ATOL = 1e-12, 1e-16  # relative to the state, to the largest start: eight digits after many periods
 PATIENCE, CRAWL = 500, 1e-12  # steps that together cover less than this share of the way will never arrive
+
+
+class RightHandSide(Protocol):
+    """What can be simulated: `Equations`, or a network that has none."""
+
+    def function(self) -> Callable[[float, np.ndarray], np.ndarray]:
+        """Return f(t, x) for x (d,) or (n, d)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +43,7 @@ class Simulation:
 
 
 def simulate(
-    equations: Equations,
+    equations: RightHandSide,
     x0: Float[np.ndarray, "d"],
     t: Float[np.ndarray, "n"],
     *,
@@ -45,6 +53,7 @@ def simulate(
 ) -> Simulation:
     """Integrate from x0 at t[0] through the times t, with LSODA (stiff or not).
 
+    >>> from eqdisc.equations import Equations
     >>> law = Equations.parse({"x": "x**2"}, ("x",))
     >>> run = simulate(law, np.array([1.0]), np.linspace(0.0, 2.0, 201))
     >>> run.status.name, round(run.end, 2)

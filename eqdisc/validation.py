@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .equations import Equations
 from .problem import Problem
 from .scaling import Scaling
-from .simulation import simulate
+from .simulation import RightHandSide, simulate
 from .status import Status
 from .trajectory import Dataset
 
@@ -67,7 +66,7 @@ def _from_smooth_starts(data: Dataset) -> Iterator[Stretch]:
         yield start * scaling.states, trajectory.t, trajectory.x
 
 
-def score(equations: Equations, stretches: list[Stretch], sigma: np.ndarray, most: int | None = None) -> Score:
+def score(equations: RightHandSide, stretches: list[Stretch], sigma: np.ndarray, most: int | None = None) -> Score:
     """Simulate `equations` along every stretch and compare."""
     if most is not None and len(stretches) > most:
         stretches = [stretches[i] for i in np.linspace(0, len(stretches) - 1, most).round().astype(int)]

@@ -46,10 +46,11 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "thinning",
         "extraction",
     }
-    | {"refinement", "simulation", "systems", "literature"},
+    | {"refinement", "simulation", "systems", "literature", "peers"},
     "judgement": {"selection", "validation", "verdict"},
     "road": {"discovery"},
-    "paper": {"runs", "plotting", "experiments", "design", "export", "printers", "residuals", "report"},
+    "paper": {"runs", "plotting", "experiments", "design", "export", "printers", "residuals", "report"}
+    | {"comparison"},
     "door": {"answer", "progress", "cli"},
 }
 LIVES_IN = {  # floors and modules that may import a library that is slow to load or belongs to one kind of work
@@ -66,12 +67,16 @@ LIVES_IN = {  # floors and modules that may import a library that is slow to loa
         "export",
         "printers",
         "report",
+        "comparison",
     },
     "scipy": {"mechanism", "stages", "experiments", "residuals"},
     "pandas": {"sheet", "tables", "experiments", "answer", "plotting"},
     "matplotlib": {"plotting", "report"},
     "rich": {"answer", "progress"},
     "cyclopts": {"cli"},
+    "pysindy": {"peers"},
+    "pyoperon": {"peers"},
+    "pysr": {"peers"},
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
 HEAVY = ("torch", "matplotlib", "sympy", "pandas", "scipy", "torchdiffeq")
