@@ -167,7 +167,7 @@ def compare(
     *,
     seed: int = 0,
     time_limit: float | None = None,
-    peers: Sequence[Peer] = PEERS,
+    peers: Sequence[Peer] | None = None,
     journal: Journal | None = None,
 ) -> Comparison:
     """Run eqdisc and every peer that is installed on the same split of `data`.
@@ -175,7 +175,7 @@ def compare(
     `time_limit` holds for each method; without it eqdisc takes what it needs, and methods that would go on for ever half a minute.
     Raises DataError where the table is too short to be split.
     """
-    journal = journal or Journal()
+    journal, peers = journal or Journal(), PEERS if peers is None else peers
     parts, sigma = split(data), estimate_sigma(data)
     running = [p for p in peers if p.installed]
     journal.record(OURS, 0, 1 + len(running))

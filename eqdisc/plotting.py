@@ -306,7 +306,7 @@ def plot_experiment(run: Run, experiment: Experiment) -> Figure:
 
 
 def plot_comparison(found: Comparison) -> Figure:
-    """Draw the first record and the one that no method saw, what was held out shaded, with every method's curve; eqdisc's is on top."""
+    """Draw the first record and the one that no method saw, what was held out shaded, with every method's curve, eqdisc's broad."""
     split, states = found.split, found.data.states
     shown = [split.train.trajectories[0], *(split.new_start.trajectories if split.new_start is not None else ())]
     held_out = [*(split.later.trajectories[:1] if split.later is not None else ()), *shown[1:]]
@@ -317,7 +317,7 @@ def plot_comparison(found: Comparison) -> Figure:
         for i, ax in enumerate(column):
             for part in (k for k in held_out if k.name == name):
                 ax.axvspan(part.t[0], part.t[-1], color=DOTS, alpha=0.12, lw=0)
-            ax.plot(record.t, record.x[:, i], "o", ms=2.6, mfc="none", mec=DOTS, mew=0.7, zorder=2)
+            ax.plot(record.t, record.x[:, i], "o", ms=2.6, mfc="white", mec=DOTS, mew=0.7, zorder=2.7)
             _draw_methods(ax, found, name, i)
             _keep_to_data(ax, np.concatenate([k.x[:, i] for k in found.data.trajectories]))
             _finish(ax)

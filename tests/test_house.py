@@ -68,6 +68,7 @@ LIVES_IN = {  # floors and modules that may import a library that is slow to loa
         "printers",
         "report",
         "comparison",
+        "peers",
     },
     "scipy": {"mechanism", "stages", "experiments", "residuals"},
     "pandas": {"sheet", "tables", "experiments", "answer", "plotting"},

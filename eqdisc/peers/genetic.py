@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 import numpy as np
+import sympy as sp
 
 from ..equations import Equations
 from ..trajectory import Dataset
@@ -18,7 +19,7 @@ from .smoothed import Smoothed
 LENGTHS = ((7, 0.25), (12, 0.35), (20, 0.4))  # nodes, share of the time
 EQUAL = 1e-6  # errors below this share of the variance are equal
 LEAST = 1e-6  # a state that never changes sign is kept above it (scaled)
-DIGITS = 9
+DIGITS = 7
 
 
 def fit_operon(data: Dataset, seed: int, seconds: float) -> Equations:
@@ -109,4 +110,7 @@ def _unscale(formulas: dict[str, str], data: Dataset, smoothed: Smoothed) -> Equ
         name: f"{float(s / scaling.time)!r}*({word.sub(lambda w: inside[w[0]], formulas[name])})"
         for name, s in zip(names, scaling.states, strict=True)
     }
-    return Equations.parse(whole, names)
+    law = Equations.parse(whole, names)
+    numbers = {n for r in law.rhs for n in r.atoms(sp.Float)}
+    short = {n: sp.Float(float(f"{float(n):.{DIGITS}g}")) for n in numbers}
+    return Equations(names, tuple(r.xreplace(short) for r in law.rhs))

@@ -64,8 +64,8 @@ class Smoothed:
 def slope_of(curve: Curve, t: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     """Return the slope of a curve at times t, one-sided at both ends.
 
-    >>> slope_of(lambda t: t**2, np.array([0.0, 1.0, 2.0])).round(3)
-    array([0.001, 2.   , 3.999])
+    >>> slope_of(lambda t: t**2, np.array([0.0, 1.0, 2.0])).round(3).tolist()
+    [0.001, 2.0, 3.999]
     """
     h = NEAR * float(np.diff(t).min(initial=np.inf)) if len(t) > 1 else 1.0
     a, b = np.maximum(t - h, t[0]), np.minimum(t + h, t[-1])
