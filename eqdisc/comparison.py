@@ -8,8 +8,8 @@ fits best,
 
 found by the same few Gauss-Newton steps from the smooth curve's first point; on a record's later part it goes on from the start
 that its training part gave. Long records that eqdisc fitted in stretches are followed in stretches of that length, as no law can follow a
-chaotic one from its start. Errors are root mean squares in units of one sigma for all: what smoothing leaves of the data, and no less than
-a thousandth of a state's spread.
+chaotic one from its start. Errors are root mean squares in units of one sigma for all, the larger of what smoothing leaves of the data and what
+their differences say, and no less than a thousandth of a state's spread.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from .denoising import denoise
 from .equations import Equations
 from .errors import DataError, EqdiscError
 from .journal import Journal
+from .noise import noise_of_differences
 from .peers import PEERS, Peer, list_missing
 from .scaling import Scaling
 from .simulation import RightHandSide, Simulation, simulate
@@ -191,10 +192,15 @@ def compare(
 
 
 def estimate_sigma(data: Dataset) -> Float[np.ndarray, "d"]:
-    """Return the noise that smoothing leaves, in the user's units; it belongs to no method."""
+    """Return the noise in the user's units, the larger of what smoothing leaves and what differences say; it belongs to no method."""
     scaling = Scaling.of(data)
-    found = denoise(scaling.apply(data))
-    return np.maximum(found.sigma, LEAST * found.spread) * scaling.states
+    scaled = scaling.apply(data)
+    found = denoise(scaled)
+    rough: list[float] = []
+    for e in range(data.d):
+        seen = [(k.t[np.isfinite(k.x[:, e])], k.x[np.isfinite(k.x[:, e]), e]) for k in scaled.trajectories]
+        rough.append(noise_of_differences(seen))
+    return np.maximum(np.maximum(found.sigma, np.array(rough)), LEAST * found.spread) * scaling.states
 
 
 # Running the methods
@@ -416,13 +422,17 @@ def conclude(contenders: Sequence[Contender], values: int) -> str:
     simple = [c for c in alike if (c.size or 0) <= (ours.size or 0)]
     if simple:
         best = min(simple, key=lambda c: (c.size or 0, c.seconds))
-        return f"{best.name} suffices here: it follows what was held out as well as eqdisc ({_beside(best, ours)})."
+        return (
+            f"{best.name} suffices here: it follows what was held out about as well as eqdisc ({_beside(best, ours)})."
+        )
     better = min(others, key=lambda c: c.unseen)
     if better.unseen * slack < ours.unseen and ours.unseen > slack:
         return f"{better.name} follows what was held out better than eqdisc ({_beside(better, ours)})."
     if alike:
         best = min(alike, key=lambda c: (c.size or 0, c.unseen))
-        return f"{best.name} follows what was held out as well as eqdisc, but not as simply ({_beside(best, ours)})."
+        return (
+            f"{best.name} follows what was held out about as well as eqdisc, but not as simply ({_beside(best, ours)})."
+        )
     best = min(others, key=lambda c: c.unseen)
     return f"No other method follows what was held out as well as eqdisc; {best.name} comes nearest ({_beside(best, ours)})."
 

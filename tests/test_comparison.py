@@ -178,11 +178,15 @@ def test_every_peer_says_what_installs_it() -> None:
 @pytest.mark.parametrize(
     ("error", "size", "sentence"),
     [
-        (1.02, 4, "a suffices here: it follows what was held out as well as eqdisc (error 1.02 to 1, 4 numbers to 4)."),
+        (
+            1.02,
+            4,
+            "a suffices here: it follows what was held out about as well as eqdisc (error 1.02 to 1, 4 numbers to 4).",
+        ),
         (
             1.02,
             9,
-            "a follows what was held out as well as eqdisc, but not as simply (error 1.02 to 1, 9 numbers to 4).",
+            "a follows what was held out about as well as eqdisc, but not as simply (error 1.02 to 1, 9 numbers to 4).",
         ),
         (
             1.9,
