@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import plotting
+    from .comparison import Comparison, compare
     from .config import FitConfig
     from .design import Experiment, propose_experiments
     from .diagnosis import Diagnosis, diagnose
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .trajectory import Dataset, Trajectory
 
 _HOMES = {
+    "comparison": ("Comparison", "compare"),
     "config": ("FitConfig",),
     "design": ("Experiment", "propose_experiments"),
     "diagnosis": ("Diagnosis", "diagnose"),
@@ -53,6 +55,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Chain",
+    "Comparison",
     "DataError",
     "DataWarning",
     "Dataset",
@@ -75,6 +78,7 @@ __all__ = [
     "__version__",
     "as_dataset",
     "catalogue",
+    "compare",
     "diagnose",
     "discover",
     "load",

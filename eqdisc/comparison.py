@@ -37,13 +37,15 @@ from .peers import PEERS, Peer, list_missing
 from .scaling import Scaling
 from .simulation import RightHandSide, Simulation, simulate
 from .status import Status
+from .tables import as_dataset
 from .trajectory import Dataset, Trajectory
 from .validation import METRIC, Score, Stretch, score
 
 HELD_OUT = 0.25
 SHORTEST = 12  # samples of a record whose end is held out
 LEAST = 1e-3  # of a state's spread: no measurement is counted as more precise
-MOST = 16  # records that the errors are taken over
+MOST = 16  # records that the errors are taken over, and stretches of each
+PATIENCE = 2.0  # seconds of one simulation
 STEPS, STEP, SETTLED = 6, 0.1, 1e-3  # of Gauss-Newton: how many, in sigma, least gain
 LARGE = 2.5  # standard errors of a standard deviation within which two errors are alike
 PEER_SECONDS = 30.0  # of a method that would go on for ever
@@ -164,20 +166,21 @@ def _error(found: Score | None) -> float | None:
 
 
 def compare(
-    data: Dataset,
+    data: Any,
     *,
     seed: int = 0,
     time_limit: float | None = None,
     peers: Sequence[Peer] | None = None,
     journal: Journal | None = None,
 ) -> Comparison:
-    """Run eqdisc and every peer that is installed on the same split of `data`.
+    """Run eqdisc and every peer that is installed on the same split of `data` (a table, a DataFrame or a Dataset).
 
     `time_limit` holds for each method; without it eqdisc takes what it needs, and methods that would go on for ever half a minute.
     Raises DataError where the table is too short to be split.
     """
     journal, peers = journal or Journal(), PEERS if peers is None else peers
-    parts, sigma = split(data), estimate_sigma(data)
+    table = as_dataset(data)
+    parts, sigma = split(table), estimate_sigma(table)
     running = [p for p in peers if p.installed]
     journal.record(OURS, 0, 1 + len(running))
     ours, horizon = _run_ours(parts.train, seed, time_limit, journal)
@@ -188,7 +191,7 @@ def compare(
         contenders.append(judge.judge(_run_peer(peer, parts.train, seed, time_limit or PEER_SECONDS)))
     journal.record("compared", 1 + len(running), 1 + len(running))
     conclusion = conclude(contenders, parts.unseen_values)
-    return Comparison(data, parts, sigma, tuple(contenders), tuple(list_missing(peers)), conclusion)
+    return Comparison(table, parts, sigma, tuple(contenders), tuple(list_missing(peers)), conclusion)
 
 
 def estimate_sigma(data: Dataset) -> Float[np.ndarray, "d"]:
@@ -293,14 +296,14 @@ class _Judge:
             [s for c, s in going if c.later is not None],
             [s for some in new for s in some],
         )
-        fitted, later, fresh = (score(law, some, self.sigma) if some else None for some in sets)
+        fitted, later, fresh = (score(law, some, self.sigma, time_limit=PATIENCE) if some else None for some in sets)
         broken = next((s for s in (fitted, later, fresh) if s is not None and s.status is not Status.OK), None)
         if broken is not None:
             word = broken.status.name.lower().replace("_", " ")
             note = "; ".join(filter(None, [note, f"{word} at {broken.end:.4g}"]))
         drawn = [(self.known[0].name, s) for s in (*known[0][:-1], going[0][1])]
         drawn += [(c.name, s) for c, some in zip(self.new, new, strict=True) for s in some]
-        curves = tuple((record, simulate(law, start, _fine(t))) for record, (start, t, _) in drawn)
+        curves = tuple((record, simulate(law, start, _fine(t), time_limit=PATIENCE)) for record, (start, t, _) in drawn)
         return Contender(name, law, fitted, later, fresh, count_numbers(law), seconds, note, curves)
 
     def _settle(self, law: RightHandSide, course: _Course) -> list[Stretch]:
@@ -315,7 +318,7 @@ def _lay_courses(data: Dataset, later: Dataset | None, scaling: Scaling, horizon
     out = []
     for k, record in enumerate(data.trajectories[:MOST]):
         pieces = []
-        for piece in cut(record, horizon):
+        for piece in cut(record, horizon)[-MOST:]:
             start = smooth.at(k, (piece.t[:1] - record.t[0]) / scaling.time)[0] * scaling.states
             pieces.append((start, piece.t, piece.x))
         out.append(_Course(record.name, tuple(pieces), rest.get(record.name)))
@@ -368,7 +371,7 @@ def _residual_of(
     seen = np.isfinite(x)
 
     def residual(start: np.ndarray) -> np.ndarray:
-        run = simulate(law, start, t, time_limit=2.0)
+        run = simulate(law, start, t, time_limit=PATIENCE)
         if run.status is not Status.OK:
             return np.full(int(seen.sum()), np.inf)
         return ((run.x - x) / sigma)[seen]

@@ -66,13 +66,19 @@ def _from_smooth_starts(data: Dataset) -> Iterator[Stretch]:
         yield start * scaling.states, trajectory.t, trajectory.x
 
 
-def score(equations: RightHandSide, stretches: list[Stretch], sigma: np.ndarray, most: int | None = None) -> Score:
-    """Simulate `equations` along every stretch and compare."""
+def score(
+    equations: RightHandSide,
+    stretches: list[Stretch],
+    sigma: np.ndarray,
+    most: int | None = None,
+    time_limit: float = 10.0,
+) -> Score:
+    """Simulate `equations` along every stretch, or `most` of them, and compare; each may take so many seconds."""
     if most is not None and len(stretches) > most:
         stretches = [stretches[i] for i in np.linspace(0, len(stretches) - 1, most).round().astype(int)]
     total, count, status, ends = 0.0, 0, Status.OK, []
     for start, t, x in stretches:
-        run = simulate(equations, start, t)
+        run = simulate(equations, start, t, time_limit=time_limit)
         seen = np.isfinite(x)
         count += int(seen.sum())
         if run.status is not Status.OK:

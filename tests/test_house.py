@@ -31,7 +31,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "invariants",
         "terms",
     }
-    | {"regression", "mesh", "collocation"},
+    | {"regression", "mesh", "collocation", "threads"},
     "stages": {
         "matching",
         "laws",

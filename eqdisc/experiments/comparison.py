@@ -2,10 +2,10 @@ r"""Comparison with the peers on ten textbook systems, clean and noisy.
 
     python -m eqdisc.experiments.comparison [--noise 0 0.01 0.05] [--systems NAME ...] [--seed 0] [--out runs/peers]
 
-Every task is `eqdisc compare` on a record of a catalogue system: three quarters of the record are fitted, the rest and, where the catalogue has a second
-start, a whole record from there are foretold. Noise is a share of each state's standard deviation. Recovered is the catalogue's law,
-term by term (`scoring`); a method foretells where its error on what it did not see is below twice the noise, or below half a per cent of the states'
-spread where that is more.
+Every task is `eqdisc compare` on a record of a catalogue system: three quarters of it are fitted, the rest and, where the catalogue has
+a second start, a whole record from there are foretold. Noise is a share of each state's standard deviation. Recovered is the
+catalogue's law, term by term (`scoring`); a method foretells where its error on what it did not see is below twice the noise, or below
+half a per cent of the states' spread where that is more.
 """
 
 from __future__ import annotations

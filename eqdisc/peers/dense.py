@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..scaling import Scaling
+from ..threads import one_thread
 from ..trajectory import Dataset
 from .smoothed import Smoothed
 
@@ -59,20 +60,22 @@ class Dense:
 
 def fit_dense(data: Dataset, seed: int, seconds: float) -> Dense:
     """Train a network on `data`."""
-    deadline = time.monotonic() + seconds
     smoothed = Smoothed.of(data)
     network = _new_network(smoothed.d, torch.Generator().manual_seed(seed))
+    with one_thread():
+        _train(network, smoothed, time.monotonic() + seconds)
+    linear = [layer for layer in network if isinstance(layer, nn.Linear)]
+    layers = [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in linear]
+    return Dense(tuple(layers), smoothed.scaling)
+
+
+def _train(network: nn.Sequential, smoothed: Smoothed, deadline: float) -> None:
+    """Match slopes, then shoot over longer and longer stretches, each with its share of the time."""
     _match(network, smoothed)
     started, longest = time.monotonic(), max(len(r.t) for r in smoothed.records)
     lengths = [n for n in LENGTHS if n < longest] + [longest] * (longest <= LENGTHS[-1])
     for done, length in enumerate(lengths, 1):
         _shoot(network, smoothed, length, started + (deadline - started) * done / len(lengths))
-    layers = [
-        (layer.weight.detach().numpy(), layer.bias.detach().numpy())
-        for layer in network
-        if isinstance(layer, nn.Linear)
-    ]
-    return Dense(tuple(layers), smoothed.scaling)
 
 
 def _new_network(d: int, generator: torch.Generator) -> nn.Sequential:
@@ -140,7 +143,7 @@ def _follow(network: nn.Sequential, start: Float[Tensor, "K d"], t: Float[Tensor
 
 def _cut(smoothed: Smoothed, length: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return times (K, n), smooth starts (K, d) and readings (K, n, d) of stretches that cover every record."""
-    length = min(length, *(len(r.t) for r in smoothed.records)) if smoothed.records else length
+    length = min(length, *(len(r.t) for r in smoothed.records))
     parts = []
     for r in smoothed.records:
         most = max(1, MOST // len(smoothed.records))
