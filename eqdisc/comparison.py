@@ -45,6 +45,7 @@ HELD_OUT = 0.25
 SHORTEST = 12  # samples of a record whose end is held out
 LEAST = 1e-3  # of a state's spread: no measurement is counted as more precise
 MOST = 16  # records that the errors are taken over, and stretches of each
+WHOLE = 0.9  # of the longest record: a fit that followed as much at once was not cut
 PATIENCE = 2.0  # seconds of one simulation
 STEPS, STEP, SETTLED = 6, 0.1, 1e-3  # of Gauss-Newton: how many, in sigma, least gain
 LARGE = 2.5  # standard errors of a standard deviation within which two errors are alike
@@ -212,7 +213,7 @@ Ran = tuple[str, RightHandSide | None, float, str]  # method, law, seconds, note
 
 
 def _run_ours(train: Dataset, seed: int, time_limit: float | None, journal: Journal) -> tuple[Ran, float]:
-    """Return eqdisc's law, its verdict as the note, and the length that its fit followed at once."""
+    """Return eqdisc's law, its verdict as the note, and the length that its fit followed at once, infinite if that was everything."""
     from .discovery import discover  # torch
 
     started = time.monotonic()
@@ -222,7 +223,8 @@ def _run_ours(train: Dataset, seed: int, time_limit: float | None, journal: Jour
     except EqdiscError as error:
         return (OURS, None, time.monotonic() - started, f"failed: {error}"), math.inf
     horizon = found.result()["errors"]["horizon"] or math.inf
-    return (OURS, found.equations, time.monotonic() - started, found.verdict), horizon
+    whole = horizon > WHOLE * train.span
+    return (OURS, found.equations, time.monotonic() - started, found.verdict), math.inf if whole else horizon
 
 
 class _Deadline(Journal):

@@ -319,12 +319,14 @@ def plot_comparison(found: Comparison) -> Figure:
                 ax.axvspan(part.t[0], part.t[-1], color=DOTS, alpha=0.12, lw=0)
             ax.plot(record.t, record.x[:, i], "o", ms=2.6, mfc="white", mec=DOTS, mew=0.7, zorder=2.7)
             _draw_methods(ax, found, name, i)
-            _keep_to_data(ax, np.concatenate([k.x[:, i] for k in found.data.trajectories]))
             _finish(ax)
         if len(shown) > 1:
             column[0].set_title(label(f"{found.data.file.rpartition('/')[2]}, record {name}"), loc="left", fontsize=9)
         column[-1].set_xlabel(label(found.data.time, found.data.units.get(found.data.time)), fontsize=9)
-    for ax, state in zip(axes[:, 0], states, strict=True):
+    for i, (ax, state) in enumerate(zip(axes[:, 0], states, strict=True)):
+        _keep_to_data(
+            ax, np.concatenate([k.x[:, i] for k in found.data.trajectories])
+        )  # once a row, which shares its axis
         ax.set_ylabel(label(state, found.data.units.get(state)), fontsize=9)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside upper left", ncols=3)
