@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import plotting
+    from .comparison import Comparison, compare
     from .config import FitConfig
     from .design import Experiment, propose_experiments
     from .diagnosis import Diagnosis, diagnose
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .trajectory import Dataset, Trajectory
 
 _HOMES = {
+    "comparison": ("Comparison", "compare"),
     "config": ("FitConfig",),
     "design": ("Experiment", "propose_experiments"),
     "diagnosis": ("Diagnosis", "diagnose"),
@@ -57,6 +59,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Chain",
+    "Comparison",
     "DataError",
     "DataWarning",
     "Dataset",
@@ -80,6 +83,7 @@ __all__ = [
     "__version__",
     "as_dataset",
     "catalogue",
+    "compare",
     "diagnose",
     "discover",
     "load",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
+    from .comparison import Comparison
     from .design import Experiment
 
 FORMS = ("unicode", "latex", "sympy")
@@ -23,6 +24,7 @@ WIDTH = 120
 PICK = "→"
 LETTERS = "ABCDEFGHIJ"  # names of forms, the pick first
 SHOWN = 6  # alternatives that are printed
+COMPARED = (("fitted", "error fitted"), ("later", "error later"), ("new_start", "error new start"))
 ALIKE = 3.0  # nats below which a rival is not put aside
 
 
@@ -159,6 +161,38 @@ def write_experiments(run: Run, experiments: Sequence[Experiment]) -> str:
     name = str(run.result["data"]["file"]).rpartition("/")[2]
     how = "below the old rows, told apart by a column 'trajectory', and fit again"
     return "\n".join([*lines, "", f"Put the new rows into {name} {how}."])
+
+
+def write_comparison(found: Comparison) -> str:
+    """Return every method's law, then the table of errors, sizes and seconds, what is not installed, and the conclusion."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    facts = found.facts()
+    laws = [(row["method"], line) for row in facts["methods"] for line in row["equations"]]
+    width = max((len(name) for name, _ in laws), default=0)
+    lines = [f"{name:{width}s}  {line}" for name, line in _named_once(laws)]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    table.add_column("method")
+    unseen = [(key, head) for key, head in COMPARED if facts["split"][key] is not None]
+    for heading in (*(head for _, head in unseen), "numbers", "seconds"):
+        table.add_column(heading, justify="right")
+    table.add_column("", overflow="fold")
+    for row in facts["methods"]:
+        errors = [_number(row, key, ".3g") for key, _ in unseen]
+        size = "-" if row["size"] is None else str(row["size"])
+        table.add_row(*(Text(c) for c in (row["method"], *errors, size, f"{row['seconds']:.1f}", row["note"])))
+    said = [_render(table), *found.missing, "", found.conclusion]
+    return "\n".join([*lines, "", *said])
+
+
+def _named_once(laws: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield the lines of each method, its name beside the first."""
+    last = ""
+    for name, line in laws:
+        yield ("" if name == last else name), line
+        last = name
 
 
 def _place(run: Run, e: Experiment) -> str:

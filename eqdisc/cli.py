@@ -27,6 +27,7 @@ from .config import FitConfig
 from .errors import DataWarning, EqdiscError, OptionError
 
 if TYPE_CHECKING:
+    from .comparison import Comparison
     from .runs import Run
     from .trajectory import Dataset
 
@@ -408,6 +409,53 @@ def propose(run: Folder, /, *, output: Output = Output()) -> int:
     output.answer(write_experiments(found, experiments), facts)
     output.tell(f"saved in {run / 'next.png'}")
     return FOUND
+
+
+@app.command(help_epilogue="example:  eqdisc compare data/fsir.csv --out runs/compared")
+def compare(
+    data: Table,
+    /,
+    *,
+    roles: Roles = Roles(),
+    seed: Annotated[int, Parameter(group=SEARCH, help="Seed of whatever is random.")] = 0,
+    time_limit: Annotated[
+        float | None, Parameter(group=SEARCH, help="Seconds for each method [default: 30 for those that never end].")
+    ] = None,
+    out: Annotated[
+        Path | None, Parameter(group=OUTPUT, help="Folder for comparison.csv and comparison.png [default: none].")
+    ] = None,
+    output: Output = Output(),
+) -> int:
+    """Run other methods on the same split of a table, and say when a simple one suffices."""
+    from .progress import ShownJournal, open_progress
+
+    if seed < 0:
+        raise OptionError(f"--seed is {seed}; use a whole number from 0 on.")
+    if time_limit is not None and not time_limit > 0:
+        raise OptionError(f"--time-limit is {time_limit:g}; use seconds above 0.")
+    table = roles.read(data, output)
+    with open_progress(output.quiet) as progress:
+        progress.show("loading", None, None, "")
+        from .answer import write_comparison
+        from .comparison import compare  # torch is loaded here
+
+        found = compare(table, seed=seed, time_limit=time_limit, journal=ShownJournal(progress))
+    output.answer(write_comparison(found), found.facts())
+    if out is not None:
+        _save_comparison(found, out)
+        output.tell(f"saved in {out}")
+    return FOUND
+
+
+def _save_comparison(found: Comparison, folder: Path) -> None:
+    from .plotting import plot_comparison
+    from .runs import replacing
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "comparison.csv") as draft:
+        found.write_csv(draft)
+    with replacing(folder / "comparison.png") as draft:
+        plot_comparison(found).savefig(draft, format="png")
 
 
 @app.command(help_epilogue="example:  eqdisc systems fsir --out fsir.csv --noise 0.02")

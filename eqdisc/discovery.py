@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +37,7 @@ from .structure import JointSearch
 from .tables import as_dataset, tabulate_front, tabulate_parameters
 from .terms import loosen
 from .thinning import thin_dense_chain
+from .threads import one_thread
 from .trajectory import Dataset
 from .uncertainty import Bootstrap, bootstrap
 from .validation import METRIC, MOST, Score, leave_the_data, score, stretches_of_fit, stretches_unseen
@@ -179,19 +178,8 @@ def discover(
     >>> found.equations.strings()
     {'x': '-0.5*x'}
     """
-    with _one_thread():
+    with one_thread():
         return _discover(data, config, validate, journal or TimedJournal(config.time_limit))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread: its threads cost more than such small batches gain, ten times more where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> Discovery:

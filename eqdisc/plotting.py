@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from .comparison import Comparison
     from .design import Experiment
     from .equations import Equations
     from .residuals import Residual
@@ -302,6 +303,45 @@ def plot_experiment(run: Run, experiment: Experiment) -> Figure:
     axes[0].set_title(f"foretold from {start}".replace("$", r"\$"), loc="left", fontsize=9)
     axes[0].legend(frameon=False, fontsize=8, ncols=3)
     return figure
+
+
+def plot_comparison(found: Comparison) -> Figure:
+    """Draw the first record and the one that no method saw, what was held out shaded, with every method's curve, eqdisc's broad."""
+    split, states = found.split, found.data.states
+    shown = [split.train.trajectories[0], *(split.new_start.trajectories if split.new_start is not None else ())]
+    held_out = [*(split.later.trajectories[:1] if split.later is not None else ()), *shown[1:]]
+    figure = Figure(figsize=(0.8 + 4.0 * len(shown), 0.8 + 1.6 * len(states)), dpi=200, layout="constrained")
+    axes = figure.subplots(len(states), len(shown), squeeze=False, sharex="col", sharey="row")
+    for column, name in zip(axes.T, [k.name for k in shown], strict=True):
+        record = next(k for k in found.data.trajectories if k.name == name)
+        for i, ax in enumerate(column):
+            for part in (k for k in held_out if k.name == name):
+                ax.axvspan(part.t[0], part.t[-1], color=DOTS, alpha=0.12, lw=0)
+            ax.plot(record.t, record.x[:, i], "o", ms=2.6, mfc="white", mec=DOTS, mew=0.7, zorder=2.7)
+            _draw_methods(ax, found, name, i)
+            _finish(ax)
+        if len(shown) > 1:
+            column[0].set_title(label(f"{found.data.file.rpartition('/')[2]}, record {name}"), loc="left", fontsize=9)
+        column[-1].set_xlabel(label(found.data.time, found.data.units.get(found.data.time)), fontsize=9)
+    for i, (ax, state) in enumerate(zip(axes[:, 0], states, strict=True)):
+        _keep_to_data(
+            ax, np.concatenate([k.x[:, i] for k in found.data.trajectories])
+        )  # once a row, which shares its axis
+        ax.set_ylabel(label(state, found.data.units.get(state)), fontsize=9)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside upper left", ncols=3)
+    return figure
+
+
+def _draw_methods(ax: Axes, found: Comparison, record: str, state: int) -> None:
+    """Draw each method's stretches in one colour, named once."""
+    for q, c in enumerate(found.contenders):
+        style: dict[str, Any] = (
+            {"color": f"C{q}", "lw": 0.9, "zorder": 3} if q else {"color": INK, "lw": 1.8, "zorder": 2.5}
+        )
+        runs = [run for name, run in c.curves if name == record]
+        for first, run in enumerate(runs):
+            ax.plot(run.t, run.x[:, state], label=c.name if first == 0 else None, **style)
 
 
 def plot_recovery(summary: pd.DataFrame, interval: Callable[[int, int], tuple[float, float]]) -> Figure:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from .journal import TimedJournal
+from .journal import Journal, TimedJournal
 from .runs import RunFolder
 
 if TYPE_CHECKING:
@@ -82,6 +82,18 @@ def open_progress(quiet: bool, stream: TextIO | None = None) -> Iterator[Progres
         yield progress
     finally:
         progress.close()
+
+
+class ShownJournal(Journal):
+    """A journal that shows and keeps nothing."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def record(
+        self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
+    ) -> None:
+        self.progress.show(stage, done, total, message)
 
 
 class RunJournal(TimedJournal):

@@ -11,13 +11,12 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from jaxtyping import Float
 from scipy.integrate import LSODA
 
-from .equations import Equations
 from .status import Status
 
 if TYPE_CHECKING:
@@ -26,6 +25,14 @@ if TYPE_CHECKING:
 HUGE = 1e9  # times the largest start; a state beyond this has blown up
 TIGHT_RTOL, TIGHT_ATOL = 1e-12, 1e-16  # relative to the state, to the largest start: eight digits after many periods
 PATIENCE, CRAWL = 500, 1e-12  # steps that together cover less than this share of the way will never arrive
+
+
+class RightHandSide(Protocol):
+    """What can be simulated: `Equations`, or a network that has none."""
+
+    def function(self) -> Callable[[float, np.ndarray], np.ndarray]:
+        """Return f(t, x) for x (d,) or (n, d)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +47,7 @@ class Simulation:
     def to_frame(self, states: Sequence[str], time: str = "t") -> pd.DataFrame:
         """Return a DataFrame: time, then one column a state, which are named here.
 
+        >>> from eqdisc.equations import Equations
         >>> law = Equations.parse({"x": "-x"}, ("x",))
         >>> simulate(law, np.array([1.0]), np.array([0.0, 1.0])).to_frame(["x"]).round(3).to_dict("list")
         {'t': [0.0, 1.0], 'x': [1.0, 0.368]}
@@ -50,7 +58,7 @@ class Simulation:
 
 
 def simulate(
-    equations: Equations,
+    equations: RightHandSide,
     x0: Float[np.ndarray, "d"],
     t: Float[np.ndarray, "n"],
     *,
@@ -60,6 +68,7 @@ def simulate(
 ) -> Simulation:
     """Integrate from x0 at t[0] through the times t, with LSODA (stiff or not).
 
+    >>> from eqdisc.equations import Equations
     >>> law = Equations.parse({"x": "x**2"}, ("x",))
     >>> run = simulate(law, np.array([1.0]), np.linspace(0.0, 2.0, 201))
     >>> run.status.name, round(run.end, 2)

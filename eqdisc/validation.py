@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .equations import Equations
 from .problem import Problem
 from .scaling import Scaling
-from .simulation import simulate
+from .simulation import RightHandSide, simulate
 from .status import Status
 from .trajectory import Dataset
 
@@ -69,7 +68,9 @@ def _from_smooth_starts(data: Dataset) -> Iterator[Stretch]:
         yield start * scaling.states, trajectory.t, trajectory.x
 
 
-def leave_the_data(equations: Equations, data: Dataset, starts: dict[int, np.ndarray]) -> Iterator[tuple[str, float]]:
+def leave_the_data(
+    equations: RightHandSide, data: Dataset, starts: dict[int, np.ndarray]
+) -> Iterator[tuple[str, float]]:
     """Yield (name, time) of each trajectory that the law leaves on its way from its start, though its motion is not chaotic.
 
     `starts` are estimated initial states (d,) by the number of the trajectory. A record is left where the simulation is off by half the
@@ -88,13 +89,19 @@ def leave_the_data(equations: Equations, data: Dataset, starts: dict[int, np.nda
             yield trajectory.name, float(trajectory.t[first])
 
 
-def score(equations: Equations, stretches: list[Stretch], sigma: np.ndarray, most: int | None = None) -> Score:
-    """Simulate `equations` along every stretch and compare."""
+def score(
+    equations: RightHandSide,
+    stretches: list[Stretch],
+    sigma: np.ndarray,
+    most: int | None = None,
+    time_limit: float = 10.0,
+) -> Score:
+    """Simulate `equations` along every stretch, or `most` of them, and compare; each may take so many seconds."""
     if most is not None and len(stretches) > most:
         stretches = [stretches[i] for i in np.linspace(0, len(stretches) - 1, most).round().astype(int)]
     total, count, status, ends = 0.0, 0, Status.OK, []
     for start, t, x in stretches:
-        run = simulate(equations, start, t)
+        run = simulate(equations, start, t, time_limit=time_limit)
         seen = np.isfinite(x)
         count += int(seen.sum())
         if run.status is not Status.OK:

@@ -26,7 +26,7 @@ from eqdisc.errors import DataError
 from eqdisc.journal import Journal
 from eqdisc.trajectory import Dataset
 
-COMMANDS = ("fit", "check", "show", "simulate", "validate", "systems")
+COMMANDS = ("fit", "check", "show", "simulate", "validate", "compare", "systems")
 Search = Callable[..., Any]
 
 

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eqdisc import Equations, Parameter, proposals
+from eqdisc import Equations, Parameter, catalogue, comparison, proposals
 from eqdisc.experiments.ablation import INGREDIENTS, Ingredient, main, without
+from eqdisc.experiments.comparison import main as compare_peers
 from eqdisc.experiments.coverage import Number, compare, write_table
 from eqdisc.experiments.scoring import recovered
+from eqdisc.peers import Peer
 
 TRUTH = Equations.parse({"S": "-0.06*S**0.5*I**0.5", "I": "0.06*S**0.5*I**0.5 - 0.05*I"}, ("S", "I"))
 MIDDLE = np.array([20.0, 5.0])
@@ -62,3 +64,19 @@ def test_the_coverage_table_counts_each_question_apart() -> None:
     table = write_table(rows)
     assert "| all | 90 % (" in table
     assert "| - | 50 % (" in table
+
+
+def test_the_comparison_with_peers_writes_its_table_and_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = Peer("true", "true", "numpy", lambda data, seed, seconds: catalogue()["west"].law)
+    monkeypatch.setattr(comparison, "PEERS", (true,))
+    words = ["--systems", "west", "--noise", "0.01", "--out", str(tmp_path)]
+    compare_peers(words)
+    rows = (tmp_path / "rows.csv").read_text().splitlines()
+    assert [row.split(",")[:5] for row in rows[1:]][1] == ["west", "0.01", "true", "1", "1"]
+    lines = (tmp_path / "summary.md").read_text().splitlines()
+    assert lines[6].startswith("| 0.01 | eqdisc | ")
+    assert lines[7].startswith("| 0.01 | true | 100 % (1/1) | 100 % (1/1) | ")
+    compare_peers(words)
+    assert (tmp_path / "rows.csv").read_text().splitlines() == rows

@@ -31,7 +31,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "invariants",
         "terms",
     }
-    | {"regression", "mesh", "collocation"},
+    | {"regression", "mesh", "collocation", "threads"},
     "stages": {
         "matching",
         "laws",
@@ -46,10 +46,10 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "thinning",
         "extraction",
     }
-    | {"refinement", "simulation", "systems", "literature"},
+    | {"refinement", "simulation", "systems", "literature", "peers"},
     "judgement": {"selection", "uncertainty", "validation", "verdict"},
     "road": {"discovery"},
-    "paper": {"runs", "plotting", "experiments", "design", "export", "residuals", "report"},
+    "paper": {"runs", "plotting", "experiments", "design", "export", "residuals", "report", "comparison"},
     "door": {"answer", "progress", "estimator", "cli"},
 }
 LIVES_IN = {  # floors and modules that may import a library that is slow to load or belongs to one kind of work
@@ -66,6 +66,8 @@ LIVES_IN = {  # floors and modules that may import a library that is slow to loa
         "export",
         "printers",
         "report",
+        "comparison",
+        "peers",
     },
     "scipy": {"mechanism", "stages", "experiments", "residuals"},
     "pandas": {"sheet", "tables", "experiments", "answer", "plotting", "estimator"}
@@ -74,6 +76,9 @@ LIVES_IN = {  # floors and modules that may import a library that is slow to loa
     "rich": {"answer", "progress"},
     "cyclopts": {"cli"},
     "sklearn": {"estimator"},
+    "pysindy": {"peers"},
+    "pyoperon": {"peers"},
+    "pysr": {"peers"},
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
 HEAVY = ("torch", "matplotlib", "sympy", "pandas", "scipy", "torchdiffeq", "sklearn")
