@@ -79,7 +79,8 @@ def write_front(run: Run, equations: bool = False) -> str:
 
 def write_verdict(run: Run) -> str:
     """Return the verdict, its reasons, and the rivals where there are any."""
-    return "\n".join([f"verdict: {run.verdict}", *(f"  {reason}" for reason in run.reasons), *_rivals(run)])
+    flat = (f"  flat: {words}." for words in run.result.get("flat", ()))
+    return "\n".join([f"verdict: {run.verdict}", *(f"  {reason}" for reason in run.reasons), *flat, *_rivals(run)])
 
 
 def write_bootstrap(run: Run) -> str:

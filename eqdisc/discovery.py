@@ -82,6 +82,7 @@ class Discovery:
     seconds: float
     versions: dict[str, str]
     bootstrap: Bootstrap | None = None
+    flat: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.selected < len(self.front):
@@ -128,6 +129,7 @@ class Discovery:
             "parameters": [asdict(p) for p in self.parameters],
             "fluxes": [{"rate": str(f.rate), "stoichiometry": dict(f.stoichiometry)} for f in law.fluxes()],
             "invariants": list(law.invariants()),
+            "flat": list(self.flat),
             "initial": list(self.initial),
             "sigma": self.sigma,
             "errors": self.errors,
@@ -229,6 +231,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
         seconds=round(time.monotonic() - started, 3),
         versions=_versions(),
         bootstrap=replicates,
+        flat=printed.flat,
     )
 
 

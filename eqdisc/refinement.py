@@ -10,6 +10,7 @@ number costs delta**2 H_qq / 2 nats. What is simulated, scored and stored is wha
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,7 @@ HALVINGS = 3
 HUGE = 700.0  # log of what a double can hold
 DIGITS = 0.3  # rounding error allowed, in standard errors of the number given all others
 CI_LEVEL = 0.9
+FLAT = 0.98  # correlation from which two numbers are known only together: together, one is known seven times better than apart
 NORMAL = 1.6448536269514722  # half-width of the 90 % interval in standard errors
 
 
@@ -34,7 +36,8 @@ NORMAL = 1.6448536269514722  # half-width of the 90 % interval in standard error
 class Printed:
     """A law as printed, in the user's units, and where each trajectory and segment starts.
 
-    `exponents` (m, d), `coefficients` (m, d), `starts` (K, d) one a segment of the mesh, `sigma` (d,).
+    `exponents` (m, d), `coefficients` (m, d), `starts` (K, d) one a segment of the mesh, `sigma` (d,); `flat` names the pairs of numbers
+    that only move together.
     """
 
     equations: Equations
@@ -44,6 +47,7 @@ class Printed:
     starts: np.ndarray
     sigma: np.ndarray
     solved: Solved
+    flat: tuple[str, ...] = ()
 
 
 def polish(problem: Problem, solved: Solved, journal: Journal, longest: float = math.inf) -> tuple[Problem, Solved]:
@@ -92,6 +96,7 @@ def print_law(
     """Round a solved law to the digits that the data support and put it in the user's units."""
     solved = replace(solved, law=without_padding(solved.law))
     free_ci = _exponent_errors(solved)
+    flat = tuple(name_flat_pairs(problem, solved, names))
     before = solved.law[0]
     if round_numbers and solved.law[2].any():
         solved = _fix_exponents(problem, solved, free_ci, journal)
@@ -112,7 +117,29 @@ def print_law(
         starts=solved.fit.x[0, :, 0].cpu().numpy() * scaling.states,
         sigma=solved.fit.sigma[0].cpu().numpy() * scaling.states,
         solved=solved,
+        flat=flat,
     )
+
+
+def name_flat_pairs(problem: Problem, solved: Solved, names: tuple[str, ...]) -> Iterator[str]:
+    """Name every pair of numbers whose estimates are so correlated that the data hardly tell one from the other."""
+    c, numbers = covariance_of(solved.fit)
+    size = np.sqrt(np.maximum(np.diag(c), 1e-300))
+    rows = problem.scaling.undo_rows(solved.fit.terms.exponents[0].cpu().numpy())
+    words = [_name_number(kind, rows[j], i, names) for kind, j, i in numbers]
+    for p, q in zip(*np.triu_indices(len(size), 1), strict=True):
+        correlation = c[p, q] / size[p] / size[q]
+        if abs(correlation) > FLAT:
+            yield f"{words[p]} and {words[q]} move together (correlation {correlation:.3f})"
+
+
+def _name_number(kind: str, row: np.ndarray, i: int, names: tuple[str, ...]) -> str:
+    rough = row.copy()
+    rough[: 2 * len(names)] = rough[: 2 * len(names)].round(2)
+    term = write_term(rough, names)
+    if kind == "coefficient":
+        return f"the coefficient of {term} in d{names[i]}/dt"
+    return f"the constant K of {term}" if i >= 2 * len(names) else f"the power of {names[i % len(names)]} in {term}"
 
 
 def _exponent_errors(solved: Solved) -> dict[tuple[int, int], float]:

@@ -63,3 +63,13 @@ def test_trajectories_that_differ_widen_the_interval_when_whole_ones_are_drawn()
     assert apart is not None
     width = [b.terms[0].coefficient[2] - b.terms[0].coefficient[1] for b in (alike, apart)]  # type: ignore[index]
     assert width[1] > 2 * width[0]
+
+
+def test_numbers_that_only_move_together_are_named() -> None:
+    x = 10.0 + 0.5 * np.exp(-T) + 1e-3 * np.random.default_rng(0).normal(size=len(T))
+    found = discover(Dataset((Trajectory(T, x[:, None]),), ("x",)))
+    assert any("move together (correlation" in words for words in found.flat), found.equations
+
+
+def test_numbers_that_the_data_tell_apart_are_not(decay: Discovery) -> None:
+    assert decay.flat == ()
