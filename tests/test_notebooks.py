@@ -15,4 +15,4 @@ def test_a_notebook_runs_from_first_to_last(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
     said = "".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", []))
-    assert "identified" in said
+    assert "identified" in said or "held out" in said
