@@ -32,6 +32,7 @@ FINEST = 2  # as fine as the search goes; the printed law goes further
 TAKEN = 8  # laws that a finer mesh takes over
 ALIVE = 3  # joint laws that are improved beside each other
 CONVERGED = 15  # steps after which a law that explains exact data has reached its best
+HOPELESS = 10.0  # floors that a law of exact data misses after a contest: another will not make it exact
 CONTESTED = 4  # moves in one contest: what no sum explains exactly would be mended without end
 LONGEST = 12_000  # points of the mesh of a contest
 FAR = 40.0  # nats by which they may be longer than the best
@@ -135,7 +136,8 @@ def _contest(
         if not again.exhausts(found):
             found = again.improve(found, problem.library, CONTESTED)
         found = _converge(again, found)
-        settled = again.exhausts(found) or found.cost > first.cost - WORTH or journal.stop
+        far = bool((found.fit.sigma[0] > HOPELESS * again.engine.floor).any())
+        settled = far or again.exhausts(found) or found.cost > first.cost - WORTH or journal.stop
         problem, joint, best = sharp, again, found
         if settled:
             break

@@ -1,6 +1,6 @@
 r"""Coverage: how often a nominal 90 % interval holds the number that made the data.
 
-    python -m eqdisc.experiments.coverage [--noise 0.02] [--seeds 25] [--starts 2] [--out coverage.md] [--rows coverage.csv]
+    python -m eqdisc.experiments.coverage [--noise 0.02] [--seeds 25] [--first 0] [--starts 2] [--out coverage.md] [--rows coverage.csv]
 
 Laws of the catalogue are measured with noise and fitted; each number of the true law, a coefficient or an exponent, is looked up
 among the parameters of the law that was found. Three rates, as they answer three questions:
@@ -159,15 +159,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
     parser.add_argument("--noise", type=float, default=0.02)
     parser.add_argument("--seeds", type=int, default=25)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--starts", type=int, default=2)
     parser.add_argument("--out", type=Path, default=None, help="file for the table")
     parser.add_argument("--rows", type=Path, default=None, help="file for the numbers")
     options = parser.parse_args(arguments)
     numbers: list[Number] = []
-    for seed in range(options.seeds):
+    for seed in range(options.first, options.first + options.seeds):
         for system in options.systems:
             numbers += measure(system, seed, options.noise, options.starts)
-        print(f"{seed + 1} of {options.seeds} seeds\n{write_table(numbers)}", flush=True)
+        print(f"{seed + 1 - options.first} of {options.seeds} seeds\n{write_table(numbers)}", flush=True)
         if options.out:
             options.out.write_text(write_table(numbers), encoding="utf-8")
         if options.rows and numbers:
