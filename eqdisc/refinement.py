@@ -95,18 +95,18 @@ def print_law(
 ) -> Printed:
     """Round a solved law to the digits that the data support and put it in the user's units."""
     solved = replace(solved, law=without_padding(solved.law))
-    free_ci = _exponent_errors(solved)
+    free_ci, errors = _exponent_errors(problem, solved), _coefficient_errors(problem, solved)
     flat = tuple(name_flat_pairs(problem, solved, names))
     before = solved.law[0]
     if round_numbers and solved.law[2].any():
         solved = _fix_exponents(problem, solved, free_ci, journal)
     w, a, _ = without_padding(solved.law)
-    free_ci = _follow(free_ci, before, w)
-    coefficients, errors = _coefficients(problem, solved, w, a, round_numbers)
+    free_ci, errors = _follow(free_ci, before, w), _follow(errors, before, w)
+    coefficients, standard = _coefficients(problem, solved, w, a, errors, round_numbers)
     scaling = problem.scaling
     texts = [write_term(row, names) for row in scaling.undo_rows(w)]
     parameters = (
-        *_coefficient_parameters(coefficients, errors, names, texts),
+        *_coefficient_parameters(coefficients, standard, names, texts),
         *_row_parameters(scaling.undo_rows(w), coefficients, free_ci, names, texts),
     )
     return Printed(
@@ -142,15 +142,48 @@ def _name_number(kind: str, row: np.ndarray, i: int, names: tuple[str, ...]) -> 
     return f"the constant K of {term}" if i >= 2 * len(names) else f"the power of {names[i % len(names)]} in {term}"
 
 
-def _exponent_errors(solved: Solved) -> dict[tuple[int, int], float]:
+def _used_rows(solved: Solved) -> list[int]:
+    return np.flatnonzero((solved.fit.terms.coefficients[0].cpu().numpy() != 0).any(1)).tolist()
+
+
+def _widening(problem: Problem, solved: Solved) -> float:
+    """Return by how much standard errors grow because sigma came from the residuals of the same fit: sqrt(n / (n - p))."""
+    values = float(problem.engine.mesh.counts.sum())
+    fitted = int(solved.fit.index.valid[0].sum()) + solved.fit.x.shape[1] * solved.fit.x.shape[3]
+    return math.sqrt(values / max(values - fitted, 1.0))
+
+
+def _exponent_errors(problem: Problem, solved: Solved) -> dict[tuple[int, int], float]:
     """Return the standard error of each free exponent (term counted among the used ones)."""
     c, names = covariance_of(solved.fit)
-    used = np.flatnonzero((solved.fit.terms.coefficients[0].cpu().numpy() != 0).any(1)).tolist()
+    used, wider = _used_rows(solved), _widening(problem, solved)
     return {
-        (used.index(j), i): float(np.sqrt(max(c[q, q], 0.0)))
+        (used.index(j), i): wider * float(np.sqrt(max(c[q, q], 0.0)))
         for q, (kind, j, i) in enumerate(names)
         if kind == "exponent"
     }
+
+
+def _coefficient_errors(problem: Problem, solved: Solved) -> dict[tuple[int, int], float]:
+    """Return the standard error of each coefficient in the user's units, the free exponents of its term uncertain as well.
+
+    With a' = a prod_i s_i**-w_i s_e / T, the relative error of a' is that of log a - sum_i w_i log s_i.
+    """
+    c, names = covariance_of(solved.fit)
+    used, wider, d = _used_rows(solved), _widening(problem, solved), problem.data.d
+    w, a, _ = without_padding(solved.law)
+    unit, log_s = problem.scaling.undo(w, np.ones_like(a)), np.log(problem.scaling.states)
+    out = {}
+    for q, (kind, j, e) in enumerate(names):
+        if kind == "coefficient":
+            row = used.index(j)
+            slope = np.zeros(len(names))
+            slope[q] = 1.0
+            for p, (other, k, i) in enumerate(names):
+                if other == "exponent" and k == j and i < 2 * d:
+                    slope[p] = a[row, e] * log_s[i % d] * (-1.0 if i < d else 1.0)
+            out[row, e] = wider * math.sqrt(max(float(slope @ c @ slope), 0.0)) * abs(unit[row, e])
+    return out
 
 
 def _follow(
@@ -188,20 +221,19 @@ def _with_round_k(problem: Problem, w: np.ndarray, errors: dict, d: int) -> np.n
 
 
 def _coefficients(
-    problem: Problem, solved: Solved, w: np.ndarray, a: np.ndarray, rounded: bool
+    problem: Problem, solved: Solved, w: np.ndarray, a: np.ndarray, known: dict[tuple[int, int], float], rounded: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return coefficients in the user's units, rounded where the likelihood does not notice, and standard errors."""
-    c, names = covariance_of(solved.fit)
+    """Return coefficients in the user's units, rounded where the likelihood does not notice, and their standard errors as an array."""
+    _, names = covariance_of(solved.fit)
     h = solved.fit.hessian[0].diagonal().cpu().numpy()[: len(names)]
-    used = np.flatnonzero((solved.fit.terms.coefficients[0].cpu().numpy() != 0).any(1)).tolist()
-    unit = problem.scaling.undo(w, np.ones_like(a))
+    used, unit = _used_rows(solved), problem.scaling.undo(w, np.ones_like(a))
     values, errors = problem.scaling.undo(w, a), np.zeros_like(a)
+    for place, error in known.items():
+        errors[place] = error
     for q, (kind, j, e) in enumerate(names):
-        if kind == "coefficient":
+        if kind == "coefficient" and rounded:
             row = used.index(j)
-            errors[row, e] = math.sqrt(max(c[q, q], 0.0)) * unit[row, e]
-            if rounded:
-                values[row, e] = round_to(values[row, e], DIGITS * unit[row, e] / math.sqrt(max(h[q], 1e-300)))
+            values[row, e] = round_to(values[row, e], DIGITS * unit[row, e] / math.sqrt(max(h[q], 1e-300)))
     for tie in solved.ties if solved.fit.terms.flux is not None else ():
         values[tie.term, tie.equation] = float(f"{tie.ratio * values[tie.term, tie.reference]:.14g}")
         errors[tie.term, tie.equation] = abs(tie.ratio) * errors[tie.term, tie.reference]
