@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .markup import write_interval, write_number
 from .runs import Run, latex_names
 
 if TYPE_CHECKING:
@@ -32,7 +33,14 @@ def write_answer(run: Run) -> str:
     """Return what `eqdisc fit` prints: law, front, verdict."""
     return "\n\n".join(
         part
-        for part in (write_law(run), write_names(run), write_front(run), write_bootstrap(run), write_verdict(run))
+        for part in (
+            write_law(run),
+            write_names(run),
+            write_front(run),
+            write_numbers(run),
+            write_bootstrap(run),
+            write_verdict(run),
+        )
         if part
     )
 
@@ -75,6 +83,26 @@ def write_front(run: Run, equations: bool = False) -> str:
     for row, entry in zip(rows, run.front, strict=True):
         out += [row, *(f"      {line}" for line in run.law(entry["equations"]).readable())]
     return "\n".join(out)
+
+
+def write_numbers(run: Run) -> str:
+    """Return every number of the law with its interval, which term it belongs to and whether it was estimated."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    numbers = run.result.get("parameters")
+    if not numbers:
+        return ""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    for heading in ("number", "value", f"{run.result['ci_level']:.0%} interval"):
+        table.add_column(heading, justify="right" if heading == "value" else "left")
+    for heading in ("term", "of", ""):
+        table.add_column(heading, overflow="fold")
+    for p in numbers:
+        cells = [p["name"], f"{write_number(p['value'], 6)} {p['unit']}".strip(), write_interval(p["ci"])]
+        table.add_row(*map(Text, (*cells, p.get("term", ""), p["where"], "chosen" if p.get("chosen") else "")))
+    return _render(table)
 
 
 def write_verdict(run: Run) -> str:

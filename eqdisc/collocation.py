@@ -20,13 +20,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .description import EXPONENT_LIMIT, FLOOR, limits
 from .mesh import Mesh
+from .pins import Pins
 from .status import Status
-from .terms import Terms, log_slope, log_table, monomials, movable, saturation
+from .terms import Parameters, Terms, log_slope, log_table, monomials, saturation
 
 TINY = 1e-5  # scaled states are clamped here in features: a square root is too steep below for the steps
 LOWEST = 1e-7  # positive states are kept above this
@@ -61,33 +62,6 @@ class Fit:
             self.index.select(lanes),
             self.status[lanes],
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Parameters:
-    """The free numbers of each lane: entry `state` of the row of `term`, or coefficient of `term` in equation `state`."""
-
-    term: Int[Tensor, "R P"]
-    state: Int[Tensor, "R P"]
-    is_exponent: Bool[Tensor, "R P"]
-    valid: Bool[Tensor, "R P"]
-
-    @classmethod
-    def of(cls, terms: Terms, positive: Tensor) -> Parameters:
-        """Name the free exponents of terms that are used, then the coefficients that are there."""
-        used = terms.support.any(-1, keepdim=True)
-        leads = terms.directions.diagonal(dim1=-2, dim2=-1) != 0  # the others follow another equation's coefficient
-        rows = (terms.free & used & movable(terms.exponents, positive)).flatten(1)
-        flat = torch.cat([rows, (terms.support & leads).flatten(1)], 1)
-        most = max(int(flat.sum(1).max()), 1)
-        order = (~flat).to(torch.int8).argsort(dim=-1, stable=True)[:, :most]
-        is_exponent = order < rows.shape[1]
-        place = torch.where(is_exponent, order, order - rows.shape[1])
-        width = torch.where(is_exponent, terms.exponents.shape[-1], terms.coefficients.shape[-1])
-        return cls(place // width, place % width, is_exponent, flat.gather(1, order))
-
-    def select(self, lanes: Tensor | slice) -> Parameters:
-        return Parameters(self.term[lanes], self.state[lanes], self.is_exponent[lanes], self.valid[lanes])
 
 
 class Collocation:
@@ -204,8 +178,13 @@ class Collocation:
             out.append(state)
         return torch.stack(out).view(m + 1, r, k, d, width + d).permute(1, 2, 0, 3, 4)
 
-    def normal(self, columns: Tensor, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return H (R, P, P), g (R, P) with every x0 eliminated, and back (R, K, d, 1 + P): dx0 = back [1, -dtheta]."""
+    def normal(
+        self, columns: Tensor, x: Tensor, sigma: Tensor, held: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return H (R, P, P), g (R, P) with every x0 eliminated, and back (R, K, d, 1 + P): dx0 = back [1, -dtheta].
+
+        `held` are starts (R, K, d) that are not free, and the step that each of them takes.
+        """
         k = self._lane
         seen = columns[:, k, self.mesh.sample]  # (R, K, n, d, c)
         weight = self.mesh.weight / sigma[:, None, None]
@@ -213,14 +192,22 @@ class Collocation:
         seen = (seen * weight[..., None]).flatten(2, 3)
         residual = residual.flatten(2)[..., None] - seen[..., :1]
         p = seen.shape[-1] - 1 - self.d
-        starts, rest = seen[..., 1 + p :], torch.cat([residual, seen[..., 1 : 1 + p]], -1)
+        starts = seen[..., 1 + p :]
+        if held is not None:
+            fixed, step = held
+            residual = residual - starts @ torch.where(fixed, step, 0.0)[..., None]
+            starts = torch.where(fixed[:, :, None], 0.0, starts)
+        rest = torch.cat([residual, seen[..., 1 : 1 + p]], -1)
         size = starts.norm(dim=-2, keepdim=True).clamp_min(1e-150)
         starts = starts / size
         gram = starts.mT @ starts + 1e-11 * torch.eye(self.d, dtype=x.dtype, device=x.device)
         cross = starts.mT @ rest
         back = torch.linalg.solve_ex(gram, cross)[0]
         total = (rest.mT @ rest - cross.mT @ back).sum(1)
-        return total[:, 1:, 1:], total[:, 1:, 0], back / size.mT
+        back = back / size.mT
+        if held is not None:
+            back[..., 0] = torch.where(held[0], held[1], back[..., 0])
+        return total[:, 1:, 1:], total[:, 1:, 0], back
 
     # ---------------------------------------------------------------- the fit
 
@@ -232,14 +219,17 @@ class Collocation:
         steps: int = 25,
         tolerance: float = 1e-4,
         rival: float = math.inf,
+        pins: Pins | None = None,
     ) -> Fit:
         """Fit every lane's coefficients, free exponents and starts; sigma is re-estimated on the way (profile likelihood).
 
-        A lane that after four steps is far above the data term of a `rival` is given up: Gauss-Newton is near by then, or lost.
+        A lane that after four steps is far above the data term of a `rival` is given up: Gauss-Newton is near by then, or lost. `pins`
+        hold one number of each lane.
         """
         lanes = terms.lanes
         index = Parameters.of(terms, self.positive)
-        state = _State.of(self, terms, x.expand(lanes, -1, -1, -1).clone(), sigma.expand(lanes, -1).clone())
+        x, sigma = x.expand(lanes, -1, -1, -1).clone(), sigma.expand(lanes, -1).clone()
+        state = _State.of(self, terms, x, sigma, pins)
         run = torch.arange(lanes, device=x.device)
         everything = state
         hessian = x.new_zeros(lanes, index.term.shape[1], index.term.shape[1])
@@ -260,7 +250,7 @@ class Collocation:
         columns = self.propagate(state.terms, index, state.x)
         finite = torch.isfinite(columns).flatten(1).all(1)
         columns = torch.where(finite.view(-1, 1, 1, 1, 1), columns, 0.0)
-        h, g, back = self.normal(columns, state.x, state.sigma)
+        h, g, back = self._solve(state, columns, index)
         before, pending = state.merit, finite.clone()
         damping = state.damping
         for _ in range(4):
@@ -280,14 +270,37 @@ class Collocation:
         state, settled = self._reweigh(state, gain, step, tolerance)
         return state, h, moved & ~settled
 
-    def _try(
-        self, state: _State, columns: Tensor, h: Tensor, g: Tensor, back: Tensor, index: Parameters, damping: Tensor
-    ) -> _State:
+    def _solve(self, state: _State, columns: Tensor, index: Parameters) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `normal` with the pins in it; starts that would become negative go to their bound and stay out of it.
+
+        A step that were cut off there, its other numbers as for the whole of it, could lead nowhere (Bertsekas, SIAM J. Control
+        Optim. 20, 1982).
+        """
+        weigh = state.pins.weigh if state.pins is not None else lambda terms, index, h, g: (h, g)
+        h, g, back = self.normal(columns, state.x, state.sigma)
+        h, g = weigh(state.terms, index, h, g)
+        x0 = state.x[:, :, 0]
+        to_bound = (0.1 * x0).clamp_min(self.lowest) - x0
+        step = back[..., 0] - (back[..., 1:] @ self._step(h, g, index, state.damping)[:, None, :, None])[..., 0]
+        out = self.positive & (step < to_bound)
+        if bool(out.any()):
+            h, g, back = self.normal(columns, state.x, state.sigma, (out, to_bound))
+            h, g = weigh(state.terms, index, h, g)
+        return h, g, back
+
+    @staticmethod
+    def _step(h: Tensor, g: Tensor, index: Parameters, damping: Tensor) -> Float[Tensor, "R P"]:
+        """Return the damped step of the numbers."""
         size = h.diagonal(dim1=-2, dim2=-1).clamp_min(1e-12).sqrt()
         scaled = h / size[:, None] / size[..., None]
         lift = torch.where(index.valid, damping[:, None] + 1e-11, 1.0)
         step = torch.linalg.solve_ex(scaled + torch.diag_embed(lift), (g / size)[..., None])[0][..., 0] / size
-        step = torch.nan_to_num(step) * index.valid
+        return torch.nan_to_num(step) * index.valid
+
+    def _try(
+        self, state: _State, columns: Tensor, h: Tensor, g: Tensor, back: Tensor, index: Parameters, damping: Tensor
+    ) -> _State:
+        step = self._step(h, g, index, damping)
         reach = torch.where(index.is_exponent, step.abs(), 0.0).amax(-1).clamp_min(0.5)
         shrink = 0.5 / reach
         start = back[..., 0] - (back[..., 1:] @ step[:, None, :, None])[..., 0]
@@ -372,11 +385,12 @@ class _State:
     merit: Tensor
     residual: Tensor
     miss: Tensor
+    pins: Pins | None = None
 
     @classmethod
-    def of(cls, engine: Collocation, terms: Terms, x: Tensor, sigma: Tensor) -> _State:
+    def of(cls, engine: Collocation, terms: Terms, x: Tensor, sigma: Tensor, pins: Pins | None) -> _State:
         one = x.new_ones(len(x))
-        return cls(terms, x, sigma, 30 * one, 1e-3 * one, one, one, one).judged(engine)
+        return cls(terms, x, sigma, 30 * one, 1e-3 * one, one, one, one, pins).judged(engine)
 
     def judged(self, engine: Collocation) -> _State:
         """Return the state with its merit: chi-square plus an exact penalty on the defects."""
@@ -387,6 +401,7 @@ class _State:
         merit = (residual / sigma).square().sum((1, 2, 3)) + self.penalty * (defects / sigma).abs().clamp_max(1e6).sum(
             (1, 2, 3)
         )
+        merit = merit if self.pins is None else merit + self.pins.cost(self.terms)
         merit = torch.where(torch.isfinite(merit), merit, 1e30)
         miss = torch.nan_to_num(defects.abs().amax((1, 2, 3)), nan=torch.inf)
         return replace(self, merit=merit, residual=residual, miss=miss)
@@ -396,11 +411,13 @@ class _State:
             self.terms,
             **{f: change(v, f"terms.{f}") for f, v in vars(self.terms).items() if v is not None},
         )
+        pins = None if self.pins is None else self.pins.map(lambda v, f: change(v, f"pins.{f}"))
         rest = ("x", "sigma", "penalty", "damping", "merit", "residual", "miss")
-        return replace(self, terms=terms, **{f: change(getattr(self, f), f) for f in rest})
+        return replace(self, terms=terms, pins=pins, **{f: change(getattr(self, f), f) for f in rest})
 
     def get(self, name: str) -> Tensor:
-        return getattr(self.terms, name[6:]) if name.startswith("terms.") else getattr(self, name)
+        part, _, field = name.rpartition(".")
+        return getattr(getattr(self, part) if part else self, field)
 
     def select(self, lanes: Tensor) -> _State:
         return self._map(lambda v, _: v[lanes])

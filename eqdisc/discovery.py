@@ -23,6 +23,7 @@ from .description import FLOOR
 from .equations import Equations, Parameter
 from .errors import DataError, OptionError
 from .field import Chain
+from .intervals import LEVEL
 from .journal import Journal, TimedJournal
 from .laws import Solved, complexity_of, without_padding
 from .markup import write_finding
@@ -30,7 +31,7 @@ from .network import search_by_network
 from .noise import independent_share
 from .problem import Problem
 from .proposals import search_by_proposals
-from .refinement import CI_LEVEL, Printed, impose_ties, polish, print_law
+from .refinement import Printed, impose_ties, polish, print_law
 from .selection import select_front, select_pick, select_rivals, share_of
 from .status import Status
 from .structure import JointSearch
@@ -135,7 +136,7 @@ class Discovery:
             "errors": self.errors,
             "front": [_entry(e, self.data.states) for e in self.front],
             "selected": self.selected,
-            "ci_level": CI_LEVEL,
+            "ci_level": LEVEL,
             "data": {"file": self.data.file, "rows": self.data.rows, "trajectories": len(self.data.trajectories)},
             "config": asdict(self.config),
             "seed": self.seed,
@@ -202,7 +203,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     front = select_front(joint.seen.values(), pick)
     final = _final_problem(problem, whole, config, device)
     final, refitted = polish(*_refit(final, problem, pick, journal), journal)
-    printed = print_law(final, impose_ties(final, refitted), whole.formula_names, journal)
+    printed = print_law(final, impose_ties(final, refitted), whole.formula_names, journal, profile=True)
     fitted = whole if later is not None else early
     entries = [_judge_entry(problem, early, s, pick, later, unseen, journal) for s in front]
     at = front.index(pick)

@@ -40,7 +40,10 @@ _SIMPLE = 12  # largest denominator of an exponent that is printed as a fraction
 
 @dataclass(frozen=True)
 class Parameter:
-    """One number of a law: its value, its interval, its unit, the equations it stands in and the term that it belongs to."""
+    """One number of a law: its value, its interval, its unit, the equations it stands in and the term that it belongs to.
+
+    A `chosen` one, an exponent of 1 say, was not estimated: its interval tells which other values would have done.
+    """
 
     name: str
     value: float
@@ -48,6 +51,7 @@ class Parameter:
     unit: str = ""
     where: str = ""
     term: str = ""
+    chosen: bool = False
 
 
 @dataclass(frozen=True)

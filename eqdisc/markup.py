@@ -76,3 +76,25 @@ def _cell(value: Any) -> Markup:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return Markup("–")
     return escape(f"{value:.4g}" if isinstance(value, float) else value)
+
+
+def write_number(value: float | None, digits: int = 4) -> str:
+    """Write a number for a table; what is missing or not finite is a dash.
+
+    >>> write_number(0.012345678), write_number(None), write_number(3e-9, 2)
+    ('0.01235', '–', '3e-09')
+    """
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
+
+
+def write_interval(ends: Sequence[float | None] | None) -> str:
+    """Write an interval with as many digits as its ends need to differ.
+
+    >>> write_interval([0.43671, 0.45129]), write_interval([0.0599999891, 0.0600000109]), write_interval(None)
+    ('0.4367 to 0.4513', '0.05999999 to 0.06000001', '–')
+    """
+    if not ends or any(v is None or not math.isfinite(v) for v in ends):
+        return "–"
+    low, high = (float(v) for v in ends if v is not None)
+    texts = ((f"{low:.{n}g}", f"{high:.{n}g}") for n in range(4, 18))
+    return " to ".join(next((pair for pair in texts if pair[0] != pair[1]), (repr(low), repr(high))))

@@ -18,10 +18,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from .collocation import Collocation, Parameters
+from .collocation import Collocation
 from .description import Judge
 from .laws import Law, Solved, close_sum, without_padding
-from .terms import Terms, loosen, movable, only_k, saturating, widen
+from .terms import Parameters, Terms, loosen, movable, only_k, saturating, widen
 
 MOST_OWN = 7  # terms of an equation beyond which none are exchanged
 CANDIDATES = 8  # trial terms that gain most with each of the equation's terms left out

@@ -10,13 +10,14 @@ number costs delta**2 H_qq / 2 nats. What is simulated, scored and stored is wha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from .equations import Equations, Parameter, write_term
+from .intervals import NORMAL, Interval, Place, find_intervals, name_flat_pairs
 from .journal import Journal
 from .laws import Law, Solved, covariance_of, without_padding
 from .problem import Problem
@@ -27,9 +28,6 @@ from .terms import Terms
 HALVINGS = 3
 HUGE = 700.0  # log of what a double can hold
 DIGITS = 0.3  # rounding error allowed, in standard errors of the number given all others
-CI_LEVEL = 0.9
-FLAT = 0.98  # correlation from which two numbers are known only together: together, one is known seven times better than apart
-NORMAL = 1.6448536269514722  # half-width of the 90 % interval in standard errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,114 +89,66 @@ def _refit(problem: Problem, solved: Solved, terms: Terms) -> Solved | None:
 
 
 def print_law(
-    problem: Problem, solved: Solved, names: tuple[str, ...], journal: Journal, round_numbers: bool = True
+    problem: Problem, solved: Solved, names: tuple[str, ...], journal: Journal, profile: bool = False
 ) -> Printed:
-    """Round a solved law to the digits that the data support and put it in the user's units."""
+    """Round a solved law to the digits that the data support and put it in the user's units; `profile` as in `find_intervals`."""
     solved = replace(solved, law=without_padding(solved.law))
-    free_ci, errors = _exponent_errors(problem, solved), _coefficient_errors(problem, solved)
+    intervals = find_intervals(problem, solved, journal, profile)
     flat = tuple(name_flat_pairs(problem, solved, names))
-    before = solved.law[0]
-    if round_numbers and solved.law[2].any():
-        solved = _fix_exponents(problem, solved, free_ci, journal)
+    before, unit = solved.law[0], problem.scaling.undo(solved.law[0], np.ones_like(solved.law[1]))
+    if solved.law[2].any():
+        solved = _fix_exponents(problem, solved, intervals, journal)
     w, a, _ = without_padding(solved.law)
-    free_ci, errors = _follow(free_ci, before, w), _follow(errors, before, w)
-    coefficients, standard = _coefficients(problem, solved, w, a, errors, round_numbers)
-    scaling = problem.scaling
-    texts = [write_term(row, names) for row in scaling.undo_rows(w)]
+    rows = problem.scaling.undo_rows(w)
+    intervals = _follow(dict(_in_units(problem, before, unit, intervals)), before, w)
+    coefficients, intervals = _coefficients(problem, solved, w, a, intervals)
+    texts = [write_term(row, names) for row in rows]
     parameters = (
-        *_coefficient_parameters(coefficients, standard, names, texts),
-        *_row_parameters(scaling.undo_rows(w), coefficients, free_ci, names, texts),
+        *_coefficient_parameters(coefficients, intervals, names, texts),
+        *_row_parameters(rows, coefficients, intervals, names, texts),
     )
     return Printed(
-        equations=Equations.from_terms(names, scaling.undo_rows(w), coefficients),
+        equations=Equations.from_terms(names, rows, coefficients),
         exponents=w,
         coefficients=coefficients,
         parameters=parameters,
-        starts=solved.fit.x[0, :, 0].cpu().numpy() * scaling.states,
-        sigma=solved.fit.sigma[0].cpu().numpy() * scaling.states,
+        starts=solved.fit.x[0, :, 0].cpu().numpy() * problem.scaling.states,
+        sigma=solved.fit.sigma[0].cpu().numpy() * problem.scaling.states,
         solved=solved,
         flat=flat,
     )
 
 
-def name_flat_pairs(problem: Problem, solved: Solved, names: tuple[str, ...]) -> Iterator[str]:
-    """Name every pair of numbers whose estimates are so correlated that the data hardly tell one from the other."""
-    c, numbers = covariance_of(solved.fit)
-    size = np.sqrt(np.maximum(np.diag(c), 1e-300))
-    rows = problem.scaling.undo_rows(solved.fit.terms.exponents[0].cpu().numpy())
-    words = [_name_number(kind, rows[j], i, names) for kind, j, i in numbers]
-    for p, q in zip(*np.triu_indices(len(size), 1), strict=True):
-        correlation = c[p, q] / size[p] / size[q]
-        if abs(correlation) > FLAT:
-            yield f"{words[p]} and {words[q]} move together (correlation {correlation:.3f})"
-
-
-def _name_number(kind: str, row: np.ndarray, i: int, names: tuple[str, ...]) -> str:
-    rough = row.copy()
-    rough[: 2 * len(names)] = rough[: 2 * len(names)].round(2)
-    term = write_term(rough, names)
-    if kind == "coefficient":
-        return f"the coefficient of {term} in d{names[i]}/dt"
-    return f"the constant K of {term}" if i >= 2 * len(names) else f"the power of {names[i % len(names)]} in {term}"
-
-
-def _used_rows(solved: Solved) -> list[int]:
-    return np.flatnonzero((solved.fit.terms.coefficients[0].cpu().numpy() != 0).any(1)).tolist()
-
-
-def _widening(problem: Problem, solved: Solved) -> float:
-    """Return by how much standard errors grow because sigma came from the residuals of the same fit: sqrt(n / (n - p))."""
-    values = float(problem.engine.mesh.counts.sum())
-    fitted = int(solved.fit.index.valid[0].sum()) + solved.fit.x.shape[1] * solved.fit.x.shape[3]
-    return math.sqrt(values / max(values - fitted, 1.0))
-
-
-def _exponent_errors(problem: Problem, solved: Solved) -> dict[tuple[int, int], float]:
-    """Return the standard error of each free exponent (term counted among the used ones)."""
-    c, names = covariance_of(solved.fit)
-    used, wider = _used_rows(solved), _widening(problem, solved)
-    return {
-        (used.index(j), i): wider * float(np.sqrt(max(c[q, q], 0.0)))
-        for q, (kind, j, i) in enumerate(names)
-        if kind == "exponent"
-    }
-
-
-def _coefficient_errors(problem: Problem, solved: Solved) -> dict[tuple[int, int], float]:
-    """Return the standard error of each coefficient in the user's units, the free exponents of its term uncertain as well.
-
-    With a' = a prod_i s_i**-w_i s_e / T, the relative error of a' is that of log a - sum_i w_i log s_i.
-    """
-    c, names = covariance_of(solved.fit)
-    used, wider, d = _used_rows(solved), _widening(problem, solved), problem.data.d
-    w, a, _ = without_padding(solved.law)
-    unit, log_s = problem.scaling.undo(w, np.ones_like(a)), np.log(problem.scaling.states)
-    out = {}
-    for q, (kind, j, e) in enumerate(names):
+def _in_units(
+    problem: Problem, rows: np.ndarray, unit: np.ndarray, intervals: Mapping[Place, Interval]
+) -> Iterator[tuple[Place, Interval]]:
+    """Yield every interval in the user's units, of coefficients at these rows; that of a K stays a logarithm."""
+    d, shift = problem.data.d, problem.scaling.undo_rows(rows) - rows
+    for place, interval in intervals.items():
+        kind, j, i = place
         if kind == "coefficient":
-            row = used.index(j)
-            slope = np.zeros(len(names))
-            slope[q] = 1.0
-            for p, (other, k, i) in enumerate(names):
-                if other == "exponent" and k == j and i < 2 * d:
-                    slope[p] = a[row, e] * log_s[i % d] * (-1.0 if i < d else 1.0)
-            out[row, e] = wider * math.sqrt(max(float(slope @ c @ slope), 0.0)) * abs(unit[row, e])
-    return out
+            size = float(unit[j, i])
+            yield (
+                place,
+                replace(interval, low=size * interval.low, high=size * interval.high, error=size * interval.error),
+            )
+        else:
+            more = float(shift[j, i]) if i == 2 * d else 0.0
+            yield place, replace(interval, low=interval.low + more, high=interval.high + more)
 
 
-def _follow(
-    errors: dict[tuple[int, int], float], before: np.ndarray, after: np.ndarray
-) -> dict[tuple[int, int], float]:
+def _follow(intervals: Mapping[Place, Interval], before: np.ndarray, after: np.ndarray) -> dict[Place, Interval]:
     """Renumber terms that rounding made equal and that were merged: each is followed to the row nearest to it."""
     if not len(after):
         return {}
     nearest = np.abs(before[:, None] - after).max(-1).argmin(1)
-    return {(int(nearest[j]), i): error for (j, i), error in errors.items()}
+    return {(kind, int(nearest[j]), i): interval for (kind, j, i), interval in intervals.items()}
 
 
-def _fix_exponents(problem: Problem, solved: Solved, errors: dict, journal: Journal) -> Solved:
+def _fix_exponents(problem: Problem, solved: Solved, intervals: Mapping[Place, Interval], journal: Journal) -> Solved:
     w, a, free = solved.law
     w = w.copy()
+    errors = {(j, i): v.error for (kind, j, i), v in intervals.items() if kind == "entry" and not v.chosen}
     for (j, i), error in errors.items():
         if i < 2 * a.shape[1]:
             w[j, i] = round_to(w[j, i], 0.1 * error)
@@ -221,23 +171,26 @@ def _with_round_k(problem: Problem, w: np.ndarray, errors: dict, d: int) -> np.n
 
 
 def _coefficients(
-    problem: Problem, solved: Solved, w: np.ndarray, a: np.ndarray, known: dict[tuple[int, int], float], rounded: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return coefficients in the user's units, rounded where the likelihood does not notice, and their standard errors as an array."""
+    problem: Problem, solved: Solved, w: np.ndarray, a: np.ndarray, intervals: dict[Place, Interval]
+) -> tuple[np.ndarray, dict[Place, Interval]]:
+    """Return coefficients in the user's units, rounded where the likelihood does not notice, and the intervals with those of tied ones."""
     _, names = covariance_of(solved.fit)
     h = solved.fit.hessian[0].diagonal().cpu().numpy()[: len(names)]
-    used, unit = _used_rows(solved), problem.scaling.undo(w, np.ones_like(a))
-    values, errors = problem.scaling.undo(w, a), np.zeros_like(a)
-    for place, error in known.items():
-        errors[place] = error
+    used = np.flatnonzero((solved.fit.terms.coefficients[0].cpu().numpy() != 0).any(1)).tolist()
+    unit, values, intervals = problem.scaling.undo(w, np.ones_like(a)), problem.scaling.undo(w, a), dict(intervals)
     for q, (kind, j, e) in enumerate(names):
-        if kind == "coefficient" and rounded:
+        if kind == "coefficient":
             row = used.index(j)
             values[row, e] = round_to(values[row, e], DIGITS * unit[row, e] / math.sqrt(max(h[q], 1e-300)))
     for tie in solved.ties if solved.fit.terms.flux is not None else ():
         values[tie.term, tie.equation] = float(f"{tie.ratio * values[tie.term, tie.reference]:.14g}")
-        errors[tie.term, tie.equation] = abs(tie.ratio) * errors[tie.term, tie.reference]
-    return values, errors
+        own = intervals.get(("coefficient", tie.term, tie.reference))
+        if own is not None:
+            low, high = sorted((tie.ratio * own.low, tie.ratio * own.high))
+            intervals["coefficient", tie.term, tie.equation] = replace(
+                own, low=low, high=high, error=abs(tie.ratio) * own.error
+            )
+    return values, intervals
 
 
 def round_to(value: float, error: float) -> float:
@@ -254,43 +207,54 @@ def round_to(value: float, error: float) -> float:
 
 
 def _coefficient_parameters(
-    values: np.ndarray, errors: np.ndarray, names: tuple[str, ...], texts: list[str]
+    values: np.ndarray, intervals: Mapping[Place, Interval], names: tuple[str, ...], texts: list[str]
 ) -> list[Parameter]:
     """Name the coefficients k1, k2, ...; equal sizes of one term in several equations are one parameter."""
     out: list[Parameter] = []
     for j, row in enumerate(values):
         done: list[int] = []
-        for e in np.flatnonzero(row):
+        for e in map(int, np.flatnonzero(row)):
             if e in done:
                 continue
             same = [
-                int(f) for f in np.flatnonzero(row) if f >= e and abs(abs(row[f]) - abs(row[e])) <= 1e-12 * abs(row[e])
+                f
+                for f in map(int, np.flatnonzero(row))
+                if f >= e and math.isclose(abs(row[f]), abs(row[e]), rel_tol=1e-12)
             ]
             done += same
-            error = float(min(errors[j, f] for f in same))
+            known = [(f, intervals["coefficient", j, f]) for f in same if ("coefficient", j, f) in intervals]
             value = float(abs(row[e]) if len(same) > 1 else row[e])
-            ci = (value - NORMAL * error, value + NORMAL * error)
+            ci = None
+            if known:
+                f, interval = min(known, key=lambda k: k[1].error)
+                ci = _around(value, interval, flip=row[f] * value < 0)
             where = ", ".join(names[f] for f in same)
             out.append(Parameter(f"k{len(out) + 1}", value, ci, "", where, texts[j]))
     return out
 
 
+def _around(value: float, interval: Interval, flip: bool = False) -> tuple[float, float]:
+    """Return the ends of an interval; where terms were merged and an estimated value lies outside, as wide about that."""
+    low, high = (-interval.high, -interval.low) if flip else (interval.low, interval.high)
+    half = NORMAL * interval.error
+    return (low, high) if low <= value <= high or interval.chosen else (value - half, value + half)
+
+
 def _row_parameters(
-    rows: np.ndarray, a: np.ndarray, errors: dict, names: tuple[str, ...], texts: list[str]
+    rows: np.ndarray, a: np.ndarray, intervals: Mapping[Place, Interval], names: tuple[str, ...], texts: list[str]
 ) -> list[Parameter]:
-    """Name the real exponents p1, p2, ... and the constants of denominators K1, K2, ..."""
+    """Name the exponents p1, p2, ... and the constants of denominators K1, K2, ..., the estimated ones first."""
     out: list[Parameter] = []
     d = len(names)
-    for (j, i), error in errors.items():
-        value, half = float(rows[j, i]), NORMAL * error
+    entries = [(j, i, v) for (kind, j, i), v in intervals.items() if kind == "entry"]
+    for j, i, interval in sorted(entries, key=lambda entry: entry[2].chosen):
+        value, ends = float(rows[j, i]), _around(float(rows[j, i]), interval)
         where = ", ".join(names[e] for e in np.flatnonzero(a[j]))
         letter, what = ("K", "denominator in") if i == 2 * d else ("p", f"power of {names[i % d]} in")
-        ends = value - half, value + half
         if i == 2 * d:
-            ends = math.exp(max(value - half, -HUGE)), math.exp(min(value + half, HUGE))
+            value, ends = math.exp(value), (math.exp(max(ends[0], -HUGE)), math.exp(min(ends[1], HUGE)))
         name = f"{letter}{sum(p.name[0] == letter for p in out) + 1}"
-        shown = math.exp(value) if i == 2 * d else value
-        out.append(Parameter(name, shown, ends, "", f"{what} {where}", texts[j]))
+        out.append(Parameter(name, value, ends, "", f"{what} {where}", texts[j], interval.chosen))
     return out
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from . import __version__
 from .diagnosis import diagnose
+from .markup import write_interval, write_number
 from .printers import MathPrinter, write_math
 from .residuals import Residual, residuals_of, test_residuals
 from .runs import Run
@@ -78,28 +79,6 @@ def write_report(run: Run) -> str:
     )
     rooms.filters |= {"number": write_number, "interval": write_interval}
     return rooms.get_template("report.html").render(**_facts(run))
-
-
-def write_number(value: float | None, digits: int = 4) -> str:
-    """Write a number for a table; what is missing or not finite is a dash.
-
-    >>> write_number(0.012345678), write_number(None), write_number(3e-9, 2)
-    ('0.01235', '–', '3e-09')
-    """
-    return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}g}"
-
-
-def write_interval(ends: Sequence[float | None] | None) -> str:
-    """Write an interval with as many digits as its ends need to differ.
-
-    >>> write_interval([0.43671, 0.45129]), write_interval([0.0599999891, 0.0600000109]), write_interval(None)
-    ('0.4367 to 0.4513', '0.05999999 to 0.06000001', '–')
-    """
-    if not ends or any(v is None or not np.isfinite(v) for v in ends):
-        return "–"
-    low, high = (float(v) for v in ends if v is not None)
-    texts = ((f"{low:.{n}g}", f"{high:.{n}g}") for n in range(4, 18))
-    return " to ".join(next((pair for pair in texts if pair[0] != pair[1]), (repr(low), repr(high))))
 
 
 def _facts(run: Run) -> dict[str, Any]:

@@ -148,14 +148,15 @@ def tabulate_front(entries: Sequence[Mapping[str, Any]], selected: int) -> pd.Da
 
 
 def tabulate_parameters(parameters: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the numbers of a law, as in result.json, as a DataFrame: name, value, low, high, unit, where."""
+    """Return the numbers of a law, as in result.json, as a DataFrame: name, value, low, high, unit, where, term, chosen."""
     import pandas as pd
 
     rows = []
     for p in parameters:
         low, high = p["ci"] or (np.nan, np.nan)
-        rows.append((p["name"], p["value"], low, high, p["unit"], p["where"]))
-    table = pd.DataFrame(rows, columns=["name", "value", "low", "high", "unit", "where"])
+        words = (p["unit"], p["where"], p.get("term", ""), p.get("chosen", False))
+        rows.append((p["name"], p["value"], low, high, *words))
+    table = pd.DataFrame(rows, columns=["name", "value", "low", "high", "unit", "where", "term", "chosen"])
     return table.astype(dict.fromkeys(("value", "low", "high"), float))
 
 

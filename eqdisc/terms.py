@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .field import Chain
@@ -89,6 +89,34 @@ class Terms:
         """Return one lane as the chain that it is: RealNPU units with open gates and NAUs."""
         w, a, _ = self.model(lane)
         return Chain.from_terms(torch.as_tensor(w)[None], torch.as_tensor(a)[None])
+
+
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    """The free numbers of each lane: entry `state` of the row of `term`, or coefficient of `term` in equation `state`."""
+
+    term: Int[Tensor, "R P"]
+    state: Int[Tensor, "R P"]
+    is_exponent: Bool[Tensor, "R P"]
+    valid: Bool[Tensor, "R P"]
+
+    @classmethod
+    def of(cls, terms: Terms, positive: Tensor) -> Parameters:
+        """Name the free exponents of terms that are used, then the coefficients that are there."""
+        used = terms.support.any(-1, keepdim=True)
+        leads = terms.directions.diagonal(dim1=-2, dim2=-1) != 0  # the others follow another equation's coefficient
+        rows = (terms.free & used & movable(terms.exponents, positive)).flatten(1)
+        flat = torch.cat([rows, (terms.support & leads).flatten(1)], 1)
+        most = max(int(flat.sum(1).max()), 1)
+        order = (~flat).to(torch.int8).argsort(dim=-1, stable=True)[:, :most]
+        is_exponent = order < rows.shape[1]
+        place = torch.where(is_exponent, order, order - rows.shape[1])
+        width = torch.where(is_exponent, terms.exponents.shape[-1], terms.coefficients.shape[-1])
+        return cls(place // width, place % width, is_exponent, flat.gather(1, order))
+
+    def select(self, lanes: Tensor | slice) -> Parameters:
+        """Return those lanes."""
+        return Parameters(self.term[lanes], self.state[lanes], self.is_exponent[lanes], self.valid[lanes])
 
 
 def monomials(

@@ -92,6 +92,15 @@ def test_a_root_that_empties_a_tank_is_followed() -> None:
     assert_allclose(float(fit.terms.coefficients[0]), -0.2, atol=1e-4)
 
 
+def test_a_start_at_its_bound_leaves_the_other_numbers_at_their_best() -> None:
+    x = 0.3 * (T - 1.0) + 0.05 * np.random.default_rng(2).normal(size=T.size)  # a line that begins below zero
+    engine, start = engine_of(Dataset((Trajectory(T, x[:, None]),), states=("x",)))
+    engine = Collocation(engine.mesh, np.array([True]))
+    terms = Terms.of([(np.zeros((1, 1)), np.array([[0.1]]), None)])
+    fit = engine.fit(terms, start.clamp_min(1e-3), torch.ones(1, 1, dtype=torch.float64), steps=40)
+    assert_allclose(float(fit.terms.coefficients[0, 0, 0]), T @ x / (T @ T), rtol=1e-3)  # the best line through zero
+
+
 def test_a_stiff_decay_does_not_explode() -> None:
     t = np.linspace(0, 10, 30)
     x = 0.5 + 0.5 * np.exp(-2000 * t)

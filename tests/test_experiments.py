@@ -55,7 +55,10 @@ def test_a_number_without_a_counterpart_counts_as_missed_only_over_all_fits() ->
         ("coefficient", "x", -0.5, True),
         ("coefficient", "y", 0.5, True),
         ("coefficient", "y", -0.1, None),
+        ("exponent", "y", 1.0, None),
     ]
+    chosen = Parameter("p1", 1.0, (0.9, 1.2), "", "power of x in x, y", "x", chosen=True)
+    assert ("chosen exponent", "x", 1.0, True) in list(compare(law, [shared, chosen]))
 
 
 def test_the_coverage_table_counts_each_question_apart() -> None:

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,8 @@ import libsbml
 import numpy as np
 import pytest
 import sympy as sp
+import tree_sitter
+import tree_sitter_julia
 from numpy.testing import assert_allclose
 from stand_in import discovery_of, run_of
 
@@ -186,6 +189,21 @@ def test_stan_has_its_blocks_and_declares_what_it_uses(name: str) -> None:
         "generated quantities {",
     ]
     assert "ode_bdf_tol(law, start_1, 0.0, times_1" in code
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_stan_compiles(name: str, tmp_path: Path) -> None:
+    compiler = Path(find_spec("httpstan").origin).with_name("stanc")  # type: ignore[union-attr, arg-type]
+    (tmp_path / "law.stan").write_text(export(a_run(name), "stan"), encoding="utf-8")
+    subprocess.run([compiler, "law.stan", "--o", "law.hpp"], cwd=tmp_path, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_julia_parses(name: str) -> None:
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_julia.language()))
+    text = export(a_run(name), "julia")
+    assert not parser.parse(text.encode()).root_node.has_error
+    assert parser.parse(text.replace("end", "", 1).encode()).root_node.has_error
 
 
 def test_an_unknown_language_and_a_run_without_a_law_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

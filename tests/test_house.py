@@ -31,7 +31,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "invariants",
         "terms",
     }
-    | {"regression", "mesh", "collocation", "threads"},
+    | {"regression", "mesh", "pins", "collocation", "threads"},
     "stages": {
         "matching",
         "laws",
@@ -46,7 +46,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "thinning",
         "extraction",
     }
-    | {"refinement", "simulation", "systems", "literature", "peers"},
+    | {"intervals", "refinement", "simulation", "systems", "literature", "peers"},
     "judgement": {"selection", "uncertainty", "validation", "verdict"},
     "road": {"discovery"},
     "paper": {"runs", "plotting", "experiments", "design", "export", "residuals", "report", "comparison"},

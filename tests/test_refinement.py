@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
 
+from eqdisc.intervals import Interval
 from eqdisc.refinement import _follow, round_to
 
 
@@ -23,6 +23,7 @@ def test_no_number_is_rounded_to_nothing(value: float) -> None:
 def test_intervals_follow_terms_that_rounding_merged() -> None:
     before = np.array([[0.5, 1.0], [0.501, 1.0], [2.0, 0.0]])
     after = np.array([[0.5, 1.0], [2.0, 0.0]])
-    followed = _follow({(0, 0): 0.1, (1, 0): 0.2, (2, 0): 0.3}, before, after)
-    assert_allclose(sorted(followed.values()), [0.2, 0.3])
-    assert (1, 0) in followed
+    known = {("entry", j, 0): Interval(-0.1 * k, 0.1 * k, 0.06 * k) for j, k in ((0, 1), (1, 2), (2, 3))}
+    followed = _follow(known, before, after)
+    assert set(followed) == {("entry", 0, 0), ("entry", 1, 0)}
+    assert followed["entry", 1, 0] == known["entry", 2, 0]

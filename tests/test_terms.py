@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from eqdisc.collocation import Collocation, Parameters
+from eqdisc.collocation import Collocation
 from eqdisc.denoising import denoise
 from eqdisc.description import SATURATES, Prior
 from eqdisc.discovery import discover
@@ -22,7 +22,7 @@ from eqdisc.regression import Lanes, Regression
 from eqdisc.scaling import Scaling
 from eqdisc.simulation import simulate
 from eqdisc.systems import catalogue, simulate_system
-from eqdisc.terms import Terms, loosen, monomials, movable, saturation, tidy
+from eqdisc.terms import Parameters, Terms, loosen, monomials, movable, saturation, tidy
 from eqdisc.trajectory import Dataset, Trajectory
 
 NAMES = ("x", "y")

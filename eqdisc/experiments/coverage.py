@@ -9,7 +9,8 @@ among the parameters of the law that was found. Three rates, as they answer thre
     conditional on recovery as printed, fits that recovered the law: may a user who has the right law trust them?
     over all fits           as printed, a number of the true law that has no counterpart counts as missed
 
-Snapped exponents have no interval and are not counted; the intervals of the coefficients beside them take them as known.
+As printed, coefficients take chosen exponents (1, 1/2) as known, and the interval of a chosen exponent takes the others as known; whole
+exponents of states that change sign have none. The numbers of one data set share their noise, so they miss together.
 """
 
 from __future__ import annotations
@@ -103,7 +104,10 @@ def compare(truth: Equations, parameters: Sequence[Parameter]) -> Iterator[tuple
             words = f"power of {truth.states[i]} in "
             power = next((p for p, w, _ in found if p.where.startswith(words) and _alike(w, row)), None)
             if power is not None:
-                yield "exponent", truth.states[i], float(row[i]), _holds(power, float(row[i]))
+                kind = "chosen exponent" if power.chosen else "exponent"
+                yield kind, truth.states[i], float(row[i]), _holds(power, float(row[i]))
+            elif not any(_alike(w, row) for _, w, _ in found):
+                yield "exponent", truth.states[i], float(row[i]), None
 
 
 def _read(p: Parameter, states: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -140,14 +144,15 @@ def write_table(numbers: Sequence[Number]) -> str:
 
     questions = ("before snapping", "conditional on recovery", "over all fits")
     lines = [f"| | {' | '.join(questions)} |", "|-|-|-|-|"]
-    for system in (*dict.fromkeys(n.system for n in numbers), "all"):
+    kinds = [k for k in ("coefficient", "exponent", "chosen exponent") if any(n.kind == k for n in numbers)]
+    for label in (*dict.fromkeys(n.system for n in numbers), *kinds, "all"):
         cells = []
         for question in questions:
-            held = [n.held for n in numbers if n.question == question and system in (n.system, "all")]
+            held = [n.held for n in numbers if n.question == question and label in (n.system, n.kind, "all")]
             low, high = wilson(sum(held), len(held)) if held else (0.0, 1.0)
             rate = f"{100 * np.mean(held):.0f} % ({100 * low:.0f} to {100 * high:.0f}) of {len(held)}" if held else "-"
             cells.append(rate)
-        lines.append(f"| {system} | {' | '.join(cells)} |")
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
