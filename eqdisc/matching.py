@@ -1,7 +1,7 @@
 r"""Matching: structures that fit the integral form of the data, proposed without a solver.
 
-For each equation on its own: a library of simple powers searched exhaustively (all pairs, and triples of the most
-useful terms, in closed form from the Gram matrix), a beam that adds one library term at a time and then frees all
+For each equation on its own: a library of simple powers searched exhaustively (`subsets`: all pairs, and triples of the most
+useful terms), a beam that adds one library term at a time and then frees all
 exponents, small chains from random real exponents, and a simplification that drops terms and fixes exponents while the
 description length falls. Each move is foretold by the optimal brain surgeon's formula dRSS = p**2 / (H^-1)_pp (Hassibi &
 Stork, NeurIPS 1992) and only the best foretold are fitted. What comes out are proposals: supports and exponents that a
@@ -10,28 +10,20 @@ chain starts its training from.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from .denoising import Denoised
 from .description import FLOOR, Prior
 from .regression import Lanes, Regression, slots_of
+from .subsets import Subsets
 from .terms import loosen, saturating
 
-HILLS = (1, 2)  # powers of a denominator; of one state alone also the steep ones
-STEEP = (3, 4, 5)
-SIGNED = ((1.0, 2.0), (2.0, 1.0), (0.5, 1.0), (1.5, 1.0), (1.5, 2.0), (3.0, 2.0))  # powers and q: 1 odd, 2 even
-QUANTILES = (0.1, 0.5, 0.9)  # of a state, where a denominator's K starts; and this far beyond the last:
-BEYOND = 3.0
-LEVELS = 12  # sets that differ in K alone are one; so many more are looked at
 RATIOS = 256  # sets of two and of three, shared among the states, whose K is fitted
 CLEAN_FLOORS = (3e-3, 1e-2)  # shares of a state's spread: interpolation error must not buy terms on clean data
 BEAM = 16
@@ -49,83 +41,6 @@ class Proposal:
     coefficients: np.ndarray
     free: np.ndarray
     cost: float
-
-
-def library(positive: np.ndarray, prior: Prior) -> Float[np.ndarray, "terms d"]:
-    """Return the exponents of simple terms: a constant, powers of one state, products of two or three.
-
-    >>> library(np.array([True]), Prior())[:3].ravel().tolist()
-    [0.0, -3.0, -2.5]
-    """
-    d = len(positive)
-    if d == 1:
-        powers = [-3, -2.5, -2, -1.5, -1, -0.75, -0.5, -0.25, 0.25, 0.5, 2 / 3, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4]
-        menu = [powers if positive[0] else [1, 2, 3, 4, 5]]
-    else:
-        real, whole = ([-1, -0.5, 0.5, 1, 2], [1, 2]) if d >= 5 else ([-2, -1, -0.5, 0.5, 1, 2], [1, 2, 3])
-        menu = [list(real if p else whole) for p in positive]
-    rows = [np.zeros(d)]
-    rows += [_term(d, {i: e}) for i in range(d) for e in menu[i]]
-    for i, j in itertools.combinations(range(d), 2):
-        rows += [_term(d, {i: a, j: b}) for a in menu[i] for b in menu[j] if _worth(a, b, positive[i] and positive[j])]
-    for triple in itertools.combinations(range(d), 3):
-        for three in itertools.product(*[[-1, 0.5, 1] if positive[i] else [1] for i in triple]):
-            if sum(p < 0 for p in three) <= 1 and (d <= 3 or 0.5 not in three):
-                rows.append(_term(d, dict(zip(triple, three, strict=True))))
-    table = np.array(rows)
-    return table[((table == 0) | ((table >= prior.lower) & (table <= prior.upper))).all(1)]
-
-
-def saturating_library(
-    positive: np.ndarray, values: Float[np.ndarray, "n d"], prior: Prior
-) -> Float[np.ndarray, "terms c"]:
-    """Return terms x_i**p / (K + x_i**h), alone and times another state, with K where the data `values` are low, usual and high.
-
-    >>> saturating_library(np.array([True]), np.array([[0.2], [0.4], [0.8]]), Prior())[1].round(2).tolist()  # x / (0.4 + x)
-    [0.0, 1.0, -0.92, 0.0]
-    """
-    d = len(positive)
-    rows = []
-    for i in np.flatnonzero(positive):
-        levels = np.log(np.maximum(np.quantile(values[:, i], QUANTILES), 1e-4))
-        levels = [*levels, levels[-1] + math.log(BEYOND)]
-        for h in HILLS if d > 1 else (*HILLS, *STEEP):
-            for p in range(h + 1):
-                for others in [{}, *({j: 1.0} for j in range(d) if j != i)]:
-                    for level in levels:
-                        above, below = _term(d, {int(i): float(p), **others}), _term(d, {int(i): float(h)})
-                        rows.append(np.r_[above, below, h * level, np.zeros(d)])
-    table = np.array(rows).reshape(-1, 3 * d + 1)
-    powers = table[:, : 2 * d]
-    return table[((powers == 0) | ((powers >= prior.lower) & (powers <= prior.upper))).all(1)]
-
-
-def signed_library(positive: np.ndarray, prior: Prior) -> Float[np.ndarray, "terms c"]:
-    """Return terms sign(x_i)|x_i|**p and |x_i|**p that are no whole powers, alone and times another state, of states that change sign.
-
-    >>> signed_library(np.array([False]), Prior())[:2].tolist()  # |x| and x |x|
-    [[1.0, 0.0, 0.0, 2.0], [2.0, 0.0, 0.0, 1.0]]
-    """
-    d = len(positive)
-    rows = [
-        np.r_[_term(d, {i: power, **others}), np.zeros(d + 1), _term(d, {i: parity})]
-        for i in map(int, np.flatnonzero(~positive))
-        for power, parity in SIGNED
-        for others in [{}, *({j: 1.0} for j in range(d) if j != i)]
-        if prior.lower <= power <= prior.upper
-    ]
-    return np.array(rows).reshape(-1, 3 * d + 1)
-
-
-def _term(d: int, powers: dict[int, float]) -> np.ndarray:
-    row = np.zeros(d)
-    for i, power in powers.items():
-        row[i] = power
-    return row
-
-
-def _worth(a: float, b: float, both_positive: bool) -> bool:
-    return not (a < 0 and b < 0) and (both_positive or abs(a) + abs(b) <= 3)
 
 
 def match(
@@ -151,7 +66,7 @@ def match(
     if search.ratios:
         beam = search.grow_ratios(noise)
     else:
-        beam = search.beam(noise, seeds=search.exhaustive(0.3 * noise, pairs=2, triples=16))
+        beam = search.beam(noise, seeds=search.subsets.exhaustive(0.3 * noise, pairs=2, triples=16))
         beam += search.random_starts(seed)
     found: dict[tuple, Proposal] = {}
     for floor in (noise, *more):
@@ -165,66 +80,13 @@ def _signature(proposal: Proposal) -> tuple:
     return tuple(sorted(map(tuple, proposal.exponents.round(2) + 0.0)))
 
 
-@lru_cache(maxsize=8)
-def _triples_of(count: int) -> Tensor:
-    return torch.combinations(torch.arange(count), 3)
-
-
 class _Search:
     """The proposals of one equation, around one library."""
 
     def __init__(self, regression: Regression, e: int, terms: np.ndarray, prior: Prior) -> None:
         self.regression, self.e, self.prior = regression, e, prior
-        self.ratios = terms.shape[1] > regression.d
-        self.y, self.rows = regression.targets[e], regression.rows[e]
-        w = torch.as_tensor(terms, dtype=self.y.dtype, device=self.y.device)
-        columns = regression.cumulate(regression.features(w[:, None])[:, 0], e)
-        norm = columns.norm(dim=-1) + 1e-12
-        good = torch.isfinite(columns).all(-1) & (norm > 1e-8)
-        self.w, self.columns = w[good], columns[good] / norm[good][:, None]
-        self.gram, self.b = self.columns @ self.columns.T, self.columns @ self.y
-        fixed = torch.zeros_like(self.w, dtype=torch.bool)
-        self.price = prior.term_cost(self.w[:, None], fixed[:, None], math.log(self.rows))[:, 0] + 0.5 * math.log(
-            self.rows
-        )
-
-    def exhaustive(self, floor: float, pairs: int, triples: int, singles: int = 0) -> Lanes:
-        """Return the best sets of one, two and three fixed library terms, from the Gram matrix alone."""
-        one = self._cost(self.y @ self.y - self.b**2, floor) + self.price
-        i, j = torch.triu_indices(len(self.w), len(self.w), 1, device=self.w.device)
-        g = self.gram[i, j]
-        det = 1 - g**2
-        rss = self.y @ self.y - (self.b[i] ** 2 + self.b[j] ** 2 - 2 * g * self.b[i] * self.b[j]) / det.clamp_min(1e-9)
-        two = self._cost(torch.where(det < 1e-5, self.y @ self.y, rss), floor) + self.price[i] + self.price[j]
-        parts = [self._sets(one, (torch.arange(len(self.w)),), singles), self._sets(two, (i, j), pairs)]
-        useful = (
-            torch.full_like(self.price, torch.inf).scatter_reduce(0, i, two, "amin").scatter_reduce(0, j, two, "amin")
-        )
-        top = useful.argsort()[: min(70, len(useful))].sort().values
-        triple = _triples_of(len(top))
-        if len(triple):
-            a, b, c = top[triple].T
-            parts.append(self._sets(self._triples(a, b, c, floor), (a, b, c), triples))
-        return Lanes.cat([p for p in parts if len(p)])
-
-    def _triples(self, i: Tensor, j: Tensor, k: Tensor, floor: float) -> Tensor:
-        a, b, c = self.gram[i, j], self.gram[i, k], self.gram[j, k]
-        u, v, w = self.b[i], self.b[j], self.b[k]
-        det = 1 + 2 * a * b * c - a * a - b * b - c * c
-        explained = u * u * (1 - c * c) + v * v * (1 - b * b) + w * w * (1 - a * a)
-        explained = explained + 2 * (u * v * (b * c - a) + u * w * (a * c - b) + v * w * (a * b - c))
-        rss = self.y @ self.y - explained / det.clamp_min(1e-12)
-        rss = torch.where(det < 1e-6, self.y @ self.y, rss)
-        return self._cost(rss, floor) + self.price[i] + self.price[j] + self.price[k]
-
-    def _cost(self, rss: Tensor, floor: float) -> Tensor:
-        return 0.5 * self.rows * (rss.clamp_min(1e-30) / self.rows + floor**2).log()
-
-    def _sets(self, cost: Tensor, members: tuple[Tensor, ...], count: int) -> Lanes:
-        best = cost.argsort()[: LEVELS * count if self.ratios else count]
-        w = torch.stack([self.w[m[best]] for m in members], 1)
-        lanes = Lanes.of(w, torch.zeros_like(w, dtype=torch.bool))
-        return _distinct(lanes, count, 2, 2 * self.regression.d) if self.ratios and len(lanes) else lanes
+        self.subsets = Subsets(regression, e, terms, prior)
+        self.ratios, self.y, self.rows = self.subsets.ratios, self.subsets.y, self.subsets.rows
 
     def release(self, lanes: Lanes) -> Lanes:
         """Free every exponent of a state that may carry a real one; where terms may saturate, K alone."""
@@ -235,16 +97,16 @@ class _Search:
     def beam(self, floor: float, seeds: Lanes) -> list[Lanes]:
         """Grow equations term by term with all exponents free; return the members of each size."""
         candidates = Lanes.of(
-            self.w[(-self.b.abs()).argsort()[:10]][:, None],
-            torch.zeros(10, 1, self.w.shape[1], dtype=torch.bool)[: len(self.w)],
+            self.subsets.w[(-self.subsets.b.abs()).argsort()[:10]][:, None],
+            torch.zeros(10, 1, self.subsets.w.shape[1], dtype=torch.bool)[: len(self.subsets.w)],
         )
         members, best, best_size = [], math.inf, 0
         wide = seeds.select(seeds.active.sum(-1) == 3)
-        pairs = self.exhaustive(0.0, pairs=24, triples=0)
+        pairs = self.subsets.exhaustive(0.0, pairs=24, triples=0)
         for size in range(1, LARGEST + 1):
             extra = [pairs] if size == 2 else [wide] if size == 3 and len(wide) else []
             lanes = self.regression.fit(self.release(Lanes.cat([candidates, *extra])), self.e, prior=self.prior)
-            lanes = _distinct(lanes.select(lanes.rss.argsort()), BEAM)
+            lanes = lanes.select(lanes.rss.argsort()).distinct(BEAM)
             lanes = lanes.select(lanes.rss < 1e8)
             if not len(lanes):
                 break
@@ -260,12 +122,13 @@ class _Search:
     def grow_ratios(self, floor: float) -> list[Lanes]:
         """Fit the K of the best library sets, and of the best of them with one term and two terms more."""
         many = RATIOS // self.regression.d
-        lanes = self.release(self.exhaustive(0.3 * floor, pairs=many, triples=many, singles=5))
+        sets = self.subsets.exhaustive(0.3 * floor, pairs=many, triples=many, singles=5)
+        lanes = self.release(Lanes.cat([sets, self.subsets.one_bar(0.3 * floor, many)]))
         members: list[Lanes] = []
         for _ in range(LARGEST - 2):
             lanes = self.regression.fit(lanes, self.e, prior=self.prior)
             lanes = lanes.select(lanes.cost(self.prior, self.rows, floor).argsort())
-            lanes = _distinct(lanes.select(lanes.rss < 1e8), BEAM, 2)
+            lanes = lanes.select(lanes.rss < 1e8).distinct(BEAM, 2)
             shortest = lanes.cost(self.prior, self.rows, floor).amin() if len(lanes) else torch.inf
             if not shortest < min((m.cost(self.prior, self.rows, floor).amin() for m in members), default=torch.inf):
                 break
@@ -277,19 +140,19 @@ class _Search:
         """Fit small chains from random real exponents: what no library holds (Heim et al. 2020 start all their chains so)."""
         if not bool(self.regression.positive.any()) or self.ratios:
             return []
-        generator, d = torch.Generator().manual_seed(seed), self.w.shape[1]
+        generator, d = torch.Generator().manual_seed(seed), self.subsets.w.shape[1]
         found = []
         for size in (2, 3):
             shape = (STARTS, size, d)
-            w = 4.0 * torch.rand(shape, generator=generator, dtype=self.w.dtype) - 1.5
+            w = 4.0 * torch.rand(shape, generator=generator, dtype=self.subsets.w.dtype) - 1.5
             w = torch.where(
                 self.regression.positive.cpu(), w.clamp(self.prior.lower, self.prior.upper), w.round().clamp_min(0)
             )
-            w = torch.where(torch.rand(shape, generator=generator) < 1.0 / min(d, 2), w, 0.0).to(self.w.device)
+            w = torch.where(torch.rand(shape, generator=generator) < 1.0 / min(d, 2), w, 0.0).to(self.subsets.w.device)
             lanes = self.regression.fit(
                 self.release(Lanes.of(w, torch.zeros_like(w, dtype=torch.bool))), self.e, prior=self.prior
             )
-            found.append(_distinct(lanes.select(lanes.rss.argsort()[: 2 * KEEP]), PER_SIZE[size]))
+            found.append(lanes.select(lanes.rss.argsort()[: 2 * KEEP]).distinct(PER_SIZE[size]))
         return found
 
     def _grow(self, lanes: Lanes, top: int = 4) -> Lanes:
@@ -297,13 +160,13 @@ class _Search:
         now = self.regression._solve(lanes.exponents, lanes.active, self.y, self.e)
         q = torch.linalg.qr(now.columns.mT)[0]
         residual = self.y - (q @ (q.mT @ self.y)[..., None])[..., 0]
-        inside = self.columns @ q
+        inside = self.subsets.columns @ q
         outside = 1 - inside.square().sum(-1)
-        gain = (self.columns @ residual.T).T.square() / outside.clamp_min(1e-12)
+        gain = (self.subsets.columns @ residual.T).T.square() / outside.clamp_min(1e-12)
         gain = torch.where(outside < 1e-3, 0.0, gain)
         chosen = gain.argsort(-1, descending=True)[:, :top]
         old = lanes.exponents[:, None].expand(-1, top, -1, -1)
-        w = torch.cat([old, self.w[chosen][:, :, None]], 2).flatten(0, 1)
+        w = torch.cat([old, self.subsets.w[chosen][:, :, None]], 2).flatten(0, 1)
         return Lanes.of(w, torch.zeros_like(w, dtype=torch.bool))
 
     def round(self, beam: list[Lanes], floor: float, former: list[Proposal], count: int) -> list[Proposal]:
@@ -313,15 +176,15 @@ class _Search:
             order = lanes.cost(self.prior, self.rows, floor).argsort()
             most = KEEP if self.ratios else PER_SIZE.get(lanes.exponents.shape[1], 3)
             picks.append(lanes.select(order[:most]))
-        sets = self.exhaustive(floor, pairs=16, triples=16, singles=5)
+        sets = self.subsets.exhaustive(floor, pairs=16, triples=16, singles=5)
         sets = self.regression.fit(self.release(sets) if self.ratios else sets, self.e)
         order = sets.cost(self.prior, self.rows, floor).argsort()
         picks.append(self.release(sets.select(order[:6])))
         picks += [_as_lanes(p, self.y) for p in former[:4]]
-        simple = self.simplify(_distinct(Lanes.cat(picks), 64, 1), floor)
+        simple = self.simplify(Lanes.cat(picks).distinct(64), floor)
         lanes = Lanes.cat([simple, sets])
         cost = lanes.cost(self.prior, self.rows, floor)
-        lanes = _distinct(lanes.select(cost.argsort()), count, 2)
+        lanes = lanes.select(cost.argsort()).distinct(count, 2)
         return _as_proposals(lanes, lanes.cost(self.prior, self.rows, floor))
 
     def simplify(self, lanes: Lanes, floor: float, tries: int = 5) -> Lanes:
@@ -341,7 +204,7 @@ class _Search:
             winners = [
                 int(torch.where(origin == lane, trial_cost, torch.inf).argmin()) for lane in better.nonzero()[:, 0]
             ]
-            lanes = _distinct(trials.select(torch.as_tensor(winners, dtype=torch.long)), len(winners), 2)
+            lanes = trials.select(torch.as_tensor(winners, dtype=torch.long)).distinct(len(winners), 2)
         return Lanes.cat([*done, lanes])
 
     def _moves(self, lanes: Lanes, cost: Tensor, floor: float, tries: int) -> tuple[Lanes, Tensor]:
@@ -459,17 +322,6 @@ def _as_proposals(lanes: Lanes, cost: Tensor) -> list[Proposal]:
         for q, on in enumerate(active)
         if np.isfinite(float(cost[q])) and on.any()
     ]
-
-
-def _distinct(lanes: Lanes, most: int, digits: int = 1, columns: int | None = None) -> Lanes:
-    """Keep the first lane of each structure, in the order given; only the first `columns` of a row tell structures apart."""
-    seen: set[tuple] = set()
-    keep = []
-    for q, name in enumerate(lanes.signatures(digits, columns)):
-        if name not in seen and len(set(name)) == len(name):
-            seen.add(name)
-            keep.append(q)
-    return lanes.select(torch.as_tensor(keep[:most], dtype=torch.long, device=lanes.rss.device))
 
 
 def shared_terms(proposals: list[list[Proposal]], most: int = 14) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ from .collocation import Collocation
 from .denoising import Denoised, denoise
 from .description import Judge, Prior
 from .invariants import find_invariants
-from .matching import library
+from .library import library
 from .mesh import Mesh
 from .scaling import Scaling
 from .trajectory import Dataset

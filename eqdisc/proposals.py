@@ -19,7 +19,8 @@ from .description import EXACT
 from .equations import Equations
 from .journal import Journal
 from .laws import Solved, alike, complexity_of, without_padding
-from .matching import LARGEST, Proposal, match, rounded, saturating_library, shared_terms, signed_library
+from .library import saturating_library, signed_library
+from .matching import LARGEST, Proposal, match, rounded, shared_terms
 from .problem import Problem
 from .refinement import polish
 from .regression import Regression

@@ -28,7 +28,7 @@ ROWS = 240  # samples are averaged in blocks down to about this many rows
 FINE = 8  # rows that a window keeps at least
 MOST = 6000  # samples used at most; beyond it, evenly chosen windows
 TINY = 1e-5  # scaled states are clamped here in features
-RIDGE = 1e-10  # on normalised features; a larger one kills production-degradation pairs, whose coefficients cancel
+RIDGE = 1e-15
 
 States = Callable[[int, np.ndarray], np.ndarray]
 
@@ -98,6 +98,16 @@ class Lanes:
         """A hashable name of each lane's structure, exponents rounded, from the first `columns` of its rows."""
         w, active = self.exponents[..., :columns].cpu().numpy().round(digits) + 0.0, self.active.cpu().numpy()
         return [tuple(sorted(map(tuple, row[on]))) for row, on in zip(w, active, strict=True)]
+
+    def distinct(self, most: int, digits: int = 1, columns: int | None = None) -> Lanes:
+        """Keep the first lane of each structure, in the order given; only the first `columns` of a row tell structures apart."""
+        seen: set[tuple] = set()
+        keep = []
+        for q, name in enumerate(self.signatures(digits, columns)):
+            if name not in seen and len(set(name)) == len(name):
+                seen.add(name)
+                keep.append(q)
+        return self.select(torch.as_tensor(keep[:most], dtype=torch.long, device=self.rss.device))
 
 
 class Regression:

@@ -33,6 +33,8 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
     }
     | {"regression", "mesh", "pins", "collocation", "threads"},
     "stages": {
+        "library",
+        "subsets",
         "matching",
         "laws",
         "moves",

@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from scipy.integrate import solve_ivp
 
 from eqdisc.denoising import denoise
 from eqdisc.description import Prior
-from eqdisc.matching import library, match
+from eqdisc.library import library, saturating_library
+from eqdisc.matching import match
 from eqdisc.regression import Lanes, Regression
+from eqdisc.subsets import Subsets
+from eqdisc.terms import only_k, widen
 from eqdisc.trajectory import Dataset, Trajectory
 
 
@@ -30,13 +34,40 @@ def test_true_exponents_leave_no_residual(exact: Regression) -> None:
     true = torch.tensor([[[0.75], [1.0]]], dtype=torch.float64)
     lanes = exact.fit(Lanes.of(true, torch.zeros_like(true, dtype=torch.bool)), 0)
     assert_allclose(lanes.coefficients[0].numpy(), [1.2, -1.2], rtol=1e-6)  # time runs four times faster
-    assert lanes.rss[0] < 1e-6  # the ridge of 1e-10 on normalised coefficients of about 20
+    assert lanes.rss[0] < 1e-11  # what the ridge leaves, on normalised coefficients of about 20
 
 
 def test_free_exponents_are_found_by_projection(exact: Regression) -> None:
     start = torch.tensor([[[0.5], [1.4]], [[0.5], [1.4]]], dtype=torch.float64)
     lanes = exact.fit(Lanes.of(start, torch.ones_like(start, dtype=torch.bool)), 0, steps=60)
     assert_allclose(lanes.exponents[0, :, 0].numpy(), [0.75, 1.0], atol=5e-3)
+
+
+def test_sets_of_near_copies_are_priced_as_least_squares_would(exact: Regression) -> None:
+    subsets = Subsets(exact, 0, library(np.array([True]), Prior()), Prior())
+    subsets.price = torch.zeros_like(subsets.price)
+    rest = subsets.y - subsets.b[:, None] * subsets.columns
+    *sets, cost = subsets._triples(torch.arange(len(subsets.w)), rest, 0.0)
+    for q in range(0, len(cost), 97):
+        x = subsets.columns[[int(members[q]) for members in sets]].numpy().T
+        left = subsets.y.numpy() - x @ np.linalg.lstsq(x, subsets.y.numpy())[0]
+        assert_allclose(float(cost[q]), 0.5 * subsets.rows * np.log(left @ left / subsets.rows), atol=0.05)
+
+
+def test_a_steep_denominator_is_proposed_from_a_grid_that_misses_its_k() -> None:
+    t = np.linspace(0, 10, 150)
+    rate = lambda _, x: 1.4 - 0.89 * x + 0.4 * x**5 / (123 + x**5)  # noqa: E731
+    x = solve_ivp(rate, (0, 10), [3.1], rtol=1e-12, atol=1e-12, t_eval=t).y.T / 3.1
+    data = Dataset((Trajectory(t, x),), states=("x",))
+    states = denoise(data)
+    more = saturating_library(np.array([True]), x, Prior())
+    terms = np.vstack([widen(library(np.array([True]), Prior()), 4), more])
+    regression = Regression(data, states.at, np.array([True]))
+    sets = Subsets(regression, 0, terms, Prior()).one_bar(1e-7, 256)
+    sets = regression.fit(Lanes.of(sets.exponents, torch.as_tensor(only_k(sets.exponents.numpy(), 1))), 0)
+    best = sets.select(sets.rss.argsort()[:1])
+    assert sorted(best.exponents[0, :, :2].tolist()) == [[0, 0], [1, 0], [5, 5]]
+    assert_allclose(float(best.exponents[0, :, 2].sum().exp()), 123 / 3.1**5, rtol=1e-3)  # K, beside two zeros
 
 
 def test_padded_terms_change_nothing(exact: Regression) -> None:

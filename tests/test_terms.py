@@ -16,7 +16,7 @@ from eqdisc.discovery import discover
 from eqdisc.equations import Equations
 from eqdisc.field import Chain, load_chain, save_chain
 from eqdisc.laws import alike, contains
-from eqdisc.matching import saturating_library
+from eqdisc.library import saturating_library
 from eqdisc.mesh import Mesh
 from eqdisc.regression import Lanes, Regression
 from eqdisc.scaling import Scaling
