@@ -53,7 +53,7 @@ INGREDIENTS = (
         "the search for an error that grows with the state", ("denoising:may_change",), lambda _: lambda x: False
     ),
     Ingredient("windows of integration", ("regression:WINDOW", "regression:SHORT"), lambda _: 10**9),
-    Ingredient("library sets of three", ("matching:_triples_of",), lambda there: lambda count: there(0)),
+    Ingredient("library sets of three", ("subsets:TRIPLED",), lambda _: 2),
     Ingredient("the beam beyond two terms", ("matching:LARGEST",), lambda _: 2),
     Ingredient("random starts", ("matching:_Search.random_starts",), _nothing),
     Ingredient("further error floors", ("matching:CLEAN_FLOORS",), lambda _: ()),
