@@ -18,6 +18,7 @@ from .matching import Proposal
 from .terms import Terms, loosen, tidy, widen
 
 Law = tuple[np.ndarray, np.ndarray, np.ndarray]  # exponents (m, c), coefficients (m, d), free (m, c)
+ROUND = 1e-4  # by which an exponent may miss two decimals
 CLOSE_K = 0.1  # log K counts so much in the distance of two rows
 
 
@@ -55,6 +56,14 @@ def structure_key(law: Law) -> tuple:
         w, free = w[:, :d], free[:, :d]
     rows = zip(w[used].round(2) + 0.0, a[used] != 0, free[used], strict=True)
     return tuple(sorted((tuple(r), tuple(s), tuple(f)) for r, s, f in rows))
+
+
+def unround_exponents(law: Law) -> list[tuple[int, int]]:
+    """Return where (term, column, padding left out) an estimated exponent is no number of two decimals."""
+    w, a, free = without_padding(law)
+    return [
+        (int(j), int(i)) for j, i in np.argwhere(free[:, : 2 * a.shape[1]]) if abs(w[j, i] - round(w[j, i], 2)) > ROUND
+    ]
 
 
 def covariance_of(fit: Fit, lane: int = 0) -> tuple[np.ndarray, list[tuple[str, int, int]]]:

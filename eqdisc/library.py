@@ -18,7 +18,7 @@ STEEP = (3, 4, 5)
 SIGNED = ((1.0, 2.0), (2.0, 1.0), (0.5, 1.0), (1.5, 1.0), (1.5, 2.0), (3.0, 2.0))  # powers and q: 1 odd, 2 even
 QUANTILES = (0.1, 0.5, 0.9)  # of a state, where a denominator's K starts;
 SHARES = (0.25, 0.5, 0.75)  # of its range, as well: a state at rest has all its quantiles there;
-BEYOND = 3.0  # and so far beyond the last quantile
+BEYOND = 3.0  # and so far below the first quantile and beyond the last
 
 
 def library(positive: np.ndarray, prior: Prior) -> Float[np.ndarray, "terms d"]:
@@ -58,8 +58,8 @@ def saturating_library(
     rows = []
     for i in np.flatnonzero(positive):
         x = values[:, i]
-        high = np.quantile(x, QUANTILES[-1])
-        levels = np.r_[np.quantile(x, QUANTILES), x.min() + np.ptp(x) * np.array(SHARES), BEYOND * high]
+        usual = np.quantile(x, QUANTILES)
+        levels = np.r_[usual, x.min() + np.ptp(x) * np.array(SHARES), usual[0] / BEYOND, usual[-1] * BEYOND]
         levels = np.log(np.maximum(levels, 1e-4))
         for h in HILLS if d > 1 else (*HILLS, *STEEP):
             for p in range(h + 1):

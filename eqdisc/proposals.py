@@ -18,7 +18,7 @@ import numpy as np
 from .description import EXACT
 from .equations import Equations
 from .journal import Journal
-from .laws import Solved, alike, complexity_of, without_padding
+from .laws import Solved, alike, complexity_of, unround_exponents, without_padding
 from .library import saturating_library, signed_library
 from .matching import LARGEST, Proposal, match, rounded, shared_terms
 from .problem import Problem
@@ -45,7 +45,11 @@ def search_by_proposals(problem: Problem, journal: Journal, seed: int = 0) -> tu
     problem, joint, best = _search_sums(problem, journal, seed)
     if best is not None and joint.exhausts(best) and not patched(best):
         problem, joint, best = _contest(problem, joint, best, journal)
-    if best is not None and not journal.stop and (not joint.exhausts(best) or patched(best)):
+    if (
+        best is not None
+        and not journal.stop
+        and (not joint.exhausts(best) or patched(best) or _imitates(problem, best))
+    ):
         problem, joint, best = _search_ratios(problem, joint, best, journal, seed)
         if joint.exhausts(best) and joint.engine.floor > EXACT:
             problem, joint, best = _contest(problem, joint, best, journal)
@@ -55,6 +59,11 @@ def search_by_proposals(problem: Problem, journal: Journal, seed: int = 0) -> tu
 def patched(solved: Solved) -> bool:
     """Tell whether an equation has so many terms that one must be there to mend another: what fits is not yet the law."""
     return bool((solved.law[1] != 0).sum(0).max() > LARGEST)
+
+
+def _imitates(problem: Problem, solved: Solved) -> bool:
+    """Tell whether a law of exact data has an exponent that is no round number: a sum of powers in the place of another form."""
+    return problem.denoised.clean and bool(unround_exponents(solved.law))
 
 
 def _search_sums(problem: Problem, journal: Journal, seed: int) -> tuple[Problem, JointSearch, Solved | None]:

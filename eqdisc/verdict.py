@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .description import FLOOR
-from .laws import Solved, without_padding
+from .laws import Solved, unround_exponents, without_padding
 from .noise import LAG, lag_one, noise_of_differences
 from .problem import Problem
 from .status import Status
@@ -27,7 +27,6 @@ FEWEST_PAIRS = 12
 CONFIDENT = 0.92  # weight from which a law is claimed,
 CONFIDENT_ALONE = 0.97  # and from one record of one state, in which a curve has many laws
 MANY = 8  # numbers from which a law of one record of one state is a curve fit
-ROUND = 1e-4  # by which an exponent may miss two decimals
 WORTH = 12.0  # nats by which a law must beat "nothing changes but by noise"
 
 
@@ -153,13 +152,10 @@ def _lost_in_print(problem: Problem, pick: Solved, printed: Score) -> list[str]:
 
 def _unround(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
     """Exact data come from a simulation, whose exponents are round numbers; one that is not belongs to a mimic."""
-    w, _, free = without_padding(pick.law)
-    d = problem.data.d
     if not problem.denoised.clean:
         return []
-    odd = [
-        (w[j, i], names[i % d]) for j, i in np.argwhere(free[:, : 2 * d]) if abs(w[j, i] - round(w[j, i], 2)) > ROUND
-    ]
+    w, d = without_padding(pick.law)[0], problem.data.d
+    odd = [(w[j, i], names[i % d]) for j, i in unround_exponents(pick.law)]
     return [
         f"{name}: the exponent {value:.5g} is no round number, though the data are exact; the law may imitate another."
         for value, name in odd[:1]

@@ -66,7 +66,10 @@ def test_a_steep_denominator_is_proposed_from_a_grid_that_misses_its_k() -> None
     sets = Subsets(regression, 0, terms, Prior()).one_bar(1e-7, 256)
     sets = regression.fit(Lanes.of(sets.exponents, torch.as_tensor(only_k(sets.exponents.numpy(), 1))), 0)
     best = sets.select(sets.rss.argsort()[:1])
-    assert sorted(best.exponents[0, :, :2].tolist()) == [[0, 0], [1, 0], [5, 5]]
+    powers = sorted(
+        best.exponents[0, :, :2].tolist()
+    )  # 1 / (K + x^5) beside a constant is x^5 / (K + x^5) beside another
+    assert powers in ([[0, 0], [1, 0], [5, 5]], [[0, 0], [0, 5], [1, 0]])
     assert_allclose(float(best.exponents[0, :, 2].sum().exp()), 123 / 3.1**5, rtol=1e-3)  # K, beside two zeros
 
 
