@@ -87,9 +87,12 @@ class Roles:
     states: str | None = None
     """Columns that the law is about, with commas [found by: every other column of numbers]."""
 
+    inputs: str | None = None
+    """Columns that are known and not explained, with commas: u is linear between samples, u:hold keeps its last value."""
+
     def read(self, path: Path, output: Output) -> Dataset:
         """Read a table in these roles."""
-        return _read(path, output, time=self.time, trajectory=self.trajectory, states=self.states)
+        return _read(path, output, **asdict(self))
 
 
 def _read(path: Path, output: Output, **roles: Any) -> Dataset:
@@ -372,7 +375,8 @@ def validate(
     from .answer import write_validation
 
     found = _load(run, output)
-    unseen = _read(data, output, time=time or found.result["time"], trajectory=trajectory, states=list(found.states))
+    roles = {"states": list(found.states), "inputs": list(found.inputs) or None}
+    unseen = _read(data, output, time=time or found.result["time"], trajectory=trajectory, **roles)
     facts = _validate(found, unseen)
     output.answer(write_validation(facts, found.result["errors"].get("train")), facts)
     return FOUND

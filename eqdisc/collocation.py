@@ -79,6 +79,7 @@ class Collocation:
         self.d = mesh.x.shape[-1]
         exact = min(1.0, floor / FLOOR)  # where less is noise, less is zero
         self.tiny, self.lowest = exact * TINY, exact * LOWEST
+        self.moves = (torch.arange(self.d, device=mesh.x.device) < self.d - mesh.driven).to(mesh.x.dtype)  # 0: an input
         self._lane = torch.arange(len(mesh.trajectory), device=mesh.x.device)[:, None]
 
     # ---------------------------------------------------------------- the field and its derivatives
@@ -116,7 +117,7 @@ class Collocation:
         if extra is not None:
             trial, _ = monomials(extra[None], flat, self.positive, self.tiny)
             eye = torch.eye(self.d, dtype=flat.dtype, device=flat.device)
-            columns.append((eye[:, :, None] * trial[..., None, None, :]).flatten(-2))  # (R, N, d, d * L)
+            columns.append(((eye * self.moves)[:, :, None] * trial[..., None, None, :]).flatten(-2))  # (R, N, d, d * L)
         shape = x.shape[:-1]
         dfdp = torch.cat(columns, -1) if columns else flat.new_zeros((*flat.shape, 0))
         return f.view(*shape, -1), dfdx.view(*shape, self.d, self.d), dfdp.view(*shape, self.d, -1)
@@ -144,7 +145,7 @@ class Collocation:
         f, x0, x1 = self.field(terms, x), x[:, :, :-1], x[:, :, 1:]
         f0, f1 = f[:, :, :-1], f[:, :, 1:]
         fm = self.field(terms, (x0 + x1) / 2 + h / 8 * (f0 - f1))
-        return x1 - x0 - h / 6 * (f0 + 4 * fm + f1)
+        return (x1 - x0 - h / 6 * (f0 + 4 * fm + f1)) * self.moves
 
     def propagate(
         self, terms: Terms, index: Parameters | None, x: Tensor, extra: Tensor | None = None
@@ -154,7 +155,7 @@ class Collocation:
         f, jx, jp = self.linearise(terms, index, x, extra)
         x0, x1, f0, f1 = x[:, :, :-1], x[:, :, 1:], f[:, :, :-1], f[:, :, 1:]
         fm, jm, jpm = self.linearise(terms, index, (x0 + x1) / 2 + h / 8 * (f0 - f1), extra)
-        c = x1 - x0 - h / 6 * (f0 + 4 * fm + f1)
+        c = (x1 - x0 - h / 6 * (f0 + 4 * fm + f1)) * self.moves
         hh = h[..., None]
         eye = torch.eye(self.d, dtype=x.dtype, device=x.device)
         left = -eye - hh / 6 * (jx[:, :, :-1] + 4 * jm @ (eye / 2 + hh / 8 * jx[:, :, :-1]))
@@ -171,7 +172,7 @@ class Collocation:
             torch.nn.functional.pad(forcing, (0, d)).permute(2, 0, 1, 3, 4).reshape(m, r * k, d, width + d).contiguous()
         )
         state = forcing.new_zeros(r * k, d, width + d)
-        state[..., width:] = torch.eye(d, dtype=state.dtype, device=state.device)
+        state[..., width:] = torch.diag(self.moves)
         out = [state]
         for n in range(m):
             state = torch.baddbmm(forcing[n], transfer[n], state)
@@ -351,6 +352,7 @@ class Collocation:
 
     def _spread(self, residual: Tensor) -> Tensor:
         mean = residual.square().sum((1, 2)) / self.mesh.counts.clamp_min(1.0)
+        mean = torch.where(self.moves > 0, mean, mean.amax(-1, keepdim=True))  # an input's is never looked at
         return (
             (mean.square() + self.floor**4).sqrt().sqrt()
         )  # what lies well below the floor is the computation's own error

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from .config import FitConfig
 from .denoising import denoise
 from .equations import Equations
-from .errors import DataError, EqdiscError
+from .errors import DataError, EqdiscError, OptionError
 from .journal import Journal
 from .noise import noise_of_differences
 from .peers import PEERS, Peer, list_missing
@@ -181,6 +181,8 @@ def compare(
     """
     journal, peers = journal or Journal(), PEERS if peers is None else peers
     table = as_dataset(data)
+    if table.inputs:
+        raise OptionError("the methods are compared on tables without inputs; leave out --inputs.")
     parts, sigma = split(table), estimate_sigma(table)
     running = [p for p in peers if p.installed]
     journal.record(OURS, 0, 1 + len(running))
@@ -262,12 +264,13 @@ class _Course:
 
     def go_on(self, start: np.ndarray, horizon: float) -> Stretch:
         """Return the last stretch, from `start`, carried on into the later part, where what was fitted counts no more."""
-        _, t, x = self.stretches[-1]
+        last = self.stretches[-1]
         if self.later is None:
-            return start, t, x
+            return last._replace(start=start)
+        t, x = last.t, last.x
         near = self.later.t <= max(t[-1] + horizon, self.later.t[0])
         nothing = np.full_like(x, np.nan)
-        return start, np.r_[t, self.later.t[near]], np.concatenate([nothing, self.later.x[near]])
+        return Stretch(start, np.r_[t, self.later.t[near]], np.concatenate([nothing, self.later.x[near]]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,12 +308,12 @@ class _Judge:
             note = "; ".join(filter(None, [note, f"{word} at {broken.end:.4g}"]))
         drawn = [(self.known[0].name, s) for s in (*known[0][:-1], going[0][1])]
         drawn += [(c.name, s) for c, some in zip(self.new, new, strict=True) for s in some]
-        curves = tuple((record, simulate(law, start, _fine(t), time_limit=PATIENCE)) for record, (start, t, _) in drawn)
+        curves = tuple((record, simulate(law, s.start, _fine(s.t), time_limit=PATIENCE)) for record, s in drawn)
         return Contender(name, law, fitted, later, fresh, count_numbers(law), seconds, note, curves)
 
     def _settle(self, law: RightHandSide, course: _Course) -> list[Stretch]:
         """Return the stretches of one record, each from the start at which the law fits it best."""
-        return [(settle(law, s, self.sigma), *s[1:]) for s in course.stretches]
+        return [s._replace(start=settle(law, s, self.sigma)) for s in course.stretches]
 
 
 def _lay_courses(data: Dataset, later: Dataset | None, scaling: Scaling, horizon: float) -> tuple[_Course, ...]:
@@ -322,7 +325,7 @@ def _lay_courses(data: Dataset, later: Dataset | None, scaling: Scaling, horizon
         pieces = []
         for piece in cut(record, horizon)[-MOST:]:
             start = smooth.at(k, (piece.t[:1] - record.t[0]) / scaling.time)[0] * scaling.states
-            pieces.append((start, piece.t, piece.x))
+            pieces.append(Stretch(start, piece.t, piece.x))
         out.append(_Course(record.name, tuple(pieces), rest.get(record.name)))
     return tuple(out)
 
@@ -344,7 +347,7 @@ def cut(record: Trajectory, horizon: float) -> list[Trajectory]:
 
 def settle(law: RightHandSide, stretch: Stretch, sigma: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d"]:
     """Return the start from which `law` follows a stretch best, by Gauss-Newton; where that fails, the start that was given."""
-    start, t, x = stretch
+    start, t, x, _ = stretch
     low = np.where(start >= 0, 0.0, -np.inf) if np.nanmin(x) >= 0 else np.full(len(start), -np.inf)
     residual = _residual_of(law, t, x, sigma)
     r = residual(start)

@@ -15,14 +15,15 @@ each state keeps the better of the two.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 
 import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import CubicSpline, PchipInterpolator, make_interp_spline
 
 from .config import read_noise
+from .inputs import curve_of, part_inputs
 from .noise import EVIDENCE, LEAST, MODELS, ErrorModel, may_change
 from .trajectory import Dataset
 
@@ -70,6 +71,9 @@ def denoise(data: Dataset, noise: str = "auto") -> Denoised:
     `noise` is constant, poisson, relative, or auto: the constant one unless another is eight nats likelier. A known size (0.02 of each
     state's standard deviation, relative:0.05 of each reading) takes the place of the estimate.
     """
+    if data.driven:
+        parted = part_inputs(data)
+        return _with_inputs(denoise(parted, noise), parted)
     x = np.concatenate([k.x for k in data.trajectories])
     word, size = read_noise(noise)
     error, curves, estimates = _choose_error(data, word, x)
@@ -90,6 +94,29 @@ def denoise(data: Dataset, noise: str = "auto") -> Denoised:
         clean=relative < 1e-3,
         error=error,
     )
+
+
+def _with_inputs(denoised: Denoised, data: Dataset) -> Denoised:
+    """Append the inputs, which carry no noise, as columns whose curves are known."""
+    curves: list[tuple[Curve, ...]] = []
+    for k, own in enumerate(denoised.curves):
+        known = curve_of(data, k)
+        assert known is not None
+        curves.append((*own, *(partial(_column, known, i) for i in range(len(data.inputs)))))
+    u = np.concatenate([k.u for k in data.trajectories])
+    low, q = u.min(0), len(data.inputs)
+    return replace(
+        denoised,
+        curves=tuple(curves),
+        sigma=np.r_[denoised.sigma, np.full(q, 1e-6)],
+        spread=np.r_[denoised.spread, np.maximum(u.std(0), 1e-12)],
+        positive=np.r_[denoised.positive, low >= 0],
+        near_zero=np.r_[denoised.near_zero, (low >= 0) & (low < 0.02)],
+    )
+
+
+def _column(curve: Curve, i: int, t: np.ndarray) -> np.ndarray:
+    return curve(t)[:, i]
 
 
 def _choose_error(data: Dataset, word: str, x: np.ndarray) -> tuple[ErrorModel, list, np.ndarray]:

@@ -63,6 +63,10 @@ def propose_experiments(run: Run) -> tuple[Experiment, ...]:
 
     Raises RunError where no other form stands beside the pick.
     """
+    if run.inputs:
+        raise RunError(
+            f"{run.folder}: the law has inputs, for which no measurement is proposed yet; vary them and fit both records."
+        )
     forms = [run.equations, *run.alternatives[:RIVALS]]
     if len(forms) < 2:
         raise RunError(

@@ -117,7 +117,7 @@ class Discovery:
             "format": 1,
             "eqdisc": self.versions["eqdisc"],
             "states": list(self.data.states),
-            "inputs": [],
+            "inputs": [f"{name}:hold" if name in self.data.held else name for name in self.data.inputs],
             "time": self.data.time,
             "symbols": dict(self.data.symbols),
             "equations": dict(zip(self.data.states, law.strings().values(), strict=True)),
@@ -188,12 +188,15 @@ def discover(
 def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> Discovery:
     started = time.monotonic()
     whole, unseen = as_dataset(data), None if validate is None else as_dataset(validate)
+    if whole.inputs and config.search != "proposals":
+        raise OptionError(f"--search {config.search} fits laws without inputs; leave it out, or leave out --inputs.")
     if unseen is not None and unseen.states != whole.states:
         raise DataError(
             f"{unseen.file} has the states {', '.join(unseen.states)}; {whole.file} has {', '.join(whole.states)}."
         )
     device = _device(config.device)
     early, later = whole.split(config.held_out) if config.held_out else (whole, None)
+    names = (*whole.formula_names, *whole.input_names)
     problem = Problem.of(early, config.exponents, device, config.noise)
     joint, pick = _search(problem, config, journal)
     problem = replace(problem, engine=joint.engine)  # a search that found no way on the first mesh chose a finer one
@@ -203,17 +206,17 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     front = select_front(joint.seen.values(), pick)
     final = _final_problem(problem, whole, config, device)
     final, refitted = polish(*_refit(final, problem, pick, journal), journal)
-    printed = print_law(final, impose_ties(final, refitted), whole.formula_names, journal, profile=True)
+    printed = print_law(final, impose_ties(final, refitted), names, journal, profile=True)
     fitted = whole if later is not None else early
     entries = [_judge_entry(problem, early, s, pick, later, unseen, journal) for s in front]
     at = front.index(pick)
     pick_score = score(printed.equations, stretches_of_fit(final, fitted, printed.starts), printed.sigma)
     share = share_of(pick, joint.seen.values())
     left = list(leave_the_data(printed.equations, fitted, _cut_starts(final, printed)))
-    verdict = judge(problem, pick, rivals, share, whole.formula_names, pick_score, left)
+    verdict = judge(problem, pick, rivals, share, names, pick_score, left)
     entries[at] = replace(entries[at], equations=printed.equations, train=pick_score.error, status=pick_score.status)
     entries, at = _undominated(entries, at)
-    replicates = _bootstrap(problem, joint, pick, config, whole.formula_names, journal)
+    replicates = _bootstrap(problem, joint, pick, config, names, journal)
     errors = _errors(pick_score, entries[at].unseen if later is not None else None, printed, unseen)
     return Discovery(
         data=whole,
@@ -221,7 +224,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
         selected=at,
         verdict=verdict.word,
         reasons=verdict.reasons,
-        alternatives=tuple(print_law(problem, r, whole.formula_names, journal).equations for r in rivals),
+        alternatives=tuple(print_law(problem, r, names, journal).equations for r in rivals),
         parameters=printed.parameters,
         initial=tuple(_initial(final, whole, printed)),
         sigma={s: float(v) for s, v in zip(whole.states, printed.sigma, strict=True)},
@@ -304,8 +307,8 @@ def _judge_entry(
     journal: Journal,
 ) -> FrontEntry:
     """Print one law of the front and simulate it on what was fitted and, if there is any, on what was not."""
-    printed = print_law(problem, solved, data.formula_names, journal)
-    sigma = pick.fit.sigma[0].cpu().numpy() * problem.scaling.states
+    printed = print_law(problem, solved, (*data.formula_names, *data.input_names), journal)
+    sigma = (pick.fit.sigma[0].cpu().numpy() * problem.scaling.states)[: problem.d]
     train = score(printed.equations, stretches_of_fit(problem, data, printed.starts), sigma, MOST)
     fresh = later if later is not None else unseen
     new = score(printed.equations, stretches_unseen(fresh), sigma, MOST) if fresh is not None else None

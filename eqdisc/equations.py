@@ -14,7 +14,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
@@ -24,7 +24,7 @@ from jaxtyping import Float
 from sympy.core.function import Application
 from sympy.printing.str import StrPrinter
 
-from .errors import FormulaError
+from .errors import FormulaError, OptionError
 
 LONGEST_TEXT = 20_000
 LARGEST_POWER = 60
@@ -64,7 +64,7 @@ class Flux:
 
 @dataclass(frozen=True)
 class Equations:
-    r"""A system of differential equations over `states`, whose right-hand sides use no other symbol than these and t.
+    r"""A system of differential equations over `states`, whose right-hand sides use no other symbol than these, `inputs` and t.
 
     >>> law = Equations.parse({"S": "-0.06*sqrt(I*S) + 0.01*R", "I": "0.06*sqrt(I*S)", "R": "-0.01*R"}, ("S", "I", "R"))
     >>> print(law)
@@ -77,25 +77,31 @@ class Equations:
 
     states: tuple[str, ...]
     rhs: tuple[sp.Expr, ...]
+    inputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.states) != len(self.rhs):
             raise FormulaError(f"{len(self.rhs)} right-hand sides for {len(self.states)} states; give one for each.")
-        allowed = {*symbols_of(self.states).values(), _TIME}
+        allowed = {*symbols_of((*self.states, *self.inputs)).values(), _TIME}
         strange = sorted(str(s) for r in self.rhs for s in r.free_symbols - allowed)
         if strange:
-            raise FormulaError(
-                f"the law uses {', '.join(strange)}, which is no state; the states are {', '.join(self.states)}."
-            )
+            known = f"the states are {', '.join(self.states)}"
+            known += f", the inputs {', '.join(self.inputs)}" if self.inputs else ""
+            raise FormulaError(f"the law uses {', '.join(strange)}, which is no state; {known}.")
 
     # ---------------------------------------------------------------- building
 
     @classmethod
     def from_terms(
-        cls, states: Sequence[str], exponents: Float[np.ndarray, "m c"], coefficients: Float[np.ndarray, "m d"]
+        cls,
+        states: Sequence[str],
+        exponents: Float[np.ndarray, "m c"],
+        coefficients: Float[np.ndarray, "m d"],
+        inputs: int = 0,
     ) -> Equations:
         """Build dx_e/dt = sum_j A[j, e] prod_i x_i**W[j, i]; a coefficient that is exactly zero is not there.
 
+        The last `inputs` names, which may be t, are inputs: terms contain them, and they have no equation.
         Rows of 3 d + 1 numbers, [w, u, log K, q], are terms x**w / (K + x**u) where u is not zero, with sign(x)|x|**w where q is 1
         and |x|**w where q is 2.
 
@@ -111,22 +117,26 @@ class Equations:
                 *[sp.Mul(as_number(float(a)), term) for a, term in zip(column, terms, strict=True) if a != 0],
                 evaluate=True,
             )
-            for column in np.asarray(coefficients).T
+            for column in np.asarray(coefficients).T[: len(states) - inputs]
         ]
-        return cls(tuple(states), tuple(sp.Add(*[_plain(t) for t in sp.Add.make_args(r)]) for r in rhs))
+        own, given = tuple(states[: len(rhs)]), tuple(name for name in states[len(rhs) :] if name != "t")
+        return cls(own, tuple(sp.Add(*[_plain(t) for t in sp.Add.make_args(r)]) for r in rhs), given)
 
     @classmethod
-    def parse(cls, formulas: Mapping[str, str], states: Sequence[str]) -> Equations:
-        """Read plain formulas, one for each state. Raises FormulaError for anything that is not arithmetic over the states and t."""
+    def parse(cls, formulas: Mapping[str, str], states: Sequence[str], inputs: Sequence[str] = ()) -> Equations:
+        """Read plain formulas, one for each state. Raises FormulaError for anything but arithmetic over states, inputs and t."""
         missing = [s for s in states if s not in formulas]
         if missing:
             raise FormulaError(f"there is no formula for {', '.join(missing)}.")
-        return cls(tuple(states), tuple(parse_formula(formulas[s], states) for s in states))
+        names = (*states, *inputs)
+        return cls(tuple(states), tuple(parse_formula(formulas[s], names) for s in states), tuple(inputs))
 
     @classmethod
-    def from_latex(cls, formulas: Mapping[str, str], states: Sequence[str]) -> Equations:
+    def from_latex(cls, formulas: Mapping[str, str], states: Sequence[str], inputs: Sequence[str] = ()) -> Equations:
         """Read back what `latex` wrote; the numbers are the same doubles. Raises FormulaError for any other LaTeX."""
-        return cls(tuple(states), tuple(parse_formula(_unlatex(formulas[s], states), states) for s in states))
+        names = (*states, *inputs)
+        sides = (parse_formula(_unlatex(formulas[s], names), names) for s in states)
+        return cls(tuple(states), tuple(sides), tuple(inputs))
 
     # ---------------------------------------------------------------- writing
 
@@ -150,7 +160,7 @@ class Equations:
         return r"$\begin{aligned}" + r" \\ ".join(lines) + r"\end{aligned}$"
 
     def __getstate__(self) -> dict[str, object]:
-        return {"states": self.states, "rhs": self.rhs}  # what was compiled cannot be pickled
+        return {"states": self.states, "rhs": self.rhs, "inputs": self.inputs}  # what was compiled cannot be pickled
 
     # ---------------------------------------------------------------- reading
 
@@ -158,10 +168,16 @@ class Equations:
     def symbols(self) -> tuple[sp.Symbol, ...]:
         return tuple(symbols_of(self.states).values())
 
+    @property
+    def input_symbols(self) -> tuple[sp.Symbol, ...]:
+        return tuple(symbols_of(self.inputs).values())
+
     @cached_property
     def _compiled(self) -> Callable:
         # dummify: a state may be named like a function of NumPy
-        return sp.lambdify([_TIME, *self.symbols], list(self.rhs), modules="numpy", cse=True, dummify=True)
+        return sp.lambdify(
+            [_TIME, *self.symbols, *self.input_symbols], list(self.rhs), modules="numpy", cse=True, dummify=True
+        )
 
     def _powers(self) -> list[sp.Pow]:
         return [p for r in self.rhs for p in r.atoms(sp.Pow)]
@@ -172,19 +188,31 @@ class Equations:
         powers = [p for p in self._powers() if not p.exp.is_integer]
         return tuple(any(x in p.base.free_symbols and not p.base.has(sp.Abs) for p in powers) for x in self.symbols)
 
-    def function(self) -> Callable[[float, np.ndarray], np.ndarray]:
-        """Return f(t, x) for x (d,) or (n, d); states under a root are clamped at zero, so that an undershoot is not NaN."""
+    def function(
+        self, inputs: Callable[[float], np.ndarray] | None = None
+    ) -> Callable[[float, np.ndarray], np.ndarray]:
+        """Return f(t, x) for x (d,) or (n, d); states under a root are clamped at zero, so that an undershoot is not NaN.
+
+        `inputs` returns the inputs u (q,) at a time. Raises OptionError for a law that has inputs and is given none.
+        """
+        if self.inputs and inputs is None:
+            raise OptionError(
+                f"the law has the inputs {', '.join(self.inputs)}; say what they are in the course of time."
+            )
         compiled, low = self._compiled, np.where(self.rooted, 0.0, -np.inf)
 
         def f(t: float, x: np.ndarray) -> np.ndarray:
             x = np.maximum(np.asarray(x, float), low)
-            values = compiled(t, *np.moveaxis(x, -1, 0))
+            u = inputs(t) if inputs is not None and self.inputs else ()
+            values = compiled(t, *np.moveaxis(x, -1, 0), *u)
             return np.stack([np.broadcast_to(v, x.shape[:-1]) for v in values], -1).astype(float)
 
         return f
 
     def terms(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Return exponents (m, d) and coefficients (m, d) where the law is a sum of monomials, else None."""
+        if self.inputs:
+            return None
         found: dict[tuple[float, ...], np.ndarray] = {}
         if any(isinstance(p.base, sp.Add) and p.exp.is_Integer and p.exp > _LONGEST_POWER for p in self._powers()):
             return None
@@ -204,7 +232,7 @@ class Equations:
         rates: dict[sp.Expr, dict[str, float]] = {}
         for s, r in zip(self.states, self.rhs, strict=True):
             for term in sp.Add.make_args(r) if r != 0 else ():
-                number, rest = term.as_independent(*self.symbols, _TIME, as_Add=False)
+                number, rest = term.as_independent(*self.symbols, *self.input_symbols, _TIME, as_Add=False)
                 row = rates.setdefault(rest, {})
                 row[s] = row.get(s, 0.0) + float(number)
         out = []
@@ -237,11 +265,16 @@ class Equations:
 
     def _stoichiometry(self) -> np.ndarray:
         """Return what each process makes of each state (m, d), for laws that are no sums of monomials."""
-        law = Equations(self.states, tuple(sp.expand(r) for r in self.rhs))
+        law = replace(self, rhs=tuple(sp.expand(r) for r in self.rhs))
         parts = [(f, float(f.rate.as_coeff_Mul()[0])) for f in law.fluxes()]
         return np.array([[f.stoichiometry.get(s, 0.0) * k for s in self.states] for f, k in parts]).reshape(
             -1, len(self.states)
         )
+
+    @property
+    def autonomous(self) -> bool:
+        """Whether the rates follow from the states alone: no input, no time."""
+        return not any(r.free_symbols & {*self.input_symbols, _TIME} for r in self.rhs)
 
     @property
     def complexity(self) -> int:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 Target = Literal["python", "julia", "c", "stan", "sbml", "latex", "sympy", "json"]
 TARGETS: tuple[str, ...] = get_args(Target)
+_RUNNING = ("python", "julia", "c", "stan", "sbml")  # what simulates by itself
 WIDTH = 110
 _FACTS = ("eqdisc", "verdict", "reasons", "time", "states", "symbols", "equations", "parameters", "initial")
 
@@ -53,6 +54,10 @@ def export(run: Run, to: str) -> str:
     law = run.result["equations"] or {}
     if not all(law.get(name) for name in run.states):
         raise RunError(f"{run.folder} holds no law to export; run the fit again.")
+    if run.inputs and to in _RUNNING:
+        raise OptionError(
+            f"{to} programs hold laws without inputs; use latex, sympy or json, or eqdisc simulate {run.folder}."
+        )
     return _WRITERS[to](run)
 
 

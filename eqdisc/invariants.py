@@ -13,6 +13,7 @@ import numpy as np
 
 from .denoising import Denoised
 from .description import FLOOR
+from .inputs import part_inputs
 from .trajectory import Dataset
 
 LARGEST_DIMENSION = 6
@@ -21,12 +22,14 @@ WORST = 1.6  # root mean square of the raw sum, in units of its noise
 
 def find_invariants(data: Dataset, denoised: Denoised, factors: np.ndarray) -> list[np.ndarray]:
     """Return weights c (d,), in the user's units, of the independent sums that scaled `data` conserve."""
-    d = data.d
+    d = data.d - data.driven
+    if data.driven:
+        return [np.r_[c, np.zeros(data.driven)] for c in find_invariants(part_inputs(data), denoised, factors[:d])]
     if not 2 <= d <= LARGEST_DIMENSION:
         return []
     raw, smooth = _centred(data, denoised, factors)
-    noise = np.maximum(denoised.sigma, FLOOR) * factors
-    spread = denoised.spread * factors
+    noise = np.maximum(denoised.sigma[:d], FLOOR) * factors
+    spread = denoised.spread[:d] * factors
     found: list[np.ndarray] = []
     for c in sorted(_whole_weights(d), key=lambda c: (np.abs(c).sum(), np.abs(c).max())):
         if _independent(found, c) and _is_conserved(c, raw, smooth, noise, spread):
@@ -48,7 +51,7 @@ def _centred(data: Dataset, denoised: Denoised, factors: np.ndarray) -> tuple[np
     raw, smooth = [], []
     for k, trajectory in enumerate(data.trajectories):
         x = trajectory.x * factors
-        curve = np.stack([c(trajectory.t) for c in denoised.curves[k]], -1) * factors
+        curve = np.stack([c(trajectory.t) for c in denoised.curves[k][: data.d]], -1) * factors
         whole = np.isfinite(x).all(1)
         if whole.sum() > 2:
             raw.append(x[whole] - x[whole].mean(0))

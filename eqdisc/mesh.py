@@ -36,6 +36,7 @@ class Mesh:
     weight: Float[Tensor, "K n d"]  # 1 / v, v how the value's error compares with sigma; 0 where there is no value
     trajectory: tuple[int, ...]
     counts: Float[Tensor, "d"]  # measured values a state
+    driven: int = 0  # last columns of x that are inputs, known everywhere
     refine: int = 1  # pieces into which every step of the coarsest mesh is cut
 
     @property
@@ -48,24 +49,19 @@ class Mesh:
         cls, data: Dataset, denoised: Denoised, segment: int | None = None, refine: int = 1, device: str = "cpu"
     ) -> Mesh:
         """Lay a grid over scaled data: each interval cut into as many steps as the denoised data bend in it, times `refine`."""
-        grids, weights = [], denoised.weights(data)
+        grids, weights, states = [], denoised.weights(data), data.d - data.driven
+        held = not set(data.states[states:]).isdisjoint(data.held)
         for k, trajectory in enumerate(data.trajectories):
             n = len(trajectory.t)
             length = segment or (SEGMENT if n >= LONG else n)
             cuts = np.unique(np.linspace(0, n - 1, max(1, round((n - 1) / length)) + 1).round().astype(int))
-            steps = refine * count_steps(denoised, k, trajectory.t)
+            steps = refine * count_steps(denoised, k, trajectory.t, states)
             for a, b in pairwise(cuts):
                 last = b == n - 1
-                grids.append(
-                    (
-                        k,
-                        *_grid(trajectory.t[a : b + 1], steps[a:b]),
-                        trajectory.x[a : b + 1],
-                        weights[k][a : b + 1],
-                        last,
-                    )
-                )
-        return replace(cls._stack(grids, data.d, device), refine=refine)
+                grid = _grid(trajectory.t[a : b + 1], steps[a:b], jumps=held)
+                x = np.where(np.arange(data.d) < states, trajectory.x[a : b + 1], np.nan)
+                grids.append((k, *grid, x, np.where(np.isfinite(x), weights[k][a : b + 1], 0.0), last))
+        return replace(cls._stack(grids, data.d, device), driven=data.driven, refine=refine)
 
     @classmethod
     def _stack(cls, grids: list, d: int, device: str) -> Mesh:
@@ -101,8 +97,10 @@ class Mesh:
         return torch.as_tensor(x, device=self.x.device)[None]
 
 
-def count_steps(denoised: Denoised, trajectory: int, t: Float[np.ndarray, "n"]) -> Int[np.ndarray, "n1"]:
-    """Return into how many steps each interval is cut, from how much the denoised curve bends there.
+def count_steps(
+    denoised: Denoised, trajectory: int, t: Float[np.ndarray, "n"], states: int | None = None
+) -> Int[np.ndarray, "n1"]:
+    """Return into how many steps each interval is cut, from how much the denoised curves of the first `states` bend there.
 
     The cubic between two samples misses the curve by delta^4 / 384, delta^4 = h^4 x'''' its fourth difference; m steps make that
     m^4 times less, and it may be a tenth of sigma. A solution of the Hermite-Simpson rule is several times nearer.
@@ -113,12 +111,14 @@ def count_steps(denoised: Denoised, trajectory: int, t: Float[np.ndarray, "n"]) 
     middle = np.clip((t[:-1] + t[1:]) / 2, t[0] + 2 * h, t[-1] - 2 * h)
     x = denoised.at(trajectory, (middle[:, None] + h[:, None] * np.arange(-2, 3)).ravel()).reshape(len(h), 5, -1)
     bend = np.abs(x[:, 0] - 4 * x[:, 1] + 6 * x[:, 2] - 4 * x[:, 3] + x[:, 4]) * (np.diff(t) / h)[:, None] ** 4
-    miss = (bend / 384 / (0.1 * np.maximum(denoised.sigma, FLOOR))).max(-1)
+    miss = (bend / 384 / (0.1 * np.maximum(denoised.sigma, FLOOR)))[:, :states].max(-1)
     fewest = max(1, math.ceil(FEWEST_STEPS / (len(t) - 1)))
     return np.clip(np.ceil(miss**0.25), fewest, 4 * max(fewest, 2)).astype(int)
 
 
-def _grid(t: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return grid times and the index of each sample."""
+def _grid(t: np.ndarray, steps: np.ndarray, jumps: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return grid times and the index of each sample; where inputs jump, each sample has a point just before it as well."""
     pieces = [a + (b - a) * np.arange(m) / m for a, b, m in zip(t[:-1], t[1:], steps, strict=True)]
-    return np.r_[np.concatenate(pieces), t[-1]], np.r_[0, np.cumsum(steps)]
+    if jumps:
+        pieces = [np.r_[p, np.nextafter(b, -np.inf)] for p, b in zip(pieces, t[1:], strict=True)]
+    return np.r_[np.concatenate(pieces), t[-1]], np.r_[0, np.cumsum([len(p) for p in pieces])]

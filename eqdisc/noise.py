@@ -121,6 +121,6 @@ def independent_share(residual: Float[np.ndarray, "k n d"], seen: np.ndarray) ->
 
     Bartlett (J. R. Stat. Soc. 98, 1935); the mean over states.
     """
-    lags = [lag_one(residual[..., e], seen[..., e]) for e in range(residual.shape[-1])]
+    lags = [lag_one(residual[..., e], seen[..., e]) for e in range(residual.shape[-1]) if seen[..., e].any()]
     shares = [(1 - r) / (1 + r) if n and r > LAG / np.sqrt(n) else 1.0 for r, n in lags]
     return float(np.mean(shares))

@@ -163,11 +163,15 @@ def plot_phase(
     axes = _open_axes(len(pairs) or 1) if axes is None else np.asarray(axes)
     x = data.stacked()
     if not pairs:
-        _draw_rate(axes[0], equations, x[:, 0], label(data.states[0], data.units.get(data.states[0])))
+        name = label(data.states[0], data.units.get(data.states[0]))
+        if equations.autonomous:
+            _draw_rate(axes[0], equations, x[:, 0], name)
+        else:
+            _draw_rates_followed(axes[0], simulations, name)
     for ax, (a, b) in zip(axes, pairs, strict=False):
         ax.plot(x[:, a], x[:, b], "o", ms=2.2, mfc="none", mec=DOTS, mew=0.6, zorder=2)
         limits = ax.get_xlim(), ax.get_ylim()
-        if data.d == 2:
+        if data.d == 2 and equations.autonomous:
             _draw_field(ax, equations)
         for curve in simulations.values():
             ax.plot(curve.x[:, a], curve.x[:, b], color=INK, lw=1.0, zorder=3)
@@ -219,6 +223,17 @@ def _draw_rate(ax: Axes, equations: Equations, x: np.ndarray, name: str) -> None
     ax.axhline(0.0, color=DOTS, lw=0.7)
     ax.axvspan(low, high, color=DOTS, alpha=0.12, lw=0)
     ax.plot(grid, np.where(np.isfinite(rate), rate, np.nan), color=INK, lw=1.3)
+    ax.set_xlabel(name, fontsize=9)
+    ax.set_ylabel("rate of change", fontsize=9)
+    _finish(ax)
+
+
+def _draw_rates_followed(ax: Axes, simulations: Mapping[str, Simulation], name: str) -> None:
+    """Draw the rate over the state on the way that was taken: where inputs or time drive it, no curve tells it for all states."""
+    for curve in simulations.values():
+        if len(curve.t) > 2:
+            ax.plot(curve.x[:, 0], np.gradient(curve.x[:, 0], curve.t), color=INK, lw=1.0)
+    ax.axhline(0.0, color=DOTS, lw=0.7)
     ax.set_xlabel(name, fontsize=9)
     ax.set_ylabel("rate of change", fontsize=9)
     _finish(ax)

@@ -9,6 +9,7 @@ import numpy as np
 from .collocation import Collocation
 from .denoising import Denoised, denoise
 from .description import Judge, Prior
+from .inputs import join_inputs
 from .invariants import find_invariants
 from .library import library
 from .mesh import Mesh
@@ -30,7 +31,8 @@ class Problem:
 
     @classmethod
     def of(cls, data: Dataset, exponents: str = "menu", device: str = "cpu", noise: str = "auto") -> Problem:
-        """Scale and denoise `data` and lay the mesh."""
+        """Scale and denoise `data`, inputs as columns beside the states, and lay the mesh."""
+        data = join_inputs(data)
         scaling = Scaling.of(data)
         scaled = scaling.apply(data)
         denoised = denoise(scaled, noise)
@@ -41,6 +43,11 @@ class Problem:
         engine = Collocation(mesh, denoised.positive, (prior.lower, prior.upper))
         weights = None if denoised.error.power == 0.0 else denoised.weights(scaled)
         return cls(scaled, scaling, denoised, judge, engine, library(denoised.positive, prior), weights)
+
+    @property
+    def d(self) -> int:
+        """Number of states; the data's further columns are inputs."""
+        return self.data.d - self.data.driven
 
     @property
     def start_sigma(self) -> np.ndarray:

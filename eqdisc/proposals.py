@@ -198,11 +198,11 @@ def entry_of(problem: Problem, solved: Solved) -> dict[str, Any]:
     """Return a law as an entry of the front, before it is printed: what can be read while the search goes on."""
     w, a, _ = without_padding(solved.law)
     rows = problem.scaling.undo_rows(w)
-    law = Equations.from_terms(problem.data.formula_names, rows, problem.scaling.undo(w, a))
+    law = Equations.from_terms(problem.data.formula_names, rows, problem.scaling.undo(w, a), inputs=problem.data.driven)
     return {
         "complexity": complexity_of(solved.law),
         "parameters": solved.size,
-        "equations": dict(zip(problem.data.states, law.strings().values(), strict=True)),
+        "equations": dict(zip(problem.data.states[: problem.d], law.strings().values(), strict=True)),
         "description_length": solved.cost,
         "status": "searching",
     }
@@ -231,7 +231,7 @@ def _match_all(
         problem.data, states, problem.denoised.positive, device, problem.weights, exact=problem.denoised.clean
     )
     out = []
-    for e in range(problem.data.d):
+    for e in range(problem.d):
         terms = problem.library if shared is None else np.vstack([problem.library, shared[e]])
         proposals = match(
             regression,
@@ -245,8 +245,13 @@ def _match_all(
             problem.engine.floor,
         )
         out.append(sorted(proposals, key=lambda p: p.cost))
-        journal.record("matching", e + 1, problem.data.d)
-    return out
+        journal.record("matching", e + 1, problem.d)
+    return out + [[_nothing(problem.library.shape[1])]] * problem.data.driven
+
+
+def _nothing(columns: int) -> Proposal:
+    """What moves an input, as far as a law says."""
+    return Proposal(np.zeros((0, columns)), np.zeros(0), np.zeros((0, columns), bool), 0.0)
 
 
 def _equation_proposal(solved: Solved, e: int) -> Proposal:

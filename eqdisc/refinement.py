@@ -108,12 +108,12 @@ def print_law(
         *_row_parameters(rows, coefficients, intervals, names, texts),
     )
     return Printed(
-        equations=Equations.from_terms(names, rows, coefficients),
+        equations=Equations.from_terms(names, rows, coefficients, inputs=problem.data.driven),
         exponents=w,
         coefficients=coefficients,
         parameters=parameters,
-        starts=solved.fit.x[0, :, 0].cpu().numpy() * problem.scaling.states,
-        sigma=solved.fit.sigma[0].cpu().numpy() * problem.scaling.states,
+        starts=(solved.fit.x[0, :, 0].cpu().numpy() * problem.scaling.states)[:, : problem.d],
+        sigma=(solved.fit.sigma[0].cpu().numpy() * problem.scaling.states)[: problem.d],
         solved=solved,
         flat=flat,
     )

@@ -140,7 +140,7 @@ class Regression:
         self.operators: list[Tensor] = []  # (w, (L - 1) * order, L / block) an equation
         self.targets: list[Tensor] = []
         self.rows: list[float] = []
-        for e in range(data.d):
+        for e in range(data.d - data.driven):
             project, rows = _projection(torch.isfinite(measured[..., e]) * as_tensor(trust[..., e]), block)
             self.operators.append(integration @ project)
             self.targets.append((torch.nan_to_num(measured[..., e])[:, None] @ project).flatten())

@@ -65,7 +65,7 @@ def fitted_states(problem: Problem, solved: Solved) -> Callable[[int, np.ndarray
     """Return the fitted trajectory as a function of (trajectory, times): cubic Hermite pieces through the grid."""
     x = solved.fit.x[0].cpu().numpy()
     slope = problem.engine.field(solved.fit.terms, solved.fit.x)[0].cpu().numpy()
-    mesh, positive = problem.engine.mesh, problem.denoised.positive
+    mesh, positive, driven = problem.engine.mesh, problem.denoised.positive, problem.engine.moves.cpu().numpy() == 0
     pieces: dict[int, list] = {}
     for q, k in enumerate(mesh.trajectory):
         end = int(mesh.sample[q].max()) + 1
@@ -78,6 +78,7 @@ def fitted_states(problem: Problem, solved: Solved) -> Callable[[int, np.ndarray
         for first, last, curve in pieces[k]:
             inside = (t >= first) & (t <= last)
             out[inside] = curve(t[inside])
-        return np.where(positive, np.maximum(out, 10 * problem.engine.lowest), out)
+        out = np.where(positive, np.maximum(out, 10 * problem.engine.lowest), out)
+        return np.where(driven, problem.denoised.at(k, t), out) if driven.any() else out
 
     return states

@@ -17,6 +17,7 @@ import numpy as np
 
 from . import __version__
 from .diagnosis import diagnose
+from .inputs import curve_of
 from .markup import write_interval, write_number
 from .printers import MathPrinter, write_math
 from .residuals import Residual, residuals_of, test_residuals
@@ -185,7 +186,7 @@ def _foretell(run: Run) -> Iterator[Foretold]:
     x0 = run.start_of(first.name)
     t = np.linspace(first.t[0], first.t[0] + STRETCH * (first.t[-1] - first.t[0]), 401)
     for factor in (1.0, *FACTORS):
-        curve = simulate(run.equations, factor * x0, t)
+        curve = simulate(run.equations, factor * x0, t, inputs=curve_of(run.data, 0))
         start = ", ".join(f"{name} = {write_number(v, 3)}" for name, v in zip(run.states, factor * x0, strict=True))
         words = (
             "follows the law to the end" if curve.status is Status.OK else curve.status.name.lower().replace("_", " ")

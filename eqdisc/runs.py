@@ -31,6 +31,7 @@ from jaxtyping import Float
 from . import __version__
 from .config import FitConfig
 from .errors import OptionError, RunError, did_you_mean
+from .inputs import curve_of
 from .markup import write_finding
 from .tables import hash_file, read_table, tabulate_curves, tabulate_front, tabulate_parameters, write_table
 from .trajectory import Dataset
@@ -185,6 +186,7 @@ def create_run(
         "data": {"file": data.file, "sha256": None if source is None else hash_file(source), "notes": list(data.notes)},
         "time": data.time,
         "states": list(data.states),
+        "inputs": [f"{name}:hold" if name in data.held else name for name in data.inputs],
         "units": dict(data.units),
         "config": config.as_dict(),
         "versions": {"python": platform.python_version()} | _versions(PACKAGES),
@@ -309,18 +311,31 @@ class Run:
         """The rivals of the law that was picked."""
         return tuple(self.law(a["equations"]) for a in self.result["alternatives"])
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The inputs as --inputs names them."""
+        return tuple(self.result.get("inputs", ()))
+
     def law(self, texts: Mapping[str, str]) -> Equations:
         """Return equations, given as texts by state name, as Equations over the run's symbols; raises FormulaError."""
         from .equations import Equations
 
         return Equations.parse(
-            {s: texts[name] for name, s in zip(self.states, self.symbols, strict=True)}, self.symbols
+            {s: texts[name] for name, s in zip(self.states, self.symbols, strict=True)}, self.symbols, self._given
         )
+
+    @property
+    def _given(self) -> tuple[str, ...]:
+        """The symbol of each input; the time is no input in a formula."""
+        names = (name.removesuffix(":hold") for name in self.inputs)
+        symbols = (self.result.get("symbols", {}).get(name, name) for name in names)
+        return tuple(symbol for symbol in symbols if symbol != "t")
 
     @cached_property
     def data(self) -> Dataset:
         """What was fitted."""
-        return read_table(self.folder / "data.csv", time=self.result["time"], states=list(self.states))
+        place, inputs = self.folder / "data.csv", list(self.inputs) or None
+        return read_table(place, time=self.result["time"], states=list(self.states), inputs=inputs)
 
     @property
     def config(self) -> FitConfig:
@@ -348,11 +363,14 @@ class Run:
 
         pieces = self.data.trajectories if x0 is None else self.data.trajectories[:1]
         found = {}
-        for k in pieces:
+        for number, k in enumerate(pieces):
             start = self.start_of(k.name) if x0 is None else self._start(x0)
             t = k.t if t_end is None and not smooth else _even_times(k.t, t_end, 2 * SAMPLES - 1 if smooth else SAMPLES)
             small = TIGHT_ATOL * max(float(np.abs(start).max()), 1e-12)
-            found[k.name if x0 is None else "0"] = simulate(self.equations, start, t, rtol=TIGHT_RTOL, atol=small)
+            u = curve_of(self.data, number)
+            found[k.name if x0 is None else "0"] = simulate(
+                self.equations, start, t, inputs=u, rtol=TIGHT_RTOL, atol=small
+            )
         return found
 
     def _repr_html_(self) -> str:

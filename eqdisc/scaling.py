@@ -48,9 +48,9 @@ class Scaling:
         return cls(peak, max(k.t[-1] - k.t[0] for k in data.trajectories) / SPAN)
 
     def apply(self, data: Dataset) -> Dataset:
-        """Return `data` in scaled units, each trajectory starting at time 0."""
+        """Return `data` in scaled units, each trajectory starting at time 0; inputs beside the states stay as they are."""
         scaled = tuple(
-            Trajectory((k.t - k.t[0]) / self.time, k.x / self.states, name=k.name) for k in data.trajectories
+            Trajectory((k.t - k.t[0]) / self.time, k.x / self.states, name=k.name, u=k.u) for k in data.trajectories
         )
         return replace(data, trajectories=scaled)
 

@@ -22,6 +22,8 @@ from .status import Status
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .inputs import InputCurve
+
 HUGE = 1e9  # times the largest start; a state beyond this has blown up
 TIGHT_RTOL, TIGHT_ATOL = 1e-12, 1e-16  # relative to the state, to the largest start: eight digits after many periods
 PATIENCE, CRAWL = 500, 1e-12  # steps that together cover less than this share of the way will never arrive
@@ -30,8 +32,10 @@ PATIENCE, CRAWL = 500, 1e-12  # steps that together cover less than this share o
 class RightHandSide(Protocol):
     """What can be simulated: `Equations`, or a network that has none."""
 
-    def function(self) -> Callable[[float, np.ndarray], np.ndarray]:
-        """Return f(t, x) for x (d,) or (n, d)."""
+    def function(
+        self, inputs: Callable[[float], np.ndarray] | None = None
+    ) -> Callable[[float, np.ndarray], np.ndarray]:
+        """Return f(t, x) for x (d,) or (n, d), with inputs u (q,) as a function of time."""
         ...
 
 
@@ -62,11 +66,12 @@ def simulate(
     x0: Float[np.ndarray, "d"],
     t: Float[np.ndarray, "n"],
     *,
+    inputs: InputCurve | None = None,
     rtol: float = 1e-8,
     atol: float | None = None,
     time_limit: float = 10.0,
 ) -> Simulation:
-    """Integrate from x0 at t[0] through the times t, with LSODA (stiff or not).
+    """Integrate from x0 at t[0] through the times t, with LSODA (stiff or not), anew wherever an input jumps or bends.
 
     >>> from eqdisc.equations import Equations
     >>> law = Equations.parse({"x": "x**2"}, ("x",))
@@ -75,7 +80,7 @@ def simulate(
     ('DIVERGED', 1.0)
     """
     t, x0 = np.asarray(t, float), np.asarray(x0, float)
-    f, deadline = equations.function(), time.monotonic() + time_limit
+    f, deadline = equations.function() if inputs is None else equations.function(inputs), time.monotonic() + time_limit
 
     def field(now: float, x: np.ndarray) -> np.ndarray:
         if time.monotonic() > deadline:
@@ -87,11 +92,33 @@ def simulate(
         if not np.isfinite(f(t[0], x0)).all():
             return Simulation(t[:1], x0[None], Status.LEFT_DOMAIN, float(t[0]))
         small = atol if atol is not None else 1e-10 * max(float(np.abs(x0).max()), 1e-12)
-        return _walk(field, x0, t, rtol, small)
+        if inputs is None:
+            return _walk(field, x0, t, rtol, small)
+        inside = inputs.breaks[(inputs.breaks > t[0]) & (inputs.breaks < t[-1])]
+        return _walk_pieces(field, x0, t, inside, rtol, small)
 
 
 class _Deadline(Exception):
     """The time allowed is spent."""
+
+
+def _walk_pieces(
+    field: Callable, x0: np.ndarray, t: np.ndarray, breaks: np.ndarray, rtol: float, atol: float
+) -> Simulation:
+    """Walk from break to break, the field never looking past the end of its piece."""
+    times, states, start = [t[:1]], [x0[None]], x0
+    for a, b in itertools.pairwise(np.r_[t[0], breaks, t[-1]]):
+        inside = t[(t > a) & (t <= b)]
+        stops = np.r_[a, inside] if len(inside) and inside[-1] == b else np.r_[a, inside, b]
+        last = np.nextafter(b, -np.inf)
+        piece = _walk(lambda now, x, last=last: field(min(now, last), x), start, stops, rtol, atol)
+        reached = min(len(piece.t), len(inside) + 1)
+        times.append(piece.t[1:reached])
+        states.append(piece.x[1:reached])
+        if piece.status is not Status.OK:
+            return Simulation(np.concatenate(times), np.concatenate(states), piece.status, piece.end)
+        start = piece.x[-1]
+    return Simulation(np.concatenate(times), np.concatenate(states), Status.OK, float(t[-1]))
 
 
 def _walk(field: Callable, x0: np.ndarray, t: np.ndarray, rtol: float, atol: float) -> Simulation:

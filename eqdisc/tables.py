@@ -5,6 +5,7 @@
 | time | a column named `t` or `time`, else the first one; numbers, or ISO dates (days since the first) |
 | trajectory | a column named `trajectory`; none: one trajectory |
 | states | every other column of numbers |
+| inputs | those that are named: `u`, linear between its samples, or `u:hold`; the time may be one |
 
 Empty cells are values that were not measured. Rows may come in any order; trajectories come out in the natural order of
 their names. Units may stand in the header, `S [persons]`. The smallest model has, beside a start for each trajectory,
@@ -20,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,6 +29,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from .errors import DataError, OptionError, did_you_mean
+from .inputs import InputCurve
 from .sheet import Column, Sheet, quote, read_dates, read_sheet, sheet_of
 from .trajectory import Dataset, Trajectory
 
@@ -44,10 +46,12 @@ def read_table(
     time: str | None = None,
     trajectory: str | None = None,
     states: str | Sequence[str] | None = None,
+    inputs: str | Sequence[str] | None = None,
 ) -> Dataset:
     """Read a table; options name the columns that the header does not give away.
 
-    `states` are names, or one text with commas between them.
+    `states` and `inputs` are names, or one text with commas between them; an input with `:hold` behind it keeps its value until the
+    next sample, others are linear between.
     Raises DataError in one sentence when the table cannot be used.
 
     >>> import tempfile, pathlib
@@ -57,7 +61,7 @@ def read_table(
     >>> data.states, data.units, data.trajectories[0].x[:, 0]
     (('S',), {'S': 'mg'}, array([10.5,  7.5,  4.5,  3.5]))
     """
-    return _assign(read_sheet(path), time, trajectory, states)
+    return _assign(read_sheet(path), time, trajectory, states, inputs)
 
 
 def as_dataset(
@@ -66,38 +70,41 @@ def as_dataset(
     time: str | None = None,
     trajectory: str | None = None,
     states: str | Sequence[str] | None = None,
+    inputs: str | Sequence[str] | None = None,
 ) -> Dataset:
     """Return a path, a DataFrame or a Dataset as a Dataset; the options are those of `read_table`.
 
     Raises DataError when the table cannot be used, OptionError for anything else and for a Dataset that is given roles.
     """
     if isinstance(data, Dataset):
-        if (time, trajectory, states) != (None, None, None):
-            raise OptionError("a Dataset has its roles already; give time, trajectory and states with a table.")
+        if (time, trajectory, states, inputs) != (None, None, None, None):
+            raise OptionError("a Dataset has its roles already; give time, trajectory, states and inputs with a table.")
         return data
     if isinstance(data, (str, Path)):
-        return read_table(data, time=time, trajectory=trajectory, states=states)
+        return read_table(data, time=time, trajectory=trajectory, states=states, inputs=inputs)
     if type(data).__name__ == "DataFrame" and hasattr(data, "iloc"):  # pandas stays unloaded for those who do without
-        return _assign(sheet_of(data), time, trajectory, states)
+        return _assign(sheet_of(data), time, trajectory, states, inputs)
     raise OptionError(f"cannot read a {type(data).__name__} as a table; give a path, a pandas DataFrame or a Dataset.")
 
 
 def write_table(data: Dataset, path: str | Path) -> None:
-    """Write a dataset as CSV: trajectory, time, states; `read_table(path, time=data.time)` gives it back exactly.
+    """Write a dataset as CSV: trajectory, time, states, inputs; `read_table(path, time=data.time)` gives it back exactly.
 
     The trajectory column is left out for one trajectory of the default name; a name that is taken gets underscores.
     """
     import csv
 
     alone = len(data) == 1 and data.trajectories[0].name == "0"
-    label, clock = free_roles(data.time, data.states)
-    names = [f"{name} [{data.units[name]}]" if name in data.units else name for name in (data.time, *data.states)]
+    columns = (*data.states, *(name for name in data.inputs if name != data.time))
+    own = [i for i, name in enumerate(data.inputs) if name != data.time]
+    label, clock = free_roles(data.time, columns)
+    names = [f"{name} [{data.units[name]}]" if name in data.units else name for name in (data.time, *columns)]
     names[0] = names[0].replace(data.time, clock, 1)
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names if alone else [label, *names])
         for k in data.trajectories:
-            for t, x in zip(k.t.tolist(), k.x.tolist(), strict=True):
+            for t, x in zip(k.t.tolist(), np.column_stack([k.x, k.u[:, own]]).tolist(), strict=True):
                 cells = [repr(t), *("" if v != v else repr(v) for v in x)]
                 writer.writerow(cells if alone else [k.name, *cells])
 
@@ -175,6 +182,7 @@ class _Table:
     units: dict[str, str]
     time: str
     trajectory: str | None
+    inputs: tuple[str, ...] = ()
 
     @property
     def file(self) -> str:
@@ -190,8 +198,8 @@ class _Table:
         raise DataError(f"{place}: {cause}; {cure}" + ("" if cure.endswith("?") else "."))
 
     def others(self) -> list[str]:
-        """Names of the columns that are neither time nor trajectory."""
-        return [name for name in self.columns if name not in (self.time, self.trajectory)]
+        """Names of the columns that are neither time nor trajectory nor input."""
+        return [name for name in self.columns if name not in (self.time, self.trajectory, *self.inputs)]
 
     def without(self, *names: str, alone: str) -> str:
         """Say how to leave columns out, and others that cannot be states; `alone` if no column would be left."""
@@ -204,15 +212,24 @@ class _Table:
         )
 
 
-def _assign(sheet: Sheet, time: str | None, trajectory: str | None, states: str | Sequence[str] | None) -> Dataset:
+def _assign(
+    sheet: Sheet,
+    time: str | None,
+    trajectory: str | None,
+    states: str | Sequence[str] | None,
+    inputs: str | Sequence[str] | None = None,
+) -> Dataset:
     """Give every column its role, refuse what cannot be used, and sort the rows into trajectories."""
     table = _read_header(sheet, time, trajectory)
+    given, held = _named_inputs(table, inputs)
+    table = replace(table, inputs=tuple(given))
     clock, first_date = _read_times(table)
     labels, names = _read_labels(table)
     identifiers = _find_identifiers(table, clock, labels)
     chosen = _choose_states(table, states, identifiers)
     x = np.stack([_read_state(table, name) for name in chosen], -1)
-    kept = np.isfinite(x).any(1)
+    u = np.stack([_read_input(table, name, clock) for name in given], -1) if given else np.zeros((len(clock), 0))
+    kept = np.isfinite(x).any(1) | (np.isfinite(u).any(1) & bool(set(given) - {table.time}))
     order = np.lexsort((clock, labels))
     _refuse_repeated_times(table, clock, labels, order, names, identifiers)
     _refuse_too_little(table, chosen, x, labels)
@@ -221,11 +238,28 @@ def _assign(sheet: Sheet, time: str | None, trajectory: str | None, states: str 
     order = order[kept[order]]
     ends = np.flatnonzero(np.diff(labels[order])) + 1
     pieces = [piece for piece in np.split(order, ends) if len(piece)]
-    trajectories = tuple(Trajectory(clock[piece], x[piece], name=names[labels[piece[0]]]) for piece in pieces)
-    units = {name: table.units[name] for name in (table.time, *chosen) if name in table.units}
+    trajectories = tuple(
+        Trajectory(
+            clock[piece],
+            x[piece],
+            name=(name := names[labels[piece[0]]]),
+            u=_fill(table, name, clock[piece], u[piece], held),
+        )
+        for piece in pieces
+    )
+    units = {name: table.units[name] for name in (table.time, *chosen, *given) if name in table.units}
     if first_date:
         units[table.time] = "day"
-    return Dataset(trajectories, tuple(chosen), time=table.time, file=sheet.file, notes=tuple(notes), units=units)
+    return Dataset(
+        trajectories,
+        tuple(chosen),
+        time=table.time,
+        file=sheet.file,
+        notes=tuple(notes),
+        units=units,
+        inputs=tuple(given),
+        held=tuple(held),
+    )
 
 
 # The header
@@ -305,6 +339,8 @@ def _named_states(table: _Table, states: str | Sequence[str]) -> list[str]:
     for i, name in enumerate(chosen):
         if name in chosen[:i]:
             table.refuse("--states names it twice", "name it once", name)
+        if name in table.inputs:
+            table.refuse("it cannot be both state and input", "leave it out of --states or of --inputs", name)
         if name in (table.time, table.trajectory):
             role = "time" if name == table.time else "trajectory"
             table.refuse(
@@ -313,6 +349,30 @@ def _named_states(table: _Table, states: str | Sequence[str]) -> list[str]:
                 name,
             )
     return chosen
+
+
+def _named_inputs(table: _Table, inputs: str | Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Return the input columns and those of them that are held."""
+    if inputs is None:
+        return [], []
+    if isinstance(inputs, str):
+        inputs = [inputs] if inputs in table.columns else [name for name in inputs.split(",") if name.strip()]
+    given, held = [], []
+    for text in inputs:
+        word, colon, how = text.rpartition(":")
+        if colon and text not in table.columns and how.strip() != "hold":
+            raise OptionError(f"--inputs {text}: an input is linear between its samples, or held with {word}:hold.")
+        held_here = bool(colon) and text not in table.columns
+        name = _look_up(table.file, "--inputs", word if held_here else text, table.columns)
+        if name in given:
+            table.refuse("--inputs names it twice", "name it once", name)
+        if name == table.trajectory:
+            table.refuse("it is the trajectory and cannot be an input too", "leave it out of --inputs", name)
+        given.append(name)
+        held += [name] if held_here else []
+    if not given:
+        table.refuse("--inputs names no column", "name at least one")
+    return given, held
 
 
 # The cells
@@ -390,6 +450,24 @@ def _read_state(table: _Table, name: str) -> Float[np.ndarray, "n"]:
         table.refuse("it holds no values", table.without(name, alone="a state needs numbers"), name)
     _refuse_infinite(table, name, column.values)
     return column.values
+
+
+def _read_input(table: _Table, name: str, clock: np.ndarray) -> Float[np.ndarray, "n"]:
+    return clock if name == table.time else _read_state(table, name)
+
+
+def _fill(
+    table: _Table, name: str, t: np.ndarray, u: Float[np.ndarray, "n q"], held: Sequence[str]
+) -> Float[np.ndarray, "n q"]:
+    """Return the inputs of one trajectory at all of its times, from those at which they were measured."""
+    filled = np.empty_like(u)
+    for i, column in enumerate(table.inputs):
+        seen = np.isfinite(u[:, i])
+        if not seen.any():
+            table.refuse(f"trajectory {quote(name)} has no value of this input", "fill one in at its start", column)
+        curve = InputCurve(t[seen], u[seen, i : i + 1], np.array([column in held]))
+        filled[:, i] = curve(t)[:, 0]
+    return filled
 
 
 def _refuse_infinite(table: _Table, name: str, values: np.ndarray) -> None:

@@ -1,7 +1,8 @@
 r"""Trajectories: what was measured, and the names it goes by.
 
 A trajectory holds samples x(t_k) of d states at rising times t_0 < t_1 < ...; a state that was not measured at a time
-is NaN there. A dataset holds trajectories of one law, each with its own times and its own start.
+is NaN there. Inputs u(t_k), what was set or measured and is not to be explained, stand beside them. A dataset holds
+trajectories of one law, each with its own times and its own start.
 
 Any text may name a state, but a formula needs symbols: ASCII names that are no Python keyword, no function of the
 formula language and not `t`, which is the time in every formula. `symbols_of` gives each other name a symbol that is.
@@ -35,10 +36,10 @@ _LIGATURES = {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """One measured series: times t (n,), states x (n, d) with NaN where nothing was measured, and a name.
+    """One measured series: times t (n,), states x (n, d) with NaN where nothing was measured, a name, and inputs u (n, q).
 
-    Both arrays are copied and cannot be written to. Raises DataError unless t is finite and rising, x is finite or NaN,
-    and the shapes meet.
+    The arrays are copied and cannot be written to. Raises DataError unless t is finite and rising, x is finite or NaN, u is
+    finite, and the shapes meet.
 
     >>> Trajectory([0, 1, 2], [[1.0], [np.nan], [0.5]]).x.shape
     (3, 1)
@@ -50,14 +51,17 @@ class Trajectory:
     t: Float[np.ndarray, "n"]
     x: Float[np.ndarray, "n d"]
     name: str = "0"
+    u: Float[np.ndarray, "n q"] = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __post_init__(self) -> None:
         t, x = np.array(self.t, float), np.array(self.x, float)
-        _check_shapes(self.name, t, x)
-        _check_values(self.name, t, x)
-        t.flags.writeable = x.flags.writeable = False
+        u = np.array(self.u, float) if np.size(self.u) else np.zeros((len(t), 0))
+        _check_shapes(self.name, t, x, u)
+        _check_values(self.name, t, x, u)
+        t.flags.writeable = x.flags.writeable = u.flags.writeable = False
         object.__setattr__(self, "t", t)
         object.__setattr__(self, "x", x)
+        object.__setattr__(self, "u", u)
         object.__setattr__(self, "name", str(self.name))
 
     def __len__(self) -> int:
@@ -73,17 +77,19 @@ class Trajectory:
 
     def cut(self, start: int, end: int | None = None) -> Trajectory:
         """Return samples start..end (as a slice counts them) under the same name."""
-        return Trajectory(self.t[start:end], self.x[start:end], name=self.name)
+        return Trajectory(self.t[start:end], self.x[start:end], name=self.name, u=self.u[start:end])
 
 
-def _check_shapes(name: str, t: np.ndarray, x: np.ndarray) -> None:
+def _check_shapes(name: str, t: np.ndarray, x: np.ndarray, u: np.ndarray) -> None:
     if t.ndim != 1 or x.ndim != 2 or len(t) != len(x):
         raise DataError(f"trajectory {name!r}: t has shape {t.shape} and x {x.shape}; they must be (n,) and (n, d).")
+    if u.ndim != 2 or len(u) != len(t):
+        raise DataError(f"trajectory {name!r}: t has shape {t.shape} and u {u.shape}; they must be (n,) and (n, q).")
     if x.size == 0:
         raise DataError(f"trajectory {name!r} holds no samples; leave it out.")
 
 
-def _check_values(name: str, t: np.ndarray, x: np.ndarray) -> None:
+def _check_values(name: str, t: np.ndarray, x: np.ndarray, u: np.ndarray) -> None:
     if not np.isfinite(t).all():
         k = int(np.argmin(np.isfinite(t)))
         raise DataError(f"trajectory {name!r}, sample {k + 1}: the time is {t[k]}; every sample needs a finite time.")
@@ -91,6 +97,11 @@ def _check_values(name: str, t: np.ndarray, x: np.ndarray) -> None:
         k, i = np.argwhere(np.isinf(x))[0]
         place = f"trajectory {name!r}, sample {k + 1}, state {i + 1}"
         raise DataError(f"{place}: the value is infinite; use NaN for not measured.")
+    if not np.isfinite(u).all():
+        k, i = np.argwhere(~np.isfinite(u))[0]
+        raise DataError(
+            f"trajectory {name!r}, sample {k + 1}, input {i + 1}: it is {u[k, i]}; an input is known at all times."
+        )
     if (np.diff(t) <= 0).any():
         k = int(np.argmax(np.diff(t) <= 0)) + 1
         if t[k] == t[k - 1]:
@@ -102,8 +113,10 @@ def _check_values(name: str, t: np.ndarray, x: np.ndarray) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Trajectories of one law and the user's names: states, time, file, units; `notes` says what reading mended.
+    """Trajectories of one law and the user's names: states, inputs, time, file, units; `notes` says what reading mended.
 
+    Inputs are linear between samples but for those named in `held`; one named as the time is the time itself. In a search the last
+    `driven` columns of x are inputs (see `inputs`).
     Raises DataError when there is no trajectory, no state, a name twice, or a trajectory of another width.
 
     >>> data = Dataset((Trajectory([0, 1], [[9.0, 1.0], [8.0, 2.0]]),), states=("lambda", "Western Urban"))
@@ -119,20 +132,27 @@ class Dataset:
     file: str = "data"
     notes: tuple[str, ...] = ()
     units: dict[str, str] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+    driven: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("trajectories", "states", "notes"):
+        for name in ("trajectories", "states", "notes", "inputs", "held"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.trajectories:
             raise DataError(f"{self.file} holds no trajectory; give at least one.")
         if not self.states:
             raise DataError(f"{self.file} holds no state; name at least one numeric column.")
         _refuse_twice(self.file, "state", self.states)
+        _refuse_twice(self.file, "column", (*self.states, *self.inputs))
         _refuse_twice(self.file, "trajectory", [k.name for k in self.trajectories])
         for k in self.trajectories:
             if k.x.shape[1] != self.d:
                 cause = f"trajectory {k.name!r} has {k.x.shape[1]} columns for {self.d} states"
                 raise DataError(f"{self.file}: {cause}; give each state one.")
+            if k.u.shape[1] != len(self.inputs):
+                cause = f"trajectory {k.name!r} has {k.u.shape[1]} columns for {len(self.inputs)} inputs"
+                raise DataError(f"{self.file}: {cause}; give each input one.")
 
     def __len__(self) -> int:
         return len(self.trajectories)
@@ -172,13 +192,23 @@ class Dataset:
 
     @cached_property
     def symbols(self) -> dict[str, str]:
-        """Symbol of each state whose name cannot stand in a formula."""
-        return symbols_of(self.states)
+        """Symbol of each state and input whose name cannot stand in a formula; the time is t."""
+        named = symbols_of([name for name in (*self.states, *self.inputs) if not self._is_time(name)])
+        return named | {name: "t" for name in (*self.states, *self.inputs) if self._is_time(name) and name != "t"}
+
+    def _is_time(self, name: str) -> bool:
+        """Tell whether an input is the time itself."""
+        return name == self.time and name not in self.states[: self.d - self.driven]
 
     @property
     def formula_names(self) -> tuple[str, ...]:
         """Symbol of each state."""
         return tuple(self.symbols.get(name, name) for name in self.states)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Symbol of each input."""
+        return tuple(self.symbols.get(name, name) for name in self.inputs)
 
     def stacked(self) -> Float[np.ndarray, "rows d"]:
         """Return the samples of all trajectories, one under the other."""
@@ -188,7 +218,9 @@ class Dataset:
         """Return a DataFrame: trajectory, time, states, one row a sample; `as_dataset(data.to_frame(), time=data.time)` reads it back."""
         from .tables import tabulate_curves
 
-        return tabulate_curves(((k.name, k.t, k.x) for k in self.trajectories), self.time, self.states)
+        curves = ((k.name, k.t, np.column_stack([k.x, k.u])) for k in self.trajectories)
+        inputs = tuple(name for name in self.inputs if name != self.time)
+        return tabulate_curves(curves, self.time, (*self.states, *inputs))
 
     def subset(self, indices: Iterable[int]) -> Dataset:
         """Return those trajectories."""

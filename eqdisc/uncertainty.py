@@ -108,6 +108,8 @@ def _draw(problem: Problem, pick: Solved, rng: np.random.Generator) -> tuple[Mes
     fresh = np.zeros_like(residual)
     for e in range(residual.shape[-1]):
         values, there = standard[..., e][seen[..., e]], seen[..., e]
+        if not len(values):
+            continue
         values = (values - values.mean()) * np.sqrt(len(values) / max(len(values) - _numbers(pick, e), 1))
         fresh[..., e][there] = draw_blocks(values, rng) / weight[..., e][there]
     x = mesh.x + torch.as_tensor(fresh - residual, device=mesh.x.device)

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
+from .inputs import InputCurve, curve_of
 from .problem import Problem
 from .scaling import Scaling
 from .simulation import RightHandSide, simulate
@@ -35,7 +38,13 @@ class Score:
     end: float | None = None
 
 
-Stretch = tuple[np.ndarray, np.ndarray, np.ndarray]  # start (d,), times (n,), measured states (n, d) with NaN
+class Stretch(NamedTuple):
+    """A piece of a record that is simulated on its own: start (d,), times (n,), measured states (n, d) with NaN, inputs."""
+
+    start: Float[np.ndarray, "d"]
+    t: Float[np.ndarray, "n"]
+    x: Float[np.ndarray, "n d"]
+    inputs: InputCurve | None = None
 
 
 def stretches_of_fit(problem: Problem, data: Dataset, starts: np.ndarray) -> list[Stretch]:
@@ -47,8 +56,8 @@ def stretches_of_fit(problem: Problem, data: Dataset, starts: np.ndarray) -> lis
         index = mesh.sample[q].cpu().numpy()
         count = int(np.argmax(index)) + 1
         t = mesh.t[q, index[:count]] * scaling.time + data.trajectories[k].t[0]
-        values = np.where(mask[q, :count], x[q, :count] * scaling.states, np.nan)
-        out.append((starts[q], t, values))
+        values = np.where(mask[q, :count], x[q, :count] * scaling.states, np.nan)[:, : problem.d]
+        out.append(Stretch(starts[q], t, values, curve_of(data, k)))
     return out
 
 
@@ -65,7 +74,7 @@ def _from_smooth_starts(data: Dataset) -> Iterator[Stretch]:
     for k, trajectory in enumerate(data.trajectories):
         start = np.array([curve(np.zeros(1))[0] for curve in denoised.curves[k]])
         start = np.where(denoised.positive, np.maximum(start, 0.0), start)
-        yield start * scaling.states, trajectory.t, trajectory.x
+        yield Stretch(start * scaling.states, trajectory.t, trajectory.x, curve_of(data, k))
 
 
 def leave_the_data(
@@ -79,7 +88,8 @@ def leave_the_data(
     for k, x0 in starts.items():
         trajectory = data.trajectories[k]
         spread = np.nanstd(trajectory.x, axis=0)
-        run, moved = (simulate(equations, start, trajectory.t) for start in (x0, (1 + NUDGE) * x0))
+        u = curve_of(data, k)
+        run, moved = (simulate(equations, start, trajectory.t, inputs=u) for start in (x0, (1 + NUDGE) * x0))
         n = min(len(run.x), len(moved.x))
         size = np.maximum(np.abs(run.x[:n]), spread)
         grown = (np.abs(moved.x[:n] - run.x[:n]) / size).max(initial=0.0) / NUDGE
@@ -100,9 +110,9 @@ def score(
     if most is not None and len(stretches) > most:
         stretches = [stretches[i] for i in np.linspace(0, len(stretches) - 1, most).round().astype(int)]
     total, count, status, ends = 0.0, 0, Status.OK, []
-    for start, t, x in stretches:
-        run = simulate(equations, start, t, time_limit=time_limit)
-        seen = np.isfinite(x)
+    for stretch in stretches:
+        run = simulate(equations, stretch.start, stretch.t, inputs=stretch.inputs, time_limit=time_limit)
+        x, seen = stretch.x, np.isfinite(stretch.x)
         count += int(seen.sum())
         if run.status is not Status.OK:
             status = run.status
@@ -110,5 +120,5 @@ def score(
             total = np.inf
             continue
         total += float((((run.x - x) / sigma)[seen] ** 2).sum())
-    horizon = max(float(t[-1] - t[0]) for _, t, _ in stretches)
+    horizon = max(float(s.t[-1] - s.t[0]) for s in stretches)
     return Score(float(np.sqrt(total / max(count, 1))), horizon, status, min(ends, default=None))

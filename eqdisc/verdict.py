@@ -49,7 +49,8 @@ def judge(
 ) -> Verdict:
     """Judge the pick: whether it explains the data, also as printed and simulated again, and whether anything else does.
 
-    `share` is its weight among all laws that were fitted (`selection.share_of`), `left` are the records that it leaves on the way.
+    `names` are those of states and inputs, `share` is the pick's weight among all laws that were fitted (`selection.share_of`), `left`
+    are the records that it leaves on the way.
     """
     doubts = [*_unexplained(problem, pick, names), *_too_little(problem, pick), *_nothing_there(problem, pick, names)]
     doubts += _lost_in_print(problem, pick, printed)
@@ -60,7 +61,7 @@ def judge(
     if doubts:
         return Verdict("not identified", tuple(doubts))
     cautions = [*_colored(problem, pick, names), *_unround(problem, pick, names)]
-    alone = problem.data.d == 1 and len(problem.data.trajectories) == 1
+    alone = problem.d == 1 and len(problem.data.trajectories) == 1
     if is_curve_fit(problem, pick):
         cautions.append(
             f"A law of {pick.size} numbers follows any smooth curve of one state; a second start would show whether it is more."
@@ -77,7 +78,7 @@ def judge(
 
 def is_curve_fit(problem: Problem, pick: Solved) -> bool:
     """Tell whether a law has so many numbers that it would follow any smooth curve: those of one record of one state."""
-    return problem.data.d == 1 and len(problem.data.trajectories) == 1 and pick.size > MANY
+    return problem.d == 1 and len(problem.data.trajectories) == 1 and pick.size > MANY
 
 
 def _noise(problem: Problem) -> np.ndarray:
@@ -85,10 +86,10 @@ def _noise(problem: Problem) -> np.ndarray:
     weights = problem.weights or [np.ones_like(k.x) for k in problem.data.trajectories]
     pairs = [(k.t, k.x * w) for k, w in zip(problem.data.trajectories, weights, strict=True)]
     rough = []
-    for e in range(problem.data.d):
+    for e in range(problem.d):
         seen = [(t[np.isfinite(y[:, e])], y[np.isfinite(y[:, e]), e]) for t, y in pairs]
         rough.append(noise_of_differences(seen))
-    return np.maximum(np.maximum(problem.denoised.sigma, rough), FLOOR)
+    return np.maximum(np.maximum(problem.denoised.sigma[: problem.d], rough), FLOOR)
 
 
 def _unexplained(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
@@ -96,7 +97,7 @@ def _unexplained(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list
     spread = problem.denoised.spread
     residual, seen = problem.engine.mesh.residuals(pick.fit.x[0])
     doubts = []
-    for e, name in enumerate(names):
+    for e, name in enumerate(names[: problem.d]):
         lag, samples = lag_one(residual[..., e], seen[..., e])
         small = sigma[e] < (1e-3 if problem.denoised.clean else 3e-3) * spread[e]
         if not small and sigma[e] > EXCESS * noise[e] and lag > 0.3:
@@ -120,7 +121,7 @@ def _colored(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str
     sigma, noise = pick.fit.sigma[0].cpu().numpy(), _noise(problem)
     residual, seen = problem.engine.mesh.residuals(pick.fit.x[0])
     cautions = []
-    for e, name in enumerate(names):
+    for e, name in enumerate(names[: problem.d]):
         lag, samples = lag_one(residual[..., e], seen[..., e])
         share, excess = sigma[e] / problem.denoised.spread[e], sigma[e] / noise[e]
         if samples < FEWEST_PAIRS:
@@ -164,7 +165,7 @@ def _unround(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str
 
 def _too_little(problem: Problem, pick: Solved) -> list[str]:
     values = float(problem.engine.mesh.counts.sum())
-    starts = pick.fit.x.shape[1] * pick.fit.x.shape[3]
+    starts = pick.fit.x.shape[1] * problem.d
     if values < 1.5 * (pick.size + starts):
         return [
             f"{values:.0f} values for {pick.size} numbers and {starts} starts are too few to tell a law from a curve fit; measure more."
@@ -179,7 +180,7 @@ def _nothing_there(problem: Problem, pick: Solved, names: tuple[str, ...]) -> li
     x, seen = mesh.x.cpu().numpy(), mesh.mask.cpu().numpy() > 0
     doubts = []
     gain = 0.0
-    for e in range(len(names)):
+    for e in range(problem.d):
         parts = [row[on] - row[on].mean() for row, on in zip(x[..., e], seen[..., e], strict=True) if on.any()]
         rest = np.sqrt((np.concatenate(parts) ** 2).mean() + FLOOR**2)
         gain += counts[e] * float(np.log(rest / pick.fit.sigma[0, e].item()))

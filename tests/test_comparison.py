@@ -28,7 +28,7 @@ from eqdisc.status import Status
 from eqdisc.systems import catalogue, simulate_system
 from eqdisc.tables import write_table
 from eqdisc.trajectory import Dataset, Trajectory
-from eqdisc.validation import Score
+from eqdisc.validation import Score, Stretch
 
 T = np.linspace(0.0, 4.0, 40)
 NOISE = 0.01
@@ -112,12 +112,12 @@ def test_the_true_law_errs_by_the_noise_and_a_wrong_one_by_more(search: list[Dat
 
 def test_settle_finds_the_start_that_fits_best() -> None:
     x = (2.0 * np.exp(-0.5 * T))[:, None]
-    found = settle(law("-0.5*x"), (np.array([1.5]), T, x), np.array([0.01]))
+    found = settle(law("-0.5*x"), Stretch(np.array([1.5]), T, x), np.array([0.01]))
     assert_allclose(found, [2.0], rtol=1e-6)
 
 
 def test_settle_keeps_its_guess_where_the_law_breaks_off() -> None:
-    found = settle(law("x**2"), (np.array([1.0]), T, np.ones((len(T), 1))), np.array([0.01]))
+    found = settle(law("x**2"), Stretch(np.array([1.0]), T, np.ones((len(T), 1))), np.array([0.01]))
     assert_allclose(found, [1.0])
 
 

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "eqdisc"
 
 FLOORS = {  # from the ground up; a module imports from its own floor or below, and never in circles
     "words": {"errors", "status", "config", "journal"},
-    "nouns": {"trajectory", "sheet", "tables", "diagnosis", "equations", "printers", "markup"},
+    "nouns": {"trajectory", "inputs", "sheet", "tables", "diagnosis", "equations", "printers", "markup"},
     "mechanism": {
         "units",
         "field",

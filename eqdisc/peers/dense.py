@@ -45,8 +45,10 @@ class Dense:
         """Count the weights and biases."""
         return sum(w.size + b.size for w, b in self.layers)
 
-    def function(self) -> Callable[[float, np.ndarray], np.ndarray]:
-        """Return f(t, x) for x (d,) or (n, d)."""
+    def function(
+        self, inputs: Callable[[float], np.ndarray] | None = None
+    ) -> Callable[[float, np.ndarray], np.ndarray]:
+        """Return f(t, x) for x (d,) or (n, d); a network of the states alone has no inputs."""
 
         def f(t: float, x: np.ndarray) -> np.ndarray:
             z = np.asarray(x, float) / self.scaling.states
