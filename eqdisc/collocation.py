@@ -76,10 +76,10 @@ class Collocation:
     ) -> None:
         self.mesh, self.bounds, self.floor = mesh, bounds, floor
         self.positive = torch.as_tensor(positive, device=mesh.x.device)
-        self.d = mesh.x.shape[-1]
+        self.d = mesh.x.shape[-1]  # columns: states, then inputs, which are known and never move
+        self.states = self.d - mesh.driven
         exact = min(1.0, floor / FLOOR)  # where less is noise, less is zero
         self.tiny, self.lowest = exact * TINY, exact * LOWEST
-        self.moves = (torch.arange(self.d, device=mesh.x.device) < self.d - mesh.driven).to(mesh.x.dtype)  # 0: an input
         self._lane = torch.arange(len(mesh.trajectory), device=mesh.x.device)[:, None]
 
     # ---------------------------------------------------------------- the field and its derivatives
@@ -95,7 +95,8 @@ class Collocation:
     def linearise(
         self, terms: Terms, index: Parameters | None, x: Float[Tensor, "R ... d"], extra: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return f (..., d), df/dx (..., d, d) and df/dtheta (..., d, P); `extra` (L, d) exponents append d * L trial columns."""
+        """Return f (..., d), df/dx (..., s, s) and df/dtheta (..., s, P) of the s states; `extra` (L, c) rows append s * L trial columns."""
+        s = self.states
         flat = self._flat(x)
         values, log_x = monomials(terms.exponents, flat, self.positive, self.tiny)
         f = values @ terms.coefficients
@@ -104,23 +105,23 @@ class Collocation:
             self.positive, size, size.clamp_min(1e-9)
         )
         rows, share = terms.exponents, None
-        weights = (terms.coefficients[:, :, :, None] * rows[:, :, None, : self.d]).flatten(2)  # (R, m, e * i)
+        weights = (terms.coefficients[:, :, :s, None] * rows[:, :, None, :s]).flatten(2)  # (R, m, e * i)
         dfdx = values @ weights
         if rows.shape[-1] > self.d:
             share = saturation(rows, log_x)
-            lost = (terms.coefficients[:, :, :, None] * rows[:, :, None, self.d : 2 * self.d]).flatten(2)
+            lost = (terms.coefficients[:, :, :s, None] * rows[:, :, None, self.d : self.d + s]).flatten(2)
             dfdx = dfdx - (values * share) @ lost
-        dfdx = dfdx.unflatten(-1, (self.d, self.d)) * inverse[..., None, :]
+        dfdx = dfdx.unflatten(-1, (s, s)) * inverse[..., None, :s]
         columns = []
         if index is not None:
             columns.append(self._parameter_columns(terms, index, values, log_x, share))
         if extra is not None:
             trial, _ = monomials(extra[None], flat, self.positive, self.tiny)
-            eye = torch.eye(self.d, dtype=flat.dtype, device=flat.device)
-            columns.append(((eye * self.moves)[:, :, None] * trial[..., None, None, :]).flatten(-2))  # (R, N, d, d * L)
+            eye = torch.eye(s, dtype=flat.dtype, device=flat.device)
+            columns.append((eye[:, :, None] * trial[..., None, None, :]).flatten(-2))  # (R, N, s, s * L)
         shape = x.shape[:-1]
-        dfdp = torch.cat(columns, -1) if columns else flat.new_zeros((*flat.shape, 0))
-        return f.view(*shape, -1), dfdx.view(*shape, self.d, self.d), dfdp.view(*shape, self.d, -1)
+        dfdp = torch.cat(columns, -1) if columns else flat.new_zeros((*flat.shape[:-1], s, 0))
+        return f.view(*shape, -1), dfdx.view(*shape, s, s), dfdp.view(*shape, s, -1)
 
     def _parameter_columns(
         self, terms: Terms, index: Parameters, values: Tensor, log_x: Tensor, share: Tensor | None
@@ -135,35 +136,35 @@ class Collocation:
         lane = torch.arange(len(values), device=values.device)[:, None]
         along = terms.directions[lane, index.term, index.state.clamp_max(self.d - 1)]
         direction = torch.where(index.is_exponent[..., None], terms.coefficients[lane, index.term], along)  # (R, P, d)
-        return column[:, :, None, :] * direction.mT[:, None]
+        return column[:, :, None, :] * direction[..., : self.states].mT[:, None]
 
     # ---------------------------------------------------------------- constraints and their solution
 
-    def defects(self, terms: Terms, x: Tensor) -> Float[Tensor, "R K M d"]:
+    def defects(self, terms: Terms, x: Tensor) -> Float[Tensor, "R K M s"]:
         """Return c, by which the states miss the Hermite-Simpson rule."""
         h = self.mesh.step[..., None]
         f, x0, x1 = self.field(terms, x), x[:, :, :-1], x[:, :, 1:]
         f0, f1 = f[:, :, :-1], f[:, :, 1:]
         fm = self.field(terms, (x0 + x1) / 2 + h / 8 * (f0 - f1))
-        return (x1 - x0 - h / 6 * (f0 + 4 * fm + f1)) * self.moves
+        return (x1 - x0 - h / 6 * (f0 + 4 * fm + f1))[..., : self.states]
 
     def propagate(
         self, terms: Terms, index: Parameters | None, x: Tensor, extra: Tensor | None = None
-    ) -> Float[Tensor, "R K M1 d c"]:
-        """Return the columns [P, Q, R] of dx = P + Q dtheta + R dx0 on the grid."""
+    ) -> Float[Tensor, "R K M1 s c"]:
+        """Return the columns [P, Q, R] of dx = P + Q dtheta + R dx0 on the grid, for the states."""
         h = self.mesh.step[..., None]
         f, jx, jp = self.linearise(terms, index, x, extra)
         x0, x1, f0, f1 = x[:, :, :-1], x[:, :, 1:], f[:, :, :-1], f[:, :, 1:]
         fm, jm, jpm = self.linearise(terms, index, (x0 + x1) / 2 + h / 8 * (f0 - f1), extra)
-        c = (x1 - x0 - h / 6 * (f0 + 4 * fm + f1)) * self.moves
+        c = (x1 - x0 - h / 6 * (f0 + 4 * fm + f1))[..., : self.states]
         hh = h[..., None]
-        eye = torch.eye(self.d, dtype=x.dtype, device=x.device)
+        eye = torch.eye(self.states, dtype=x.dtype, device=x.device)
         left = -eye - hh / 6 * (jx[:, :, :-1] + 4 * jm @ (eye / 2 + hh / 8 * jx[:, :, :-1]))
         right = eye - hh / 6 * (jx[:, :, 1:] + 4 * jm @ (eye / 2 - hh / 8 * jx[:, :, 1:]))
         p0, p1 = jp[:, :, :-1], jp[:, :, 1:]
         by_parameters = -hh / 6 * (p0 + 4 * (jpm + hh / 8 * (jm @ (p0 - p1))) + p1)
         forced = eliminate(right, torch.cat([left, c[..., None], by_parameters], -1))
-        return self._recur(-forced[..., : self.d], -forced[..., self.d :])
+        return self._recur(-forced[..., : self.states], -forced[..., self.states :])
 
     def _recur(self, transfer: Tensor, forcing: Tensor) -> Tensor:
         r, k, m, d, width = forcing.shape
@@ -172,7 +173,7 @@ class Collocation:
             torch.nn.functional.pad(forcing, (0, d)).permute(2, 0, 1, 3, 4).reshape(m, r * k, d, width + d).contiguous()
         )
         state = forcing.new_zeros(r * k, d, width + d)
-        state[..., width:] = torch.diag(self.moves)
+        state[..., width:] = torch.eye(d, dtype=state.dtype, device=state.device)
         out = [state]
         for n in range(m):
             state = torch.baddbmm(forcing[n], transfer[n], state)
@@ -182,17 +183,17 @@ class Collocation:
     def normal(
         self, columns: Tensor, x: Tensor, sigma: Tensor, held: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return H (R, P, P), g (R, P) with every x0 eliminated, and back (R, K, d, 1 + P): dx0 = back [1, -dtheta].
+        """Return H (R, P, P), g (R, P) with every x0 eliminated, and back (R, K, s, 1 + P): dx0 = back [1, -dtheta].
 
-        `held` are starts (R, K, d) that are not free, and the step that each of them takes.
+        `held` are starts (R, K, s) that are not free, and the step that each of them takes.
         """
-        k = self._lane
-        seen = columns[:, k, self.mesh.sample]  # (R, K, n, d, c)
-        weight = self.mesh.weight / sigma[:, None, None]
-        residual = (self.mesh.x - x[:, k, self.mesh.sample]) * weight
+        k, s = self._lane, self.states
+        seen = columns[:, k, self.mesh.sample]  # (R, K, n, s, c)
+        weight = (self.mesh.weight / sigma[:, None, None])[..., :s]
+        residual = (self.mesh.x - x[:, k, self.mesh.sample])[..., :s] * weight
         seen = (seen * weight[..., None]).flatten(2, 3)
         residual = residual.flatten(2)[..., None] - seen[..., :1]
-        p = seen.shape[-1] - 1 - self.d
+        p = seen.shape[-1] - 1 - s
         starts = seen[..., 1 + p :]
         if held is not None:
             fixed, step = held
@@ -201,7 +202,7 @@ class Collocation:
         rest = torch.cat([residual, seen[..., 1 : 1 + p]], -1)
         size = starts.norm(dim=-2, keepdim=True).clamp_min(1e-150)
         starts = starts / size
-        gram = starts.mT @ starts + 1e-11 * torch.eye(self.d, dtype=x.dtype, device=x.device)
+        gram = starts.mT @ starts + 1e-11 * torch.eye(s, dtype=x.dtype, device=x.device)
         cross = starts.mT @ rest
         back = torch.linalg.solve_ex(gram, cross)[0]
         total = (rest.mT @ rest - cross.mT @ back).sum(1)
@@ -280,10 +281,10 @@ class Collocation:
         weigh = state.pins.weigh if state.pins is not None else lambda terms, index, h, g: (h, g)
         h, g, back = self.normal(columns, state.x, state.sigma)
         h, g = weigh(state.terms, index, h, g)
-        x0 = state.x[:, :, 0]
+        x0 = state.x[:, :, 0, : self.states]
         to_bound = (0.1 * x0).clamp_min(self.lowest) - x0
         step = back[..., 0] - (back[..., 1:] @ self._step(h, g, index, state.damping)[:, None, :, None])[..., 0]
-        out = self.positive & (step < to_bound)
+        out = self.positive[: self.states] & (step < to_bound)
         if bool(out.any()):
             h, g, back = self.normal(columns, state.x, state.sigma, (out, to_bound))
             h, g = weigh(state.terms, index, h, g)
@@ -308,7 +309,7 @@ class Collocation:
         vector = torch.cat([torch.ones_like(start[..., :1]), step[:, None].expand(-1, start.shape[1], -1), start], -1)
         dx = (columns @ vector[:, :, None, :, None])[..., 0]
         terms = self._move(state.terms, index, step * shrink[:, None])
-        x = self._inside(state.x + dx * shrink.view(-1, 1, 1, 1), state.x)
+        x = self._inside(state.x, dx * shrink.view(-1, 1, 1, 1))
         trial = replace(state, terms=terms, x=x).judged(self)
         worse = ~(trial.merit < state.merit)
         if bool(worse.any()):
@@ -320,11 +321,15 @@ class Collocation:
         part = state.select(where)
         columns = self.propagate(part.terms, None, part.x)[..., 0]
         columns = torch.where(torch.isfinite(columns), columns, 0.0)
-        return replace(part, x=self._inside(part.x + columns, part.x)).judged(self)
+        return replace(part, x=self._inside(part.x, columns)).judged(self)
 
-    def _inside(self, x: Tensor, former: Tensor) -> Tensor:
-        """Keep positive states positive: a step takes at most nine tenths of the way to zero."""
-        return torch.where(self.positive, torch.maximum(x, (0.1 * former).clamp_min(self.lowest)), x)
+    def _inside(self, x: Tensor, step: Float[Tensor, "R K M1 s"]) -> Tensor:
+        """Move the states and keep positive ones positive: a step takes at most nine tenths of the way to zero."""
+        former = x[..., : self.states]
+        moved = former + step
+        least = (0.1 * former).clamp_min(self.lowest)
+        moved = torch.where(self.positive[: self.states], torch.maximum(moved, least), moved)
+        return torch.cat([moved, x[..., self.states :]], -1)
 
     def _move(self, terms: Terms, index: Parameters, step: Tensor) -> Terms:
         lane = torch.arange(len(step), device=step.device)[:, None].expand_as(step)
@@ -352,7 +357,7 @@ class Collocation:
 
     def _spread(self, residual: Tensor) -> Tensor:
         mean = residual.square().sum((1, 2)) / self.mesh.counts.clamp_min(1.0)
-        mean = torch.where(self.moves > 0, mean, mean.amax(-1, keepdim=True))  # an input's is never looked at
+        mean = torch.where(self.mesh.counts > 0, mean, mean.amax(-1, keepdim=True))  # nobody looks at an input's
         return (
             (mean.square() + self.floor**4).sqrt().sqrt()
         )  # what lies well below the floor is the computation's own error
@@ -400,9 +405,8 @@ class _State:
         defects = engine.defects(self.terms, self.x)
         residual = (mesh.x - self.x[:, engine._lane, mesh.sample]) * mesh.weight
         sigma = self.sigma[:, None, None]
-        merit = (residual / sigma).square().sum((1, 2, 3)) + self.penalty * (defects / sigma).abs().clamp_max(1e6).sum(
-            (1, 2, 3)
-        )
+        off = (defects / sigma[..., : engine.states]).abs().clamp_max(1e6).sum((1, 2, 3))
+        merit = (residual / sigma).square().sum((1, 2, 3)) + self.penalty * off
         merit = merit if self.pins is None else merit + self.pins.cost(self.terms)
         merit = torch.where(torch.isfinite(merit), merit, 1e30)
         miss = torch.nan_to_num(defects.abs().amax((1, 2, 3)), nan=torch.inf)

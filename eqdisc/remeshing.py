@@ -65,7 +65,7 @@ def fitted_states(problem: Problem, solved: Solved) -> Callable[[int, np.ndarray
     """Return the fitted trajectory as a function of (trajectory, times): cubic Hermite pieces through the grid."""
     x = solved.fit.x[0].cpu().numpy()
     slope = problem.engine.field(solved.fit.terms, solved.fit.x)[0].cpu().numpy()
-    mesh, positive, driven = problem.engine.mesh, problem.denoised.positive, problem.engine.moves.cpu().numpy() == 0
+    mesh, positive, d = problem.engine.mesh, problem.denoised.positive, problem.d
     pieces: dict[int, list] = {}
     for q, k in enumerate(mesh.trajectory):
         end = int(mesh.sample[q].max()) + 1
@@ -79,6 +79,6 @@ def fitted_states(problem: Problem, solved: Solved) -> Callable[[int, np.ndarray
             inside = (t >= first) & (t <= last)
             out[inside] = curve(t[inside])
         out = np.where(positive, np.maximum(out, 10 * problem.engine.lowest), out)
-        return np.where(driven, problem.denoised.at(k, t), out) if driven.any() else out
+        return out if d == out.shape[1] else np.column_stack([out[:, :d], problem.denoised.at(k, t)[:, d:]])
 
     return states
