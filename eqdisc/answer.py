@@ -36,6 +36,7 @@ def write_answer(run: Run) -> str:
         for part in (
             write_law(run),
             write_names(run),
+            write_groups(run),
             write_front(run),
             write_numbers(run),
             write_bootstrap(run),
@@ -73,6 +74,19 @@ def write_names(run: Run) -> str:
     )
 
 
+def write_groups(run: Run) -> str:
+    """Return which coefficients differ between groups, or that none does; nothing where there are none."""
+    if not run.groups:
+        return f"no coefficient differs between the groups of {run.group!r}" if run.group else ""
+    numbers = run.result["parameters"]
+    differ = {f"{p['name']} ({p['term']})": p["where"] for p in numbers if p.get("group")}
+    alike = [f"{p['name']} ({p['term']})" for p in numbers if p["name"][0] == "k" and not p.get("group")]
+    same = f"; the same for all: {', '.join(alike)}" if alike else ""
+    if not differ:
+        return f"no coefficient differs between the {len(run.groups)} groups of {run.group!r}"
+    return f"differs between the {len(run.groups)} groups of {run.group!r}, shown as their geometric mean: {', '.join(differ)}{same}"
+
+
 def write_front(run: Run, equations: bool = False) -> str:
     """Return the front as a table by rising complexity, the pick marked; with each law's equations if asked for."""
     if not equations:
@@ -99,10 +113,24 @@ def write_numbers(run: Run) -> str:
         table.add_column(heading, justify="right" if heading == "value" else "left")
     for heading in ("term", "of", ""):
         table.add_column(heading, overflow="fold")
-    for p in numbers:
-        cells = [p["name"], f"{write_number(p['value'], 6)} {p['unit']}".strip(), write_interval(p["ci"])]
+    for p in (*_by_name(numbers), *(p for p in numbers if not p.get("group"))):
+        cells = [
+            p["name"],
+            f"{write_number(p['value'], 6)} {p['unit']}".strip(),
+            p.get("span") or write_interval(p["ci"]),
+        ]
         table.add_row(*map(Text, (*cells, p.get("term", ""), p["where"], "chosen" if p.get("chosen") else "")))
     return _render(table)
+
+
+def _by_name(numbers: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield each number that differs between groups once, from the least group to the largest; result.json has them all."""
+    names = dict.fromkeys(p["name"] for p in numbers if p.get("group"))
+    for name in names:
+        some = sorted((p for p in numbers if p["name"] == name), key=lambda p: p["value"])
+        mean = math.copysign(math.exp(sum(math.log(abs(p["value"])) for p in some) / len(some)), some[0]["value"])
+        span = f"groups from {write_number(some[0]['value'], 4)} to {write_number(some[-1]['value'], 4)}"
+        yield dict(some[0]) | {"value": float(f"{mean:.4g}"), "ci": None, "span": span}
 
 
 def write_verdict(run: Run) -> str:

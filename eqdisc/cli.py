@@ -90,6 +90,9 @@ class Roles:
     inputs: str | None = None
     """Columns that are known and not explained, with commas: u is linear between samples, u:hold keeps its last value."""
 
+    group: str | None = None
+    """Column of groups, which share a law but not every coefficient; without trajectories each group is one."""
+
     def read(self, path: Path, output: Output) -> Dataset:
         """Read a table in these roles."""
         return _read(path, output, **asdict(self))
@@ -375,7 +378,7 @@ def validate(
     from .answer import write_validation
 
     found = _load(run, output)
-    roles = {"states": list(found.states), "inputs": list(found.inputs) or None}
+    roles = {"states": list(found.states), "inputs": list(found.inputs) or None, "group": found.group or None}
     unseen = _read(data, output, time=time or found.result["time"], trajectory=trajectory, **roles)
     facts = _validate(found, unseen)
     output.answer(write_validation(facts, found.result["errors"].get("train")), facts)
@@ -389,12 +392,15 @@ def _validate(run: Run, data: Dataset) -> dict[str, Any]:
 
     sigma = np.array([run.result["sigma"][name] for name in run.states])
     stretches = stretches_unseen(data)
-    rows = []
+    rows, squares, counts = [], [], []
     for k, stretch in zip(data.trajectories, stretches, strict=True):
-        one = score(run.equations, [stretch], sigma)
+        one = score(run.law_of(k.group), [stretch], sigma)
         rows.append({"trajectory": k.name, "error": one.error, "status": one.status.name.lower(), "end": one.end})
-    whole = score(run.equations, stretches, sigma)
-    return {"metric": METRIC, "error": whole.error, "horizon": whole.horizon, "trajectories": rows}
+        counts.append(np.isfinite(stretch.x).sum())
+        squares.append(one.error**2 * counts[-1])
+    horizon = max(float(s.t[-1] - s.t[0]) for s in stretches)
+    error = float(np.sqrt(sum(squares) / sum(counts)))
+    return {"metric": METRIC, "error": error, "horizon": horizon, "trajectories": rows}
 
 
 @app.command(name="next", help_epilogue="example:  eqdisc next runs/west")

@@ -80,7 +80,8 @@ def head_cost(variables: int, d: int) -> float:
 class Prior:
     """What an exponent may be and what it costs: `menu` values with a price each, bounds, and whether real ones are allowed.
 
-    `states` d tells rows of d exponents from rows of terms that may saturate; without it, rows are exponents alone.
+    `states` d tells rows of d exponents from rows of terms that may saturate; without it, rows are exponents alone. The last `grouped`
+    of the d say by how much a coefficient differs in a group; each is one more coefficient.
 
     >>> Prior.of("menu").nearest(0.497)[0]
     0.5
@@ -92,14 +93,15 @@ class Prior:
     upper: float = EXPONENT_LIMIT
     snaps: bool = True
     states: int | None = None
+    grouped: int = 0
 
     @classmethod
-    def of(cls, exponents: str, states: int | None = None) -> Prior:
+    def of(cls, exponents: str, states: int | None = None, grouped: int = 0) -> Prior:
         """Read the option `--exponents`: menu, real, or bounds such as 0..2."""
         if exponents in ("menu", "real"):
-            return cls(snaps=exponents == "menu", states=states)
+            return cls(snaps=exponents == "menu", states=states, grouped=grouped)
         lower, upper = read_bounds(exponents)
-        return cls(max(lower, -EXPONENT_LIMIT), min(upper, EXPONENT_LIMIT), states=states)
+        return cls(max(lower, -EXPONENT_LIMIT), min(upper, EXPONENT_LIMIT), states=states, grouped=grouped)
 
     @cached_property
     def menu(self) -> tuple[float, ...]:
@@ -116,6 +118,10 @@ class Prior:
             (v for v in (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0) if v in self.menu), key=lambda v: abs(v - value)
         )
         return list(dict.fromkeys([*near, simple] + ([0.0] if abs(value) < 0.5 else [])))
+
+    def _price_groups(self, log_n: float) -> float:
+        """Price the coefficient of one group: the samples that tell it are its own."""
+        return 0.5 * (log_n - math.log(self.grouped + 1)) + 0.5
 
     def exponent_cost(self, w: Float[Tensor, "..."], free: Bool[Tensor, "..."], log_n: float) -> Float[Tensor, "..."]:
         """Price each exponent: on the menu if it is fixed, as a real number if it is free."""
@@ -135,8 +141,9 @@ class Prior:
     def term_price(self, w: np.ndarray, free: np.ndarray, log_n: float) -> float:
         """Price one term, a row (c,), as `term_cost` does."""
         d = self.states or len(w)
-        cost = head_cost(int((np.abs(w[:d]) > 1e-9).sum()), d)
-        cost += sum(self.price(float(v), bool(f), log_n) for v, f in zip(w[:d], free[:d], strict=True))
+        n = d - self.grouped
+        cost = head_cost(int((np.abs(w[:n]) > 1e-9).sum()), n) + self._price_groups(log_n) * int((w[n:d] != 0).sum())
+        cost += sum(self.price(float(v), bool(f), log_n) for v, f in zip(w[:n], free[:n], strict=True))
         cost += SIGN * int((w[2 * d + 1 :] != 0).sum())
         if not (w[d : 2 * d] != 0).any():
             return cost
@@ -151,9 +158,12 @@ class Prior:
     ) -> Float[Tensor, "... m"]:
         """Price each term: its place in the library, its exponents, its denominator."""
         d = self.states or w.shape[-1]
-        above, loose = w[..., :d], free[..., :d]
-        head = w.new_tensor([head_cost(v, d) for v in range(d + 1)])[(above.abs() > 1e-9).sum(-1)]
+        n = d - self.grouped
+        above, loose = w[..., :n], free[..., :n]
+        head = w.new_tensor([head_cost(v, n) for v in range(n + 1)])[(above.abs() > 1e-9).sum(-1)]
         cost = head + self.exponent_cost(above, loose, log_n).sum(-1)
+        cost = cost + self._price_groups(log_n) * (w[..., n:d] != 0).sum(-1)
+        above, loose = w[..., :d], free[..., :d]
         if w.shape[-1] == d:
             return cost
         below, below_loose = w[..., d : 2 * d], free[..., d : 2 * d]

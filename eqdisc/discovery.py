@@ -23,6 +23,7 @@ from .description import FLOOR
 from .equations import Equations, Parameter
 from .errors import DataError, OptionError
 from .field import Chain
+from .groups import encode_groups, law_of_group
 from .intervals import LEVEL
 from .journal import Journal, TimedJournal
 from .laws import Solved, complexity_of, without_padding
@@ -91,8 +92,17 @@ class Discovery:
 
     @property
     def equations(self) -> Equations:
-        """The pick."""
-        return self.front[self.selected].equations
+        """The pick; with groups, that of the geometric mean of their coefficients."""
+        return self._typical(self.front[self.selected].equations)
+
+    def _typical(self, law: Equations) -> Equations:
+        return law_of_group(law, self.data.groups, None) if len(self.data.groups) > 1 else law
+
+    @property
+    def groups(self) -> dict[str, Equations]:
+        """The law of each group, where the data have groups."""
+        law, names = self.front[self.selected].equations, self.data.groups
+        return {g: law_of_group(law, names, g) for g in names} if len(names) > 1 else {}
 
     @property
     def seed(self) -> int:
@@ -104,47 +114,66 @@ class Discovery:
 
     def front_table(self) -> pd.DataFrame:
         """Return the front as a DataFrame, one law a row: pick, complexity, errors, description length, equations."""
-        return tabulate_front([_entry(e, self.data.states) for e in self.front], self.selected)
+        return tabulate_front(self._entries(), self.selected)
+
+    def _entries(self) -> list[dict[str, Any]]:
+        return [_entry(replace(e, equations=self._typical(e.equations)), self.data.states) for e in self.front]
 
     def parameters_table(self) -> pd.DataFrame:
         """Return the numbers of the law as a DataFrame: name, value, the ends of its interval, unit, equations it stands in."""
         return tabulate_parameters([asdict(p) for p in self.parameters])
 
+    def _by_group(self) -> dict[str, Any]:
+        """Return what result.json says of groups."""
+        sides = lambda texts: dict(zip(self.data.states, texts.values(), strict=True))  # noqa: E731
+        groups = {g: {"equations": sides(law.strings()), "latex": sides(law.latex())} for g, law in self.groups.items()}
+        return {"group": self.data.group, "groups": groups} if groups else {}
+
     def result(self) -> dict[str, Any]:
         """Return the contents of result.json."""
         names, law = self.data.formula_names, self.equations
-        return {
-            "format": 1,
-            "eqdisc": self.versions["eqdisc"],
-            "states": list(self.data.states),
-            "inputs": [f"{name}:hold" if name in self.data.held else name for name in self.data.inputs],
-            "time": self.data.time,
-            "symbols": dict(self.data.symbols),
-            "equations": dict(zip(self.data.states, law.strings().values(), strict=True)),
-            "latex": dict(zip(self.data.states, law.latex().values(), strict=True)),
-            "verdict": self.verdict,
-            "reasons": list(self.reasons),
-            "alternatives": [
-                {"equations": dict(zip(self.data.states, a.strings().values(), strict=True))} for a in self.alternatives
-            ],
-            "parameters": [asdict(p) for p in self.parameters],
-            "fluxes": [{"rate": str(f.rate), "stoichiometry": dict(f.stoichiometry)} for f in law.fluxes()],
-            "invariants": list(law.invariants()),
-            "flat": list(self.flat),
-            "initial": list(self.initial),
-            "sigma": self.sigma,
-            "errors": self.errors,
-            "front": [_entry(e, self.data.states) for e in self.front],
-            "selected": self.selected,
-            "ci_level": LEVEL,
-            "data": {"file": self.data.file, "rows": self.data.rows, "trajectories": len(self.data.trajectories)},
-            "config": asdict(self.config),
-            "seed": self.seed,
-            "device": self.device,
-            "seconds": self.seconds,
-            "versions": self.versions,
-            "formula_names": list(names),
-        } | ({} if self.bootstrap is None else {"bootstrap": asdict(self.bootstrap)})
+        return (
+            {
+                "format": 1,
+                "eqdisc": self.versions["eqdisc"],
+                "states": list(self.data.states),
+                "inputs": [f"{name}:hold" if name in self.data.held else name for name in self.data.inputs],
+                "time": self.data.time,
+                "symbols": dict(self.data.symbols),
+                "equations": dict(zip(self.data.states, law.strings().values(), strict=True)),
+                "latex": dict(zip(self.data.states, law.latex().values(), strict=True)),
+                "verdict": self.verdict,
+                "reasons": list(self.reasons),
+                "alternatives": [
+                    {"equations": dict(zip(self.data.states, self._typical(a).strings().values(), strict=True))}
+                    for a in self.alternatives
+                ],
+                "parameters": [_number_of(p) for p in self.parameters],
+                "fluxes": [{"rate": str(f.rate), "stoichiometry": dict(f.stoichiometry)} for f in law.fluxes()],
+                "invariants": list(law.invariants()),
+                "flat": list(self.flat),
+                "initial": list(self.initial),
+                "sigma": self.sigma,
+                "errors": self.errors,
+                "front": self._entries(),
+                "selected": self.selected,
+                "ci_level": LEVEL,
+                "data": {"file": self.data.file, "rows": self.data.rows, "trajectories": len(self.data.trajectories)},
+                "config": asdict(self.config),
+                "seed": self.seed,
+                "device": self.device,
+                "seconds": self.seconds,
+                "versions": self.versions,
+                "formula_names": list(names),
+            }
+            | self._by_group()
+            | ({} if self.bootstrap is None else {"bootstrap": asdict(self.bootstrap)})
+        )
+
+
+def _number_of(parameter: Parameter) -> dict[str, Any]:
+    facts = asdict(parameter)
+    return facts if parameter.group else {key: value for key, value in facts.items() if key != "group"}
 
 
 def _entry(entry: FrontEntry, states: Sequence[str]) -> dict[str, Any]:
@@ -187,9 +216,14 @@ def discover(
 
 def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> Discovery:
     started = time.monotonic()
-    whole, unseen = as_dataset(data), None if validate is None else as_dataset(validate)
+    table, unseen = as_dataset(data), None if validate is None else as_dataset(validate)
+    whole = encode_groups(table)
+    unseen = None if unseen is None else encode_groups(unseen, table.groups)
     if whole.inputs and config.search != "proposals":
-        raise OptionError(f"--search {config.search} fits laws without inputs; leave it out, or leave out --inputs.")
+        option = "--group" if whole.grouped else "--inputs"
+        raise OptionError(
+            f"--search {config.search} fits laws without inputs and groups; leave it out, or leave out {option}."
+        )
     if unseen is not None and unseen.states != whole.states:
         raise DataError(
             f"{unseen.file} has the states {', '.join(unseen.states)}; {whole.file} has {', '.join(whole.states)}."
@@ -219,7 +253,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     replicates = _bootstrap(problem, joint, pick, config, names, journal)
     errors = _errors(pick_score, entries[at].unseen if later is not None else None, printed, unseen)
     return Discovery(
-        data=whole,
+        data=table,
         front=tuple(entries),
         selected=at,
         verdict=verdict.word,
@@ -267,8 +301,8 @@ def _search(problem: Problem, config: FitConfig, journal: Journal) -> tuple[Join
             joint.coarsen(FLOOR)
             pick = joint.best(joint.seen.values())
     if pick is not None and not config.snap:
-        w, a, _ = without_padding(pick.law)
-        pick = joint.best(joint.solve([(w, a, loosen(w, problem.denoised.positive))], pick)) or pick
+        w, a, free = without_padding(pick.law)
+        pick = joint.best(joint.solve([(w, a, free | loosen(w, problem.denoised.positive))], pick)) or pick
     return joint, pick
 
 

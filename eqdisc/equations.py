@@ -42,7 +42,8 @@ _SIMPLE = 12  # largest denominator of an exponent that is printed as a fraction
 class Parameter:
     """One number of a law: its value, its interval, its unit, the equations it stands in and the term that it belongs to.
 
-    A `chosen` one, an exponent of 1 say, was not estimated: its interval tells which other values would have done.
+    A `chosen` one, an exponent of 1 say, was not estimated: its interval tells which other values would have done. A coefficient
+    that differs between groups is one parameter for each `group`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Parameter:
     where: str = ""
     term: str = ""
     chosen: bool = False
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,12 @@ class Equations:
 
         return f
 
+    def at(self, values: Mapping[str, float], digits: int = 12) -> Equations:
+        """Return the law with these inputs at fixed values, its numbers to so many significant digits."""
+        fixed = {symbol: sp.Float(values[name]) for name, symbol in symbols_of(self.inputs).items() if name in values}
+        rest = tuple(name for name in self.inputs if name not in values)
+        return replace(self, rhs=tuple(_shorten(r.xreplace(fixed), digits) for r in self.rhs), inputs=rest)
+
     def terms(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Return exponents (m, d) and coefficients (m, d) where the law is a sum of monomials, else None."""
         if self.inputs:
@@ -293,6 +301,15 @@ class Equations:
 
 
 _TIME = sp.Symbol("t", real=True)
+
+
+def _shorten(expr: sp.Expr, digits: int) -> sp.Expr:
+    """Return a sum with the number before each term to so many digits."""
+    parts = []
+    for term in sp.Add.make_args(expr):
+        number, rest = term.as_coeff_Mul()
+        parts.append(sp.Mul(as_number(float(f"{float(number):.{digits}g}")), rest) if number != 1 else rest)
+    return sp.Add(*parts)
 
 
 def _signed_power(x: sp.Symbol, w: float, parity: float) -> sp.Expr:
@@ -438,6 +455,19 @@ def number_text(value: float) -> str:
     if abs(value) < 1e6:
         return repr(value).removesuffix(".0")
     return next(text for digits in range(1, 18) if float(text := f"{value:.{digits}g}") == value)
+
+
+def round_to(value: float, error: float) -> float:
+    """Round to the fewest significant digits (at least two) that stay within `error`.
+
+    >>> round_to(0.0599997, 1e-5), round_to(1234.56, 30.0), round_to(0.7312, 0.0)
+    (0.06, 1230.0, 0.7312)
+    """
+    for digits in range(2, 17):
+        short = float(f"{value:.{digits - 1}e}")
+        if abs(short - value) <= error and short != 0:
+            return short
+    return value
 
 
 class _Plain(StrPrinter):

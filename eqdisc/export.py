@@ -58,6 +58,10 @@ def export(run: Run, to: str) -> str:
         raise OptionError(
             f"{to} programs hold laws without inputs; use latex, sympy or json, or eqdisc simulate {run.folder}."
         )
+    if run.groups and to in _RUNNING:
+        raise OptionError(
+            f"{to} programs hold one law for all records; use latex, sympy or json, or eqdisc simulate {run.folder}."
+        )
     return _WRITERS[to](run)
 
 

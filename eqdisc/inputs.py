@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float
 
-from .trajectory import Dataset, Trajectory
+from .trajectory import Dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +59,14 @@ def curve_of(data: Dataset, trajectory: int) -> InputCurve | None:
 def join_inputs(data: Dataset) -> Dataset:
     """Return the data with each input as one more column of x, the last `driven` ones.
 
+    >>> from eqdisc.trajectory import Trajectory
     >>> data = Dataset((Trajectory([0, 1], [[1.0], [2.0]], u=[[5.0], [6.0]]),), states=("x",), inputs=("u",))
     >>> join_inputs(data).states, join_inputs(data).driven
     (('x', 'u'), 1)
     """
     if not data.inputs:
         return data
-    joined = tuple(Trajectory(k.t, np.column_stack([k.x, k.u]), name=k.name) for k in data.trajectories)
+    joined = tuple(replace(k, x=np.column_stack([k.x, k.u]), u=np.zeros((0, 0))) for k in data.trajectories)
     return replace(data, trajectories=joined, states=(*data.states, *data.inputs), inputs=(), driven=len(data.inputs))
 
 
@@ -74,5 +75,5 @@ def part_inputs(data: Dataset) -> Dataset:
     if not data.driven:
         return data
     d = data.d - data.driven
-    parted = tuple(Trajectory(k.t, k.x[:, :d], name=k.name, u=k.x[:, d:]) for k in data.trajectories)
+    parted = tuple(replace(k, x=k.x[:, :d], u=k.x[:, d:]) for k in data.trajectories)
     return replace(data, trajectories=parted, states=data.states[:d], inputs=data.states[d:], driven=0)

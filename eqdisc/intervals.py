@@ -113,12 +113,14 @@ def _curvature(problem: Problem, base: Fit) -> Iterator[tuple[Place, tuple[int, 
 
 def _widening(problem: Problem, base: Fit) -> float:
     """Return by how much standard errors grow because sigma came from the residuals of the same fit: sqrt(n / (n - p))."""
+    if problem.data.grouped:
+        return 1.0  # there the values were counted so
     values = float(problem.engine.mesh.counts.sum())
-    return math.sqrt(values / max(values - _fitted(base), 1.0))
+    return math.sqrt(values / max(values - _fitted(problem, base), 1.0))
 
 
-def _fitted(base: Fit) -> int:
-    return int(base.index.valid[0].sum()) + base.x.shape[1] * base.x.shape[3]
+def _fitted(problem: Problem, base: Fit) -> int:
+    return int(base.index.valid[0].sum()) + base.x.shape[1] * problem.d
 
 
 def _pin(problem: Problem, at: Fit, places: list[Place]) -> Pins:
@@ -153,7 +155,7 @@ def _profile(problem: Problem, base: Fit, found: Mapping[Place, tuple[int, Inter
     side = np.tile([-1.0, 1.0], len(found))
     error = np.repeat([max(i.error, 1e-12) for _, i in found.values()], 2)
     n = float(problem.engine.mesh.counts.sum())
-    wanted = math.sqrt(n * math.log1p(NORMAL**2 / max(n - _fitted(base), 1.0)))
+    wanted = math.sqrt(n * math.log1p(NORMAL**2 / max(n - _fitted(problem, base), 1.0)))
     start = base.select(lanes)
     pins = _pin(problem, start, places)
     center = pins.measure(start.terms).cpu().numpy()
@@ -185,10 +187,12 @@ def name_flat_pairs(problem: Problem, solved: Solved, names: tuple[str, ...]) ->
     c, numbers = covariance_of(solved.fit)
     size = np.sqrt(np.maximum(np.diag(c), 1e-300))
     rows = problem.scaling.undo_rows(solved.fit.terms.exponents[0].cpu().numpy())
+    marks = range(problem.data.d - problem.data.grouped, problem.data.d)
     words = [_name_number(kind, rows[j], i, names) for kind, j, i in numbers]
     for p, q in zip(*np.triu_indices(len(size), 1), strict=True):
         correlation = c[p, q] / size[p] / size[q]
-        if abs(correlation) > FLAT:
+        factor = any(kind == "exponent" and i in marks for kind, _, i in (numbers[p], numbers[q]))
+        if abs(correlation) > FLAT and not factor:
             yield f"{words[p]} and {words[q]} move together (correlation {correlation:.3f})"
 
 

@@ -58,12 +58,12 @@ def structure_key(law: Law) -> tuple:
     return tuple(sorted((tuple(r), tuple(s), tuple(f)) for r, s, f in rows))
 
 
-def unround_exponents(law: Law) -> list[tuple[int, int]]:
-    """Return where (term, column, padding left out) an estimated exponent is no number of two decimals."""
+def unround_exponents(law: Law, grouped: int = 0) -> list[tuple[int, int]]:
+    """Return where (term, column, padding left out) an estimated exponent of a state or input is no number of two decimals."""
     w, a, free = without_padding(law)
-    return [
-        (int(j), int(i)) for j, i in np.argwhere(free[:, : 2 * a.shape[1]]) if abs(w[j, i] - round(w[j, i], 2)) > ROUND
-    ]
+    d = a.shape[1]
+    places = [(int(j), int(i)) for j, i in np.argwhere(free[:, : 2 * d]) if i % d < d - grouped]
+    return [(j, i) for j, i in places if abs(w[j, i] - round(w[j, i], 2)) > ROUND]
 
 
 def covariance_of(fit: Fit, lane: int = 0) -> tuple[np.ndarray, list[tuple[str, int, int]]]:

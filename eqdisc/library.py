@@ -89,6 +89,25 @@ def signed_library(positive: np.ndarray, prior: Prior) -> Float[np.ndarray, "ter
     return np.array(rows).reshape(-1, 3 * d + 1)
 
 
+def lay_rows(rows: Float[np.ndarray, "terms c"], narrow: int, d: int) -> Float[np.ndarray, "terms c"]:
+    """Lay rows over `narrow` columns out over d, the last of which no term contains.
+
+    >>> lay_rows(np.array([[1.0, 2.0, 3.0, 4.0]]), 1, 2).tolist()  # [w, u, log K, q]
+    [[1.0, 0.0, 2.0, 0.0, 3.0, 4.0, 0.0]]
+    """
+    if narrow == d:
+        return rows
+    wide = lambda part: np.pad(part, ((0, 0), (0, d - narrow)))  # noqa: E731
+    parts = [wide(rows[:, :narrow])]
+    if rows.shape[1] > narrow:
+        parts += [
+            wide(rows[:, narrow : 2 * narrow]),
+            rows[:, 2 * narrow : 2 * narrow + 1],
+            wide(rows[:, 2 * narrow + 1 :]),
+        ]
+    return np.hstack(parts)
+
+
 def _term(d: int, powers: dict[int, float]) -> np.ndarray:
     row = np.zeros(d)
     for i, power in powers.items():

@@ -149,6 +149,7 @@ class _Search:
                 self.regression.positive.cpu(), w.clamp(self.prior.lower, self.prior.upper), w.round().clamp_min(0)
             )
             w = torch.where(torch.rand(shape, generator=generator) < 1.0 / min(d, 2), w, 0.0).to(self.subsets.w.device)
+            w[..., d - self.prior.grouped :] = 0.0
             lanes = self.regression.fit(
                 self.release(Lanes.of(w, torch.zeros_like(w, dtype=torch.bool))), self.e, prior=self.prior
             )
@@ -269,7 +270,7 @@ class _Search:
             on = active.copy()
             on[j] = False
             options.append((rise(lost[j]) - self._price_term(w[j], free[j]), (w, free, on), None))
-        for j, i, variance in [slot for slot in slots if slot[1] < 2 * d]:
+        for j, i, variance in [slot for slot in slots if slot[1] % d < d - self.prior.grouped and slot[1] < 2 * d]:
             for z in self.prior.nearest(float(w[j, i])):
                 if abs(z - w[j, i]) < 0.4:
                     change = self.prior.price(z, False, log_n) - self.prior.price(w[j, i], True, log_n) - 0.8 * (z == 0)

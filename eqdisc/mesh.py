@@ -22,6 +22,7 @@ from .trajectory import Dataset
 LONG = 200  # samples from which a trajectory is cut into segments with starts of their own
 SEGMENT = 60
 FEWEST_STEPS = 40  # a trajectory
+LEAST_LEFT = 0.25  # of the values, however many starts and groups there are
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Mesh:
     mask: Float[Tensor, "K n d"]  # 1 where there is a value
     weight: Float[Tensor, "K n d"]  # 1 / v, v how the value's error compares with sigma; 0 where there is no value
     trajectory: tuple[int, ...]
-    counts: Float[Tensor, "d"]  # measured values a state
+    counts: Float[Tensor, "d"]  # measured values a state; with groups, less what their starts and coefficients take
     driven: int = 0  # last columns of x that are inputs, known everywhere
     refine: int = 1  # pieces into which every step of the coarsest mesh is cut
 
@@ -61,7 +62,8 @@ class Mesh:
                 grid = _grid(trajectory.t[a : b + 1], steps[a:b], jumps=held)
                 x = np.where(np.arange(data.d) < states, trajectory.x[a : b + 1], np.nan)
                 grids.append((k, *grid, x, np.where(np.isfinite(x), weights[k][a : b + 1], 0.0), last))
-        return replace(cls._stack(grids, data.d, device), driven=data.driven, refine=refine)
+        mesh = replace(cls._stack(grids, data.d, device), driven=data.driven, refine=refine)
+        return replace(mesh, counts=mesh.counts * _share_left(data)) if data.grouped else mesh
 
     @classmethod
     def _stack(cls, grids: list, d: int, device: str) -> Mesh:
@@ -114,6 +116,16 @@ def count_steps(
     miss = (bend / 384 / (0.1 * np.maximum(denoised.sigma, FLOOR)))[:, :states].max(-1)
     fewest = max(1, math.ceil(FEWEST_STEPS / (len(t) - 1)))
     return np.clip(np.ceil(miss**0.25), fewest, 4 * max(fewest, 2)).astype(int)
+
+
+def _share_left(data: Dataset) -> float:
+    """Return the share of the values that tell of what all groups share: each record's start and one coefficient of its group are its own.
+
+    With few values a record the likelihood of the rest would count too much (Neyman & Scott, Econometrica 16, 1948).
+    """
+    states = data.d - data.driven
+    values = sum(int(np.isfinite(k.x[:, :states]).sum()) for k in data.trajectories)
+    return max(LEAST_LEFT, 1 - states * (len(data) + data.grouped + 1) / values)
 
 
 def _grid(t: np.ndarray, steps: np.ndarray, jumps: bool = False) -> tuple[np.ndarray, np.ndarray]:

@@ -105,7 +105,7 @@ class Neighbourhood:
     def _fix(self) -> Iterator[tuple[float, Law]]:
         eager: dict[tuple[int, int], tuple[float, float]] = {}
         for q, (is_exponent, j, i) in enumerate(self.numbers):
-            if not is_exponent or i == 2 * self.d:
+            if not is_exponent or i == 2 * self.d or self.d - self.prior.grouped <= i < self.d:
                 continue
             for z in self.prior.nearest(self.w[j, i]):
                 w, free = self.w.copy(), self.free.copy()

@@ -11,7 +11,7 @@ from .denoising import Denoised, denoise
 from .description import Judge, Prior
 from .inputs import join_inputs
 from .invariants import find_invariants
-from .library import library
+from .library import lay_rows, library
 from .mesh import Mesh
 from .scaling import Scaling
 from .trajectory import Dataset
@@ -33,21 +33,28 @@ class Problem:
     def of(cls, data: Dataset, exponents: str = "menu", device: str = "cpu", noise: str = "auto") -> Problem:
         """Scale and denoise `data`, inputs as columns beside the states, and lay the mesh."""
         data = join_inputs(data)
+        plain = data.d - data.grouped
         scaling = Scaling.of(data)
         scaled = scaling.apply(data)
         denoised = denoise(scaled, noise)
-        prior = Prior.of(exponents, scaled.d)
+        prior = Prior.of(exponents, scaled.d, data.grouped)
         mesh = Mesh.of(scaled, denoised, device=device)
         invariants = tuple(find_invariants(scaled, denoised, scaling.states))
         judge = Judge(prior, mesh.samples, scaling.states, denoised.near_zero, invariants)
         engine = Collocation(mesh, denoised.positive, (prior.lower, prior.upper))
         weights = None if denoised.error.power == 0.0 else denoised.weights(scaled)
-        return cls(scaled, scaling, denoised, judge, engine, library(denoised.positive, prior), weights)
+        terms = lay_rows(library(denoised.positive[:plain], prior), plain, data.d)
+        return cls(scaled, scaling, denoised, judge, engine, terms, weights)
 
     @property
     def d(self) -> int:
         """Number of states; the data's further columns are inputs."""
         return self.data.d - self.data.driven
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups whose coefficients may differ."""
+        return self.data.groups if self.data.grouped else ()
 
     @property
     def start_sigma(self) -> np.ndarray:

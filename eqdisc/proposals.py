@@ -17,9 +17,10 @@ import numpy as np
 
 from .description import EXACT
 from .equations import Equations
+from .groups import search_groups
 from .journal import Journal
 from .laws import Solved, alike, complexity_of, unround_exponents, without_padding
-from .library import saturating_library, signed_library
+from .library import lay_rows, saturating_library, signed_library
 from .matching import LARGEST, Proposal, match, rounded, shared_terms
 from .problem import Problem
 from .refinement import polish
@@ -43,12 +44,15 @@ WORTH = 0.5  # nats by which a round must shorten the description for another to
 def search_by_proposals(problem: Problem, journal: Journal, seed: int = 0) -> tuple[JointSearch, Solved | None]:
     """Return the joint search, which remembers every law it fitted, and the law of shortest description."""
     problem, joint, best = _search_sums(problem, journal, seed)
+    if problem.data.grouped and best is not None and not journal.stop:
+        best = search_groups(problem, joint, best)
     if best is not None and joint.exhausts(best) and not patched(best):
         problem, joint, best = _contest(problem, joint, best, journal)
     if (
         best is not None
         and not journal.stop
         and (not joint.exhausts(best) or patched(best) or _imitates(problem, best))
+        and not (problem.data.grouped and explains(problem, best))
     ):
         problem, joint, best = _search_ratios(problem, joint, best, journal, seed)
         if joint.exhausts(best) and joint.engine.floor > EXACT:
@@ -63,7 +67,7 @@ def patched(solved: Solved) -> bool:
 
 def _imitates(problem: Problem, solved: Solved) -> bool:
     """Tell whether a law of exact data has an exponent that is no round number: a sum of powers in the place of another form."""
-    return problem.denoised.clean and bool(unround_exponents(solved.law))
+    return problem.denoised.clean and bool(unround_exponents(solved.law, problem.data.grouped))
 
 
 def _search_sums(problem: Problem, journal: Journal, seed: int) -> tuple[Problem, JointSearch, Solved | None]:
@@ -105,7 +109,11 @@ def _search_ratios(
     mesh, positive = problem.engine.mesh, problem.denoised.positive
     values = mesh.states(problem.denoised)[0].flatten(0, 1).cpu().numpy()
     prior = problem.judge.prior
-    more = np.vstack([saturating_library(positive, values, prior), signed_library(positive, prior)])
+    plain = problem.data.d - problem.data.grouped
+    more = np.vstack(
+        [saturating_library(positive[:plain], values[:, :plain], prior), signed_library(positive[:plain], prior)]
+    )
+    more = lay_rows(more, plain, problem.data.d)
     if not len(more):
         return problem, joint, best
     library, shared = np.vstack([widen(problem.library, more.shape[1]), more]), None

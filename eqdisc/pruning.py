@@ -39,28 +39,32 @@ def prune(
     sigma: Float[Tensor, "R d"],
     steps: int = 8,
     stop: Callable[[], bool] = lambda: False,
+    grouped: int = 0,
 ) -> list[Step]:
-    """Return the path of every lane from dense to a single number, each point refitted; all exponents are free on it."""
+    """Return the path of every lane from dense to a single number, each point refitted; all exponents are free on it.
+
+    The factors of groups, in the last `grouped` columns of the exponents, go with their term.
+    """
     path: list[Step] = []
     terms = release(terms, engine.positive)
     while bool(terms.support.any()) and not stop():
         fit = engine.fit(terms, x, sigma, steps=steps)
         x = torch.where(torch.isfinite(fit.nll).view(-1, 1, 1, 1), fit.x, x.expand_as(fit.x))
         path.append(Step(fit, tuple(int(n) for n in fit.index.valid.sum(-1))))
-        terms = _thin(fit, engine.positive)
+        terms = _thin(fit, engine.positive, grouped)
     return path
 
 
-def _thin(fit: Fit, positive: Tensor) -> Terms:
+def _thin(fit: Fit, positive: Tensor, grouped: int = 0) -> Terms:
     """Set the numbers of least saliency to zero, lane by lane."""
     w, a = fit.terms.exponents.clone(), fit.terms.coefficients.clone()
     for lane in range(fit.terms.lanes):
         c, names = covariance_of(fit, lane)
         values = np.array([float((w if kind == "exponent" else a)[lane, j, i]) for kind, j, i in names])
         saliency = values**2 / np.maximum(np.diag(c), 1e-300) / 2
-        saliency[[kind == "exponent" and i == 2 * len(positive) for kind, _, i in names]] = (
-            np.inf
-        )  # log K = 0 is no loss
+        d = len(positive)
+        kept = [kind == "exponent" and (i == 2 * d or d - grouped <= i < d) for kind, _, i in names]
+        saliency[kept] = np.inf  # log K = 0 is no loss
         order = np.argsort(np.nan_to_num(saliency, nan=0.0, posinf=1e300))
         cheap = max(1, int(SHARE * (len(names) - MANY)))
         gone = order[:cheap] if cheap == 1 else [q for q in order[:cheap] if saliency[q] < 1.0] or order[:1]

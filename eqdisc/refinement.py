@@ -10,13 +10,14 @@ number costs delta**2 H_qq / 2 nats. What is simulated, scored and stored is wha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from .equations import Equations, Parameter, write_term
+from .equations import Equations, Parameter, round_to, write_term
+from .groups import log_errors, part_by_group, round_factors
 from .intervals import NORMAL, Interval, Place, find_intervals, name_flat_pairs
 from .journal import Journal
 from .laws import Law, Solved, covariance_of, without_padding
@@ -93,7 +94,9 @@ def print_law(
 ) -> Printed:
     """Round a solved law to the digits that the data support and put it in the user's units; `profile` as in `find_intervals`."""
     solved = replace(solved, law=without_padding(solved.law))
+    marks = slice(problem.data.d - problem.data.grouped, problem.data.d)
     intervals = find_intervals(problem, solved, journal, profile)
+    errors = log_errors(problem, solved) if problem.data.grouped else {}
     flat = tuple(name_flat_pairs(problem, solved, names))
     before, unit = solved.law[0], problem.scaling.undo(solved.law[0], np.ones_like(solved.law[1]))
     if solved.law[2].any():
@@ -102,11 +105,18 @@ def print_law(
     rows = problem.scaling.undo_rows(w)
     intervals = _follow(dict(_in_units(problem, before, unit, intervals)), before, w)
     coefficients, intervals = _coefficients(problem, solved, w, a, intervals)
-    texts = [write_term(row, names) for row in rows]
-    parameters = (
-        *_coefficient_parameters(coefficients, intervals, names, texts),
-        *_row_parameters(rows, coefficients, intervals, names, texts),
-    )
+    if problem.data.grouped:
+        rows = round_factors(rows, coefficients, errors, marks)
+        intervals = {
+            (kind, j, i): v
+            for (kind, j, i), v in intervals.items()
+            if kind == "coefficient" or i < marks.start or i >= marks.stop
+        }
+    texts = [write_term(_unmarked(row, marks), names) for row in rows]
+    own: Iterable[Parameter] = _coefficient_parameters(coefficients, intervals, names, texts)
+    if problem.data.grouped:
+        own = part_by_group(own, texts, rows, errors, problem.groups, marks)
+    parameters = (*own, *_row_parameters(rows, coefficients, intervals, names, texts))
     return Printed(
         equations=Equations.from_terms(names, rows, coefficients, inputs=problem.data.driven),
         exponents=w,
@@ -117,6 +127,13 @@ def print_law(
         solved=solved,
         flat=flat,
     )
+
+
+def _unmarked(row: np.ndarray, marks: slice) -> np.ndarray:
+    """Return a term without its factors for groups."""
+    plain = row.copy()
+    plain[marks] = 0.0
+    return plain
 
 
 def _in_units(
@@ -150,7 +167,7 @@ def _fix_exponents(problem: Problem, solved: Solved, intervals: Mapping[Place, I
     w = w.copy()
     errors = {(j, i): v.error for (kind, j, i), v in intervals.items() if kind == "entry" and not v.chosen}
     for (j, i), error in errors.items():
-        if i < 2 * a.shape[1]:
+        if i < 2 * a.shape[1] and not problem.data.d - problem.data.grouped <= i < problem.data.d:
             w[j, i] = round_to(w[j, i], 0.1 * error)
     w = _with_round_k(problem, w, errors, a.shape[1])
     if solved.fit.terms.flux is not None:
@@ -191,19 +208,6 @@ def _coefficients(
                 own, low=low, high=high, error=abs(tie.ratio) * own.error
             )
     return values, intervals
-
-
-def round_to(value: float, error: float) -> float:
-    """Round to the fewest significant digits (at least two) that stay within `error`.
-
-    >>> round_to(0.0599997, 1e-5), round_to(1234.56, 30.0), round_to(0.7312, 0.0)
-    (0.06, 1230.0, 0.7312)
-    """
-    for digits in range(2, 17):
-        short = float(f"{value:.{digits - 1}e}")
-        if abs(short - value) <= error and short != 0:
-            return short
-    return value
 
 
 def _coefficient_parameters(
@@ -258,4 +262,4 @@ def _row_parameters(
     return out
 
 
-__all__ = ["Printed", "impose_ties", "polish", "print_law", "round_to"]
+__all__ = ["Printed", "impose_ties", "polish", "print_law"]

@@ -125,7 +125,7 @@ class Regression:
         weights: list[np.ndarray] | None = None,
         exact: bool = True,
     ) -> None:
-        windows = _cut_windows(data)
+        windows = cut_windows(data)
         longest = max(len(k.t) for k in data.trajectories)
         order = (4 if longest <= SHORT else 3 if longest <= 2 * SHORT else 2) if exact else 2
         nodes, quadrature, values, trust = _lay_out(data, windows, order, weights)
@@ -301,7 +301,7 @@ def _projection(weight: Float[Tensor, "w L"], block: int) -> tuple[Float[Tensor,
     return centre @ (member / size[:, None].clamp_min(1.0).sqrt()), rows
 
 
-def _cut_windows(data: Dataset) -> list[tuple[int, int, int]]:
+def cut_windows(data: Dataset) -> list[tuple[int, int, int]]:
     """Return (trajectory, first, end) of each window; every trajectory of one sample is passed over."""
     windows = []
     for k, trajectory in enumerate(data.trajectories):

@@ -187,6 +187,7 @@ def create_run(
         "time": data.time,
         "states": list(data.states),
         "inputs": [f"{name}:hold" if name in data.held else name for name in data.inputs],
+        "group": data.group,
         "units": dict(data.units),
         "config": config.as_dict(),
         "versions": {"python": platform.python_version()} | _versions(PACKAGES),
@@ -316,6 +317,24 @@ class Run:
         """The inputs as --inputs names them."""
         return tuple(self.result.get("inputs", ()))
 
+    @property
+    def group(self) -> str:
+        """The column of groups, if the table has any."""
+        return str(self.result.get("group", ""))
+
+    @cached_property
+    def groups(self) -> dict[str, Equations]:
+        """The law of each group."""
+        return {name: self.law(facts["equations"]) for name, facts in self.result.get("groups", {}).items()}
+
+    def law_of(self, group: str) -> Equations:
+        """Return the law of a group, the picked one where there are none; raises RunError for a group that it does not know."""
+        if self.groups and group not in self.groups:
+            raise RunError(
+                f"{self.folder}: the law has no coefficients for group {group!r}; it has them for {', '.join(self.groups)}."
+            )
+        return self.groups.get(group, self.equations)
+
     def law(self, texts: Mapping[str, str]) -> Equations:
         """Return equations, given as texts by state name, as Equations over the run's symbols; raises FormulaError."""
         from .equations import Equations
@@ -335,7 +354,8 @@ class Run:
     def data(self) -> Dataset:
         """What was fitted."""
         place, inputs = self.folder / "data.csv", list(self.inputs) or None
-        return read_table(place, time=self.result["time"], states=list(self.states), inputs=inputs)
+        roles = {"time": self.result["time"], "group": self.group or None}
+        return read_table(place, states=list(self.states), inputs=inputs, **roles)
 
     @property
     def config(self) -> FitConfig:
@@ -369,7 +389,7 @@ class Run:
             small = TIGHT_ATOL * max(float(np.abs(start).max()), 1e-12)
             u = curve_of(self.data, number)
             found[k.name if x0 is None else "0"] = simulate(
-                self.equations, start, t, inputs=u, rtol=TIGHT_RTOL, atol=small
+                self.law_of(k.group), start, t, inputs=u, rtol=TIGHT_RTOL, atol=small
             )
         return found
 

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .errors import DataError
-from .trajectory import Dataset, Trajectory
+from .trajectory import Dataset
 
 SPAN = 10.0  # scaled length of the longest trajectory
 
@@ -45,13 +45,12 @@ class Scaling:
     def of(cls, data: Dataset) -> Scaling:
         """Return the scaling that brings `data` to order one."""
         peak = np.nanmax([np.nanmax(np.abs(k.x), axis=0, initial=0.0) for k in data.trajectories], axis=0)
+        peak = np.where(np.arange(data.d) < data.d - data.grouped, peak, 1.0)
         return cls(peak, max(k.t[-1] - k.t[0] for k in data.trajectories) / SPAN)
 
     def apply(self, data: Dataset) -> Dataset:
         """Return `data` in scaled units, each trajectory starting at time 0; inputs beside the states stay as they are."""
-        scaled = tuple(
-            Trajectory((k.t - k.t[0]) / self.time, k.x / self.states, name=k.name, u=k.u) for k in data.trajectories
-        )
+        scaled = tuple(replace(k, t=(k.t - k.t[0]) / self.time, x=k.x / self.states) for k in data.trajectories)
         return replace(data, trajectories=scaled)
 
     def undo(self, exponents: Float[np.ndarray, "m c"], coefficients: Float[np.ndarray, "m d"]) -> np.ndarray:

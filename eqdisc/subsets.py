@@ -28,7 +28,7 @@ LEVELS = 12  # sets that differ in K alone are one; so many more are looked at
 
 
 class Subsets:
-    """One library's columns `columns` (m, n) of unit length, with rows `w` (m, c), in one equation of a regression."""
+    """One library's columns `columns` (m, n) of unit length, which `norm` (m,) had before, with rows `w` (m, c), in one equation of a regression."""
 
     def __init__(self, regression: Regression, e: int, terms: np.ndarray, prior: Prior) -> None:
         self.regression, self.e = regression, e
@@ -38,7 +38,8 @@ class Subsets:
         columns = regression.cumulate(regression.features(w[:, None])[:, 0], e)
         norm = columns.norm(dim=-1) + 1e-12
         good = torch.isfinite(columns).all(-1) & (norm > 1e-8)
-        self.w, self.columns = w[good], columns[good] / norm[good][:, None]
+        self.w, self.norm = w[good], norm[good]
+        self.columns = columns[good] / self.norm[:, None]
         self.gram, self.b = self.columns @ self.columns.T, self.columns @ self.y
         fixed = torch.zeros_like(self.w, dtype=torch.bool)
         self.price = prior.term_cost(self.w[:, None], fixed[:, None], math.log(self.rows))[:, 0] + 0.5 * math.log(

@@ -5,6 +5,7 @@
 | time | a column named `t` or `time`, else the first one; numbers, or ISO dates (days since the first) |
 | trajectory | a column named `trajectory`; none: one trajectory |
 | states | every other column of numbers |
+| group | the one that is named: records of one group share their coefficients; without trajectories each group is one |
 | inputs | those that are named: `u`, linear between its samples, or `u:hold`; the time may be one |
 
 Empty cells are values that were not measured. Rows may come in any order; trajectories come out in the natural order of
@@ -47,6 +48,7 @@ def read_table(
     trajectory: str | None = None,
     states: str | Sequence[str] | None = None,
     inputs: str | Sequence[str] | None = None,
+    group: str | None = None,
 ) -> Dataset:
     """Read a table; options name the columns that the header does not give away.
 
@@ -61,7 +63,7 @@ def read_table(
     >>> data.states, data.units, data.trajectories[0].x[:, 0]
     (('S',), {'S': 'mg'}, array([10.5,  7.5,  4.5,  3.5]))
     """
-    return _assign(read_sheet(path), time, trajectory, states, inputs)
+    return _assign(read_sheet(path), time, trajectory, states, inputs, group)
 
 
 def as_dataset(
@@ -71,19 +73,20 @@ def as_dataset(
     trajectory: str | None = None,
     states: str | Sequence[str] | None = None,
     inputs: str | Sequence[str] | None = None,
+    group: str | None = None,
 ) -> Dataset:
     """Return a path, a DataFrame or a Dataset as a Dataset; the options are those of `read_table`.
 
     Raises DataError when the table cannot be used, OptionError for anything else and for a Dataset that is given roles.
     """
     if isinstance(data, Dataset):
-        if (time, trajectory, states, inputs) != (None, None, None, None):
+        if any(role is not None for role in (time, trajectory, states, inputs, group)):
             raise OptionError("a Dataset has its roles already; give time, trajectory, states and inputs with a table.")
         return data
     if isinstance(data, (str, Path)):
-        return read_table(data, time=time, trajectory=trajectory, states=states, inputs=inputs)
+        return read_table(data, time=time, trajectory=trajectory, states=states, inputs=inputs, group=group)
     if type(data).__name__ == "DataFrame" and hasattr(data, "iloc"):  # pandas stays unloaded for those who do without
-        return _assign(sheet_of(data), time, trajectory, states, inputs)
+        return _assign(sheet_of(data), time, trajectory, states, inputs, group)
     raise OptionError(f"cannot read a {type(data).__name__} as a table; give a path, a pandas DataFrame or a Dataset.")
 
 
@@ -94,7 +97,7 @@ def write_table(data: Dataset, path: str | Path) -> None:
     """
     import csv
 
-    alone = len(data) == 1 and data.trajectories[0].name == "0"
+    alone = len(data) == 1 and data.trajectories[0].name == "0" and not data.group
     columns = (*data.states, *(name for name in data.inputs if name != data.time))
     own = [i for i, name in enumerate(data.inputs) if name != data.time]
     label, clock = free_roles(data.time, columns)
@@ -102,11 +105,12 @@ def write_table(data: Dataset, path: str | Path) -> None:
     names[0] = names[0].replace(data.time, clock, 1)
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names if alone else [label, *names])
+        head = [] if alone else [label, data.group] if data.group else [label]
+        writer.writerow([*head, *names])
         for k in data.trajectories:
             for t, x in zip(k.t.tolist(), np.column_stack([k.x, k.u[:, own]]).tolist(), strict=True):
                 cells = [repr(t), *("" if v != v else repr(v) for v in x)]
-                writer.writerow(cells if alone else [k.name, *cells])
+                writer.writerow([*[k.name, k.group][: len(head)], *cells])
 
 
 def free_roles(time: str, states: Sequence[str]) -> tuple[str, str]:
@@ -155,15 +159,16 @@ def tabulate_front(entries: Sequence[Mapping[str, Any]], selected: int) -> pd.Da
 
 
 def tabulate_parameters(parameters: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the numbers of a law, as in result.json, as a DataFrame: name, value, low, high, unit, where, term, chosen."""
+    """Return the numbers of a law, as in result.json, as a DataFrame: name, value, low, high, unit, where, term, chosen, group if any."""
     import pandas as pd
 
     rows = []
     for p in parameters:
         low, high = p["ci"] or (np.nan, np.nan)
-        words = (p["unit"], p["where"], p.get("term", ""), p.get("chosen", False))
+        words = (p["unit"], p["where"], p.get("term", ""), p.get("chosen", False), p.get("group", ""))
         rows.append((p["name"], p["value"], low, high, *words))
-    table = pd.DataFrame(rows, columns=["name", "value", "low", "high", "unit", "where", "term", "chosen"])
+    table = pd.DataFrame(rows, columns=["name", "value", "low", "high", "unit", "where", "term", "chosen", "group"])
+    table = table if table["group"].any() else table.drop(columns="group")
     return table.astype(dict.fromkeys(("value", "low", "high"), float))
 
 
@@ -182,6 +187,7 @@ class _Table:
     units: dict[str, str]
     time: str
     trajectory: str | None
+    group: str | None = None
     inputs: tuple[str, ...] = ()
 
     @property
@@ -198,8 +204,8 @@ class _Table:
         raise DataError(f"{place}: {cause}; {cure}" + ("" if cure.endswith("?") else "."))
 
     def others(self) -> list[str]:
-        """Names of the columns that are neither time nor trajectory nor input."""
-        return [name for name in self.columns if name not in (self.time, self.trajectory, *self.inputs)]
+        """Names of the columns that have no other role yet."""
+        return [name for name in self.columns if name not in (self.time, self.trajectory, self.group, *self.inputs)]
 
     def without(self, *names: str, alone: str) -> str:
         """Say how to leave columns out, and others that cannot be states; `alone` if no column would be left."""
@@ -218,13 +224,14 @@ def _assign(
     trajectory: str | None,
     states: str | Sequence[str] | None,
     inputs: str | Sequence[str] | None = None,
+    group: str | None = None,
 ) -> Dataset:
     """Give every column its role, refuse what cannot be used, and sort the rows into trajectories."""
-    table = _read_header(sheet, time, trajectory)
+    table = _read_header(sheet, time, trajectory, group)
     given, held = _named_inputs(table, inputs)
     table = replace(table, inputs=tuple(given))
     clock, first_date = _read_times(table)
-    labels, names = _read_labels(table)
+    labels, names, group_of = _read_labels(table)
     identifiers = _find_identifiers(table, clock, labels)
     chosen = _choose_states(table, states, identifiers)
     x = np.stack([_read_state(table, name) for name in chosen], -1)
@@ -238,15 +245,7 @@ def _assign(
     order = order[kept[order]]
     ends = np.flatnonzero(np.diff(labels[order])) + 1
     pieces = [piece for piece in np.split(order, ends) if len(piece)]
-    trajectories = tuple(
-        Trajectory(
-            clock[piece],
-            x[piece],
-            name=(name := names[labels[piece[0]]]),
-            u=_fill(table, name, clock[piece], u[piece], held),
-        )
-        for piece in pieces
-    )
+    trajectories = tuple(_trajectory(table, clock, x, u, piece, names, labels, group_of, held) for piece in pieces)
     units = {name: table.units[name] for name in (table.time, *chosen, *given) if name in table.units}
     if first_date:
         units[table.time] = "day"
@@ -259,13 +258,30 @@ def _assign(
         units=units,
         inputs=tuple(given),
         held=tuple(held),
+        group=table.group or "",
     )
+
+
+def _trajectory(
+    table: _Table,
+    clock: np.ndarray,
+    x: np.ndarray,
+    u: np.ndarray,
+    rows: np.ndarray,
+    names: list[str],
+    labels: np.ndarray,
+    group_of: list[str],
+    held: list[str],
+) -> Trajectory:
+    at = labels[rows[0]]
+    known = _fill(table, names[at], clock[rows], u[rows], held)
+    return Trajectory(clock[rows], x[rows], name=names[at], u=known, group=group_of[at])
 
 
 # The header
 
 
-def _read_header(sheet: Sheet, time: str | None, trajectory: str | None) -> _Table:
+def _read_header(sheet: Sheet, time: str | None, trajectory: str | None, group: str | None = None) -> _Table:
     columns: dict[str, Column] = {}
     units: dict[str, str] = {}
     for column in sheet.columns:
@@ -281,15 +297,21 @@ def _read_header(sheet: Sheet, time: str | None, trajectory: str | None) -> _Tab
         trajectory = _look_up(sheet.file, "--trajectory", trajectory, columns)
     if time is not None:
         time = _look_up(sheet.file, "--time", time, columns)
+    if group is not None:
+        group = _look_up(sheet.file, "--group", group, columns)
     if trajectory is None:
-        trajectory = next((n for n in names if n.casefold() == "trajectory" and n != time), None)
+        trajectory = next((n for n in names if n.casefold() == "trajectory" and n not in (time, group)), None)
     if time is None:
-        time = _find_time([n for n in names if n != trajectory], columns)
+        time = _find_time([n for n in names if n not in (trajectory, group)], columns)
     if time is None or len(names) < 2:
         raise DataError(f"{sheet.file} has one column only; it needs a time and a state.")
     if time == trajectory:
         raise DataError(f"{sheet.file}, column {quote(time)}: it cannot be both time and trajectory; name two columns.")
-    return _Table(sheet, columns, units, time, trajectory)
+    if group is not None and group in (time, trajectory):
+        raise DataError(
+            f"{sheet.file}, column {quote(group)}: it cannot be the group and the {'time' if group == time else 'trajectory'} too; name two columns."
+        )
+    return _Table(sheet, columns, units, time, trajectory, group)
 
 
 def _find_time(names: list[str], columns: dict[str, Column]) -> str | None:
@@ -397,14 +419,29 @@ def _read_times(table: _Table) -> tuple[Float[np.ndarray, "n"], str]:
     return values, first
 
 
-def _read_labels(table: _Table) -> tuple[Int[np.ndarray, "n"], list[str]]:
-    """Return the number of the trajectory of each row, and the trajectories' names in natural order."""
+def _read_labels(table: _Table) -> tuple[Int[np.ndarray, "n"], list[str], list[str]]:
+    """Return the number of the trajectory of each row, and the trajectories' names in natural order and their groups."""
+    if table.group is None:
+        labels, names = _read_names(table, table.trajectory, "trajectory")
+        return labels, names, [""] * len(names)
+    own, groups = _read_names(table, table.group, "group")
     if table.trajectory is None:
+        return own, groups, groups
+    inner, names = _read_names(table, table.trajectory, "trajectory")
+    pairs, labels = np.unique(np.column_stack([inner, own]), axis=0, return_inverse=True)
+    repeated = len(pairs) > len(names)  # one name in several groups
+    together = [f"{groups[g]}/{names[k]}" if repeated else names[k] for k, g in pairs]
+    return labels.ravel(), together, [groups[g] for _, g in pairs]
+
+
+def _read_names(table: _Table, name: str | None, role: str) -> tuple[Int[np.ndarray, "n"], list[str]]:
+    """Return which of the names in a column each row has, and the names in natural order; without a column all rows are alike."""
+    if name is None:
         return np.zeros(len(table.sheet.rows), int), ["0"]
-    column = table.columns[table.trajectory]
+    column = table.columns[name]
     if column.empty.any():
         row = int(np.argmax(column.empty))
-        table.refuse("the trajectory is missing", "fill it in or delete the row", table.trajectory, row)
+        table.refuse(f"the {role} is missing", "fill it in or delete the row", name, row)
     found, labels = _codes(column)
     names = [str(v) if isinstance(v, str) else _number_name(v) for v in found.tolist()]
     rank = np.argsort(sorted(range(len(names)), key=lambda i: _natural(names[i])))
@@ -481,7 +518,7 @@ def _refuse_infinite(table: _Table, name: str, values: np.ndarray) -> None:
 
 def _find_identifiers(table: _Table, clock: np.ndarray, labels: np.ndarray) -> list[str]:
     """Return columns that tell several series apart, the one that leaves the fewest repeated times first."""
-    if table.trajectory is not None or len(clock) < 4:
+    if table.trajectory is not None or table.group is not None or len(clock) < 4:
         return []
     restarts = clock[1:] <= clock[:-1]
     if not restarts.any():

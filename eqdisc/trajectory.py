@@ -36,7 +36,7 @@ _LIGATURES = {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """One measured series: times t (n,), states x (n, d) with NaN where nothing was measured, a name, and inputs u (n, q).
+    """One measured series: times t (n,), states x (n, d) with NaN where nothing was measured, a name, inputs u (n, q), and a group.
 
     The arrays are copied and cannot be written to. Raises DataError unless t is finite and rising, x is finite or NaN, u is
     finite, and the shapes meet.
@@ -52,6 +52,7 @@ class Trajectory:
     x: Float[np.ndarray, "n d"]
     name: str = "0"
     u: Float[np.ndarray, "n q"] = field(default_factory=lambda: np.zeros((0, 0)))
+    group: str = ""
 
     def __post_init__(self) -> None:
         t, x = np.array(self.t, float), np.array(self.x, float)
@@ -77,7 +78,7 @@ class Trajectory:
 
     def cut(self, start: int, end: int | None = None) -> Trajectory:
         """Return samples start..end (as a slice counts them) under the same name."""
-        return Trajectory(self.t[start:end], self.x[start:end], name=self.name, u=self.u[start:end])
+        return replace(self, t=self.t[start:end], x=self.x[start:end], u=self.u[start:end])
 
 
 def _check_shapes(name: str, t: np.ndarray, x: np.ndarray, u: np.ndarray) -> None:
@@ -116,7 +117,8 @@ class Dataset:
     """Trajectories of one law and the user's names: states, inputs, time, file, units; `notes` says what reading mended.
 
     Inputs are linear between samples but for those named in `held`; one named as the time is the time itself. In a search the last
-    `driven` columns of x are inputs (see `inputs`).
+    `driven` columns of x are inputs (see `inputs`), of which the last `grouped` say to which group a record belongs (see `groups`);
+    `group` names the column that does.
     Raises DataError when there is no trajectory, no state, a name twice, or a trajectory of another width.
 
     >>> data = Dataset((Trajectory([0, 1], [[9.0, 1.0], [8.0, 2.0]]),), states=("lambda", "Western Urban"))
@@ -135,6 +137,8 @@ class Dataset:
     inputs: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
     driven: int = 0
+    group: str = ""
+    grouped: int = 0
 
     def __post_init__(self) -> None:
         for name in ("trajectories", "states", "notes", "inputs", "held"):
@@ -204,6 +208,11 @@ class Dataset:
     def formula_names(self) -> tuple[str, ...]:
         """Symbol of each state."""
         return tuple(self.symbols.get(name, name) for name in self.states)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups that the trajectories belong to, in order of appearance."""
+        return tuple(dict.fromkeys(k.group for k in self.trajectories if k.group))
 
     @property
     def input_names(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ NOISY = 0.5  # residual over the spread of a state
 LOST = 2.0  # error of the printed law, in units of the noise, beyond which it does not reproduce what was fitted
 LARGE = 2.5  # standard errors of a standard deviation by which the residual may exceed the noise
 FEWEST_PAIRS = 12
+SHORTEST = 12  # samples of a record below which smoothing says too little of its noise
 CONFIDENT = 0.92  # weight from which a law is claimed,
 CONFIDENT_ALONE = 0.97  # and from one record of one state, in which a curve has many laws
 MANY = 8  # numbers from which a law of one record of one state is a curve fit
@@ -121,6 +122,7 @@ def _colored(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str
     sigma, noise = pick.fit.sigma[0].cpu().numpy(), _noise(problem)
     residual, seen = problem.engine.mesh.residuals(pick.fit.x[0])
     cautions = []
+    longest = max(len(k.t) for k in problem.data.trajectories)
     for e, name in enumerate(names[: problem.d]):
         lag, samples = lag_one(residual[..., e], seen[..., e])
         share, excess = sigma[e] / problem.denoised.spread[e], sigma[e] / noise[e]
@@ -134,7 +136,7 @@ def _colored(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str
                 )
         elif lag > LAG / np.sqrt(samples):
             cautions.append(f"{name}: neighbouring residuals of the law correlate by {lag:.2f}, more than noise does.")
-        elif excess > 1 + LARGE / np.sqrt(2 * samples):
+        elif longest >= SHORTEST and excess > 1 + LARGE / np.sqrt(2 * samples):
             cautions.append(f"{name}: the law misses the data by {excess:.2f} times the noise, more than chance does.")
     return cautions
 
@@ -156,7 +158,7 @@ def _unround(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str
     if not problem.denoised.clean:
         return []
     w, d = without_padding(pick.law)[0], problem.data.d
-    odd = [(w[j, i], names[i % d]) for j, i in unround_exponents(pick.law)]
+    odd = [(w[j, i], names[i % d]) for j, i in unround_exponents(pick.law, problem.data.grouped)]
     return [
         f"{name}: the exponent {value:.5g} is no round number, though the data are exact; the law may imitate another."
         for value, name in odd[:1]
@@ -164,7 +166,7 @@ def _unround(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str
 
 
 def _too_little(problem: Problem, pick: Solved) -> list[str]:
-    values = float(problem.engine.mesh.counts.sum())
+    values = float(problem.engine.mesh.mask.sum())
     starts = pick.fit.x.shape[1] * problem.d
     if values < 1.5 * (pick.size + starts):
         return [

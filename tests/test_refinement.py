@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from eqdisc.equations import round_to
 from eqdisc.intervals import Interval
-from eqdisc.refinement import _follow, round_to
+from eqdisc.refinement import _follow
 
 
 @pytest.mark.parametrize(
