@@ -43,6 +43,7 @@ MOST = 24  # laws that are fitted side by side
 ALIVE = 4  # of them whose factors are thinned
 STEPS = 30
 ROUNDS = 3
+HUGE = 300.0  # logarithm beyond which an end says nothing
 DIGITS = 0.1  # rounding error of a group's coefficient, in its standard errors
 
 
@@ -289,5 +290,5 @@ def part_by_group(
         factors = np.exp(np.r_[0.0, rows[j, marks]])
         for name, factor, error in zip(groups, factors, errors[j], strict=True):
             value = float(f"{p.value * factor:.12g}")
-            ends = sorted(value * math.exp(side * NORMAL * error) for side in (-1, 1))
+            ends = sorted(value * math.exp(side * min(NORMAL * error, HUGE)) for side in (-1, 1))
             yield replace(p, value=value, ci=(ends[0], ends[1]), group=name)
