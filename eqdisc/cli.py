@@ -40,6 +40,11 @@ app = App(
     name="eqdisc",
     help="From a table of measurements over time to the differential equation behind it.",
     help_epilogue="example:  eqdisc fit data/fsir.csv",
+    help_format="plaintext",
+    default_parameter=Parameter(
+        negative_iterable=(),
+        show_default=lambda value: None if value is None or value is False or value == () else str(value),
+    ),
     version=__version__,
     version_flags=["--version"],
 )

@@ -73,8 +73,10 @@ class Collocation:
         positive: np.ndarray,
         bounds: tuple[float, float] = (-EXPONENT_LIMIT, EXPONENT_LIMIT),
         floor: float = FLOOR,
+        coupling: Float[Tensor, "d d"] | None = None,
     ) -> None:
         self.mesh, self.bounds, self.floor = mesh, bounds, floor
+        self.coupling = coupling  # [e, f]: how a trial coefficient in equation f moves with that in equation e
         self.positive = torch.as_tensor(positive, device=mesh.x.device)
         self.d = mesh.x.shape[-1]  # columns: states, then inputs, which are known and never move
         self.states = self.d - mesh.driven
@@ -117,7 +119,11 @@ class Collocation:
             columns.append(self._parameter_columns(terms, index, values, log_x, share))
         if extra is not None:
             trial, _ = monomials(extra[None], flat, self.positive, self.tiny)
-            eye = torch.eye(s, dtype=flat.dtype, device=flat.device)
+            eye = (
+                torch.eye(s, dtype=flat.dtype, device=flat.device)
+                if self.coupling is None
+                else self.coupling[:s, :s].mT
+            )
             columns.append((eye[:, :, None] * trial[..., None, None, :]).flatten(-2))  # (R, N, s, s * L)
         shape = x.shape[:-1]
         dfdp = torch.cat(columns, -1) if columns else flat.new_zeros((*flat.shape[:-1], s, 0))

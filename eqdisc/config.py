@@ -50,8 +50,22 @@ class FitConfig:
     """What an exponent may be: menu (simple values cost less), real, or bounds such as 0..2."""
 
     noise: str = "auto"
-    """The measurement error: auto (judged from the data), constant, poisson (counts), relative, or known: 0.02 (share of each state's
-    standard deviation), relative:0.05 (share of each reading)."""
+    """The measurement error: auto (from the data), constant, poisson, relative, or known: 0.02 (of each state's deviation), relative:0.05."""
+
+    conserve: tuple[str, ...] = ()
+    """Sums of states that rest, exactly: "S + I + R"."""
+
+    known: tuple[str, ...] = ()
+    """Right-hand sides that are known, exactly: "dx/dt = v", or in part, "dv/dt = -9.81 + ..."."""
+
+    sign: tuple[str, ...] = ()
+    """Influences of known sign: "R -> S: +", every term of dS/dt with R raises S as R grows."""
+
+    forbid: tuple[str, ...] = ()
+    """States or inputs that stand in no term of an equation: "R in dI/dt"."""
+
+    start_from: tuple[str, ...] = ()
+    """Right-hand sides that the search tries first, any other word a number to fit: "dS/dt = -b*S*I"."""
 
     snap: bool = True
     """Fix an exponent at a simple value where the data do not object."""
@@ -77,6 +91,9 @@ class FitConfig:
         for f in fields(self):
             kind, what = _KINDS[f.name]
             value = getattr(self, f.name)
+            if kind == (tuple,) and isinstance(value, (str, list)):
+                value = (value,) if isinstance(value, str) else tuple(value)
+                object.__setattr__(self, f.name, value)
             if not _is(value, kind):
                 raise OptionError(f"{f.name} is {value!r}; it must be {what}.")
         self._check_words()
@@ -111,6 +128,11 @@ class FitConfig:
             raise OptionError(f"seed is {self.seed}; use a whole number from 0 on.")
         if self.time_limit is not None and not self.time_limit > 0.0:
             raise OptionError(f"time_limit is {self.time_limit:g}; use seconds above 0.")
+
+    @property
+    def knows(self) -> tuple[str, ...]:
+        """What is said of the law beforehand."""
+        return (*self.conserve, *self.known, *self.sign, *self.forbid, *self.start_from)
 
     def replace(self, **changes: Any) -> FitConfig:
         """Return a copy with other values; raises OptionError as the constructor does."""
@@ -172,6 +194,11 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "device": ((str,), "a word"),
     "exponents": ((str,), "a text"),
     "noise": ((str,), "a word"),
+    "conserve": ((tuple,), "a text or several"),
+    "known": ((tuple,), "a text or several"),
+    "sign": ((tuple,), "a text or several"),
+    "forbid": ((tuple,), "a text or several"),
+    "start_from": ((tuple,), "a text or several"),
     "snap": ((bool,), "True or False"),
     "held_out": ((int, float), "a number"),
     "bootstrap": ((int,), "a whole number"),

@@ -36,6 +36,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .config import read_bounds
+from .knowledge import Knowledge
 
 FLOOR = 2e-5  # smallest sigma in scaled units: above the integration error, so that it cannot buy terms
 EXACT = 2e-8  # the same in the last contest on exact data, where steps are shorter
@@ -290,13 +291,14 @@ def as_simple(value: float) -> Fraction:
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """Prices whole laws: the prior, the samples, the scaling of states, what the data conserve."""
+    """Prices whole laws: the prior, the samples, the scaling of states, what the data conserve, and what is known beforehand."""
 
     prior: Prior
     samples: int
     factors: Float[np.ndarray, "d"]
     near_zero: np.ndarray
     invariants: tuple[np.ndarray, ...] = ()
+    knowledge: Knowledge | None = None
 
     @property
     def log_n(self) -> float:
@@ -304,6 +306,8 @@ class Judge:
 
     def price(self, w: Float[np.ndarray, "m c"], a: Float[np.ndarray, "m d"], free: np.ndarray) -> float:
         """Return the nats that the numbers and the structure of one law cost, before ties."""
+        if self.knowledge is not None:
+            a = self.knowledge.told(w, a)
         used = (a != 0).any(1)
         w, a, free = w[used], a[used], free[used]
         count = (a != 0).sum(1)

@@ -24,8 +24,10 @@ from .equations import Equations, Parameter
 from .errors import DataError, OptionError
 from .field import Chain
 from .groups import encode_groups, law_of_group
+from .inputs import join_inputs
 from .intervals import LEVEL
 from .journal import Journal, TimedJournal
+from .knowledge import verify
 from .laws import Solved, complexity_of, without_padding
 from .markup import write_finding
 from .network import search_by_network
@@ -43,7 +45,7 @@ from .threads import one_thread
 from .trajectory import Dataset
 from .uncertainty import Bootstrap, bootstrap
 from .validation import METRIC, MOST, Score, leave_the_data, score, stretches_of_fit, stretches_unseen
-from .verdict import is_curve_fit, judge
+from .verdict import is_curve_fit, judge, object_to
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -219,6 +221,10 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     table, unseen = as_dataset(data), None if validate is None else as_dataset(validate)
     whole = encode_groups(table)
     unseen = None if unseen is None else encode_groups(unseen, table.groups)
+    if config.knows and config.search != "proposals":
+        raise OptionError(
+            f"--search {config.search} fits laws of which nothing is known; leave it out, or what you know."
+        )
     if whole.inputs and config.search != "proposals":
         option = "--group" if whole.grouped else "--inputs"
         raise OptionError(
@@ -231,7 +237,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     device = _device(config.device)
     early, later = whole.split(config.held_out) if config.held_out else (whole, None)
     names = (*whole.formula_names, *whole.input_names)
-    problem = Problem.of(early, config.exponents, device, config.noise)
+    problem = Problem.of(early, config.exponents, device, config.noise, config)
     joint, pick = _search(problem, config, journal)
     problem = replace(problem, engine=joint.engine)  # a search that found no way on the first mesh chose a finer one
     if pick is None:
@@ -248,6 +254,12 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     share = share_of(pick, joint.seen.values())
     left = list(leave_the_data(printed.equations, fitted, _cut_starts(final, printed)))
     verdict = judge(problem, pick, rivals, share, names, pick_score, left)
+    if config.knows:
+        verify(config, join_inputs(whole), printed.equations)
+        objection = object_to(problem, joint, pick, config.knows, journal)
+        if objection:
+            word = "ambiguous" if verdict.word == "identified" else verdict.word
+            verdict = replace(verdict, word=word, reasons=(objection, *verdict.reasons))
     entries[at] = replace(entries[at], equations=printed.equations, train=pick_score.error, status=pick_score.status)
     entries, at = _undominated(entries, at)
     replicates = _bootstrap(problem, joint, pick, config, names, journal)
@@ -294,7 +306,8 @@ def _search(problem: Problem, config: FitConfig, journal: Journal) -> tuple[Join
             joint.remember(solved)
         pick = joint.best([found] if found else [], pick)
     if pick is not None and not journal.stop:
-        pick = thin_dense_chain(joint, pick, problem, journal)
+        if problem.judge.knowledge is None:  # pruning would take what is known
+            pick = thin_dense_chain(joint, pick, problem, journal)
         share = 1.0 if problem.denoised.clean else independent_share(*joint.engine.mesh.residuals(pick.fit.x[0]))
         pick = select_pick(joint.seen.values(), pick, share)
         if problem.denoised.clean and (not joint.exhausts(pick) or is_curve_fit(problem, pick)):
@@ -315,7 +328,7 @@ def _bootstrap(
 
 
 def _final_problem(problem: Problem, whole: Dataset, config: FitConfig, device: str) -> Problem:
-    return Problem.of(whole, config.exponents, device, config.noise) if config.held_out else problem
+    return Problem.of(whole, config.exponents, device, config.noise, config) if config.held_out else problem
 
 
 def _refit(final: Problem, problem: Problem, pick: Solved, journal: Journal) -> tuple[Problem, Solved]:

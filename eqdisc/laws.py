@@ -30,6 +30,7 @@ class Solved:
     law: Law
     cost: float
     ties: tuple[Tie, ...] = ()
+    tied: bool = False  # whether the fit holds to the ties exactly
 
     @property
     def data_cost(self) -> float:

@@ -42,6 +42,7 @@ class Neighbourhood:
         self.x = solved.fit.x[0].cpu().numpy().reshape(-1, self.d)
         device = solved.fit.x.device
         terms = Terms.of([(self.w, self.a, self.free)], device=str(device))
+        terms = terms if judge.knowledge is None else judge.knowledge.hold(terms)
         released = replace(terms, free=movable(terms.exponents, engine.positive))
         index = Parameters.of(released, engine.positive)
         extra = torch.as_tensor(self.trial_w, device=device)
@@ -69,6 +70,10 @@ class Neighbourhood:
         self.c = np.linalg.pinv(np.nan_to_num(unit), hermitian=True) / size[:, None] / size
         self.fixed_gain, _ = self._gains(f)
         self.trial_gain, self.trial_value = self._gains(t)
+        self.open = np.ones((len(t) // len(self.trial_w), len(self.trial_w)), bool)  # (equations, trial terms)
+        if self.judge.knowledge is not None:
+            self.open = np.stack([self.judge.knowledge.allowed(self.trial_w, e) for e in range(len(self.open))])
+            self.trial_gain = np.where(self.open.ravel(), self.trial_gain, 0.0)
 
     def _gains(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return half the fall in chi-square from each trial number alone, and its value."""
@@ -264,6 +269,7 @@ class Neighbourhood:
         count, used = len(self.trial_w), self.a[:, e] != 0
         new = np.array([not any(np.abs(self.w[j] - row).max() < 0.03 for j in terms) for row in self.trial_w])
         new[: len(self.w)] &= ~used
+        new &= self.open[e]
         at = self.t[e * count : (e + 1) * count]
         gains = [self.trial_gain[e * count : (e + 1) * count]]
         own = [q for q, (is_exponent, _, equation) in enumerate(self.numbers) if not is_exponent and equation == e]

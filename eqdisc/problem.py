@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .collocation import Collocation
+from .config import FitConfig
 from .denoising import Denoised, denoise
 from .description import Judge, Prior
 from .inputs import join_inputs
 from .invariants import find_invariants
+from .knowledge import read_knowledge
 from .library import lay_rows, library
 from .mesh import Mesh
 from .scaling import Scaling
@@ -30,7 +32,14 @@ class Problem:
     weights: list[np.ndarray] | None = None  # of every reading, where the error grows with the state
 
     @classmethod
-    def of(cls, data: Dataset, exponents: str = "menu", device: str = "cpu", noise: str = "auto") -> Problem:
+    def of(
+        cls,
+        data: Dataset,
+        exponents: str = "menu",
+        device: str = "cpu",
+        noise: str = "auto",
+        config: FitConfig | None = None,
+    ) -> Problem:
         """Scale and denoise `data`, inputs as columns beside the states, and lay the mesh."""
         data = join_inputs(data)
         plain = data.d - data.grouped
@@ -40,8 +49,12 @@ class Problem:
         prior = Prior.of(exponents, scaled.d, data.grouped)
         mesh = Mesh.of(scaled, denoised, device=device)
         invariants = tuple(find_invariants(scaled, denoised, scaling.states))
-        judge = Judge(prior, mesh.samples, scaling.states, denoised.near_zero, invariants)
-        engine = Collocation(mesh, denoised.positive, (prior.lower, prior.upper))
+        known = read_knowledge(config, data, scaling) if config is not None and config.knows else None
+        if known is not None:
+            invariants = tuple(c for c in invariants if not known.rests(c * scaling.states))
+        judge = Judge(prior, mesh.samples, scaling.states, denoised.near_zero, invariants, known)
+        coupling = None if known is None else known.couple(mesh.x)
+        engine = Collocation(mesh, denoised.positive, (prior.lower, prior.upper), coupling=coupling)
         weights = None if denoised.error.power == 0.0 else denoised.weights(scaled)
         terms = lay_rows(library(denoised.positive[:plain], prior), plain, data.d)
         return cls(scaled, scaling, denoised, judge, engine, terms, weights)
@@ -65,9 +78,11 @@ class Problem:
         """Return the problem on another mesh: shorter segments, or every step cut into `refine` pieces."""
         device = str(self.engine.mesh.x.device)
         mesh = Mesh.of(self.data, self.denoised, segment=segment, refine=refine, device=device)
-        return replace(self, engine=Collocation(mesh, self.denoised.positive, self.engine.bounds, self.engine.floor))
+        return replace(self, engine=self._engine(mesh, self.engine.floor))
 
     def sharpen(self, floor: float) -> Problem:
         """Return the problem with another least sigma."""
-        engine = Collocation(self.engine.mesh, self.denoised.positive, self.engine.bounds, floor)
-        return replace(self, engine=engine)
+        return replace(self, engine=self._engine(self.engine.mesh, floor))
+
+    def _engine(self, mesh: Mesh, floor: float) -> Collocation:
+        return Collocation(mesh, self.denoised.positive, self.engine.bounds, floor, self.engine.coupling)

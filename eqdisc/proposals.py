@@ -19,6 +19,7 @@ from .description import EXACT
 from .equations import Equations
 from .groups import search_groups
 from .journal import Journal
+from .knowledge import Knowledge
 from .laws import Solved, alike, complexity_of, unround_exponents, without_padding
 from .library import lay_rows, saturating_library, signed_library
 from .matching import LARGEST, Proposal, match, rounded, shared_terms
@@ -239,8 +240,16 @@ def _match_all(
         problem.data, states, problem.denoised.positive, device, problem.weights, exact=problem.denoised.clean
     )
     out = []
+    known = problem.judge.knowledge
     for e in range(problem.d):
+        if known is not None and e in known.settled:
+            out.append([_nothing(problem.library.shape[1])])
+            continue
         terms = problem.library if shared is None else np.vstack([problem.library, shared[e]])
+        own = former[e] if former else None
+        if known is not None:
+            terms = terms[known.allowed(terms, e)]
+            own = [*_given(known, e, terms.shape[1]), *(own or [])]
         proposals = match(
             regression,
             problem.denoised,
@@ -248,13 +257,23 @@ def _match_all(
             e,
             terms,
             problem.judge.prior,
-            former[e] if former else None,
+            own,
             seed + e,
             problem.engine.floor,
         )
+        if known is not None:
+            right = [p for p in proposals if known.allowed(p.exponents, e).all()]
+            right = [p for p in right if known.signs_right(p.exponents, p.coefficients, e)]
+            proposals = right or [_nothing(terms.shape[1])]
         out.append(sorted(proposals, key=lambda p: p.cost))
         journal.record("matching", e + 1, problem.d)
     return out + [[_nothing(problem.library.shape[1])]] * problem.data.driven
+
+
+def _given(known: Knowledge, e: int, columns: int) -> list[Proposal]:
+    """Return the laws that the user would start from, as proposals of equation e."""
+    found = [(widen(rows, columns), signs) for rows, signs in known.starts.get(e, [])]
+    return [Proposal(rows, signs.copy(), np.zeros(rows.shape, bool), 0.0) for rows, signs in found]
 
 
 def _nothing(columns: int) -> Proposal:

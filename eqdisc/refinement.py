@@ -76,9 +76,16 @@ def impose_ties(problem: Problem, solved: Solved) -> Solved:
         a[tie.term, tie.equation] = ratio * a[tie.term, tie.reference]
         flux[tie.term, tie.reference, tie.equation] = ratio
         flux[tie.term, tie.equation] = 0.0
+    known = problem.judge.knowledge
+    if known is not None:
+        w, a, free = known.complete((w, a, free))
     terms = Terms.of([(w, a, free)], device=str(solved.fit.x.device))
-    terms = replace(terms, flux=torch.as_tensor(flux, device=solved.fit.x.device)[None])
-    return _refit(problem, replace(solved, ties=ties), terms) or solved
+    tied = torch.as_tensor(flux, device=solved.fit.x.device)[None]
+    if known is not None:
+        held = known.hold(terms).flux
+        tied = tied if held is None else tied @ held
+    terms = replace(terms, flux=tied)
+    return _refit(problem, replace(solved, ties=ties, tied=True), terms) or solved
 
 
 def _refit(problem: Problem, solved: Solved, terms: Terms) -> Solved | None:
@@ -170,7 +177,7 @@ def _fix_exponents(problem: Problem, solved: Solved, intervals: Mapping[Place, I
         if i < 2 * a.shape[1] and not problem.data.d - problem.data.grouped <= i < problem.data.d:
             w[j, i] = round_to(w[j, i], 0.1 * error)
     w = _with_round_k(problem, w, errors, a.shape[1])
-    if solved.fit.terms.flux is not None:
+    if solved.tied:
         fixed = replace(solved.fit.terms, exponents=torch.as_tensor(w)[None].to(solved.fit.x.device))
         return _refit(problem, solved, replace(fixed, free=torch.zeros_like(fixed.free))) or solved
     law: Law = (w, a, np.zeros_like(free))
@@ -199,7 +206,7 @@ def _coefficients(
         if kind == "coefficient":
             row = used.index(j)
             values[row, e] = round_to(values[row, e], DIGITS * unit[row, e] / math.sqrt(max(h[q], 1e-300)))
-    for tie in solved.ties if solved.fit.terms.flux is not None else ():
+    for tie in solved.ties if solved.tied else ():
         values[tie.term, tie.equation] = float(f"{tie.ratio * values[tie.term, tie.reference]:.14g}")
         own = intervals.get(("coefficient", tie.term, tie.reference))
         if own is not None:
@@ -207,6 +214,10 @@ def _coefficients(
             intervals["coefficient", tie.term, tie.equation] = replace(
                 own, low=low, high=high, error=abs(tie.ratio) * own.error
             )
+    known = problem.judge.knowledge
+    if known is not None:
+        kept = known.complete((w, values / unit, np.zeros(w.shape, bool)))[1]
+        values = np.where(kept == values / unit, values, np.vectorize(lambda v: float(f"{v:.14g}"))(unit * kept))
     return values, intervals
 
 

@@ -46,31 +46,45 @@ class JointSearch:
 
     def solve(self, laws: Sequence[Law], near: Solved | None = None, steps: int = 20) -> list[Solved]:
         """Fit laws side by side, from the states of `near` or the denoised data; failed lanes are left out."""
-        laws = [merge_equal(law) for law in laws if (law[1] != 0).any()]
+        laws = self._completed(laws)
         if not laws:
             return []
         x, sigma = (self.x, self.sigma) if near is None else (near.fit.x, near.fit.sigma)
-        fit = self.engine.fit(Terms.of(laws, device=str(x.device)), x, sigma, steps=steps)
+        fit = self.engine.fit(self._lanes(laws), x, sigma, steps=steps)
         return self.adopt(fit)
+
+    def _completed(self, laws: Sequence[Law]) -> list[Law]:
+        """Return laws with equal terms merged and what is known in them; those that it forbids are left out."""
+        known = self.judge.knowledge
+        laws = [law if known is None else known.complete(law) for law in laws]
+        laws = [merge_equal(law) for law in laws if (law[1] != 0).any()]
+        return laws if known is None else [law for law in laws if known.admits(law)]
+
+    def _lanes(self, laws: Sequence[Law]) -> Terms:
+        terms = Terms.of(laws, device=str(self.x.device))
+        return terms if self.judge.knowledge is None else self.judge.knowledge.hold(terms)
 
     def resume(self, solved: Sequence[Solved], steps: int) -> list[Solved]:
         """Go on fitting laws side by side, each from where it stands."""
         if not solved:
             return []
         x, sigma = torch.cat([s.fit.x for s in solved]), torch.cat([s.fit.sigma for s in solved])
-        return self.adopt(
-            self.engine.fit(Terms.of([s.law for s in solved], device=str(x.device)), x, sigma, steps=steps)
-        )
+        return self.adopt(self.engine.fit(self._lanes([s.law for s in solved]), x, sigma, steps=steps))
 
     def adopt(self, fit: Fit) -> list[Solved]:
         """Price the lanes of a fit that ended well and remember them."""
         solved = [self.price(fit, lane) for lane in range(fit.terms.lanes) if bool(torch.isfinite(fit.nll[lane]))]
+        known = self.judge.knowledge
+        solved = solved if known is None else [s for s in solved if known.keeps(s.law)]
         for s in solved:
             self.remember(s)
         return solved
 
     def remember(self, solved: Solved) -> None:
         """Keep a law, if it says anything, unless one of the same structure was shorter."""
+        known = self.judge.knowledge
+        if known is not None and not known.keeps(solved.law):
+            return
         if (solved.law[1] != 0).any() and (solved.key not in self.seen or solved.cost < self.seen[solved.key].cost):
             self.seen[solved.key] = solved
 
@@ -81,7 +95,8 @@ class JointSearch:
         c, names = covariance_of(one)
         places = [(q, j, e) for q, (kind, j, e) in enumerate(names) if kind == "coefficient"]
         covariance = {(j, e, k, f): c[p, q] for p, j, e in places for q, k, f in places if j == k}
-        back, ties = self.judge.tied(a, covariance)
+        known = self.judge.knowledge
+        back, ties = self.judge.tied(a if known is None else known.told(w, a), covariance)
         cost = float(one.nll[0]) + self.judge.price(w, a, free) - back
         return Solved(one, (w, a, free), cost, tuple(ties))
 
@@ -196,13 +211,14 @@ class JointSearch:
         """Refit moves and remember what came of each."""
         if not laws:
             return []
-        merged = [merge_equal(law) for law in laws]
-        terms = Terms.of(merged, device=str(self.x.device))
-        fit = self.engine.fit(terms, near.fit.x, near.fit.sigma, steps=12, rival=near.data_cost)
+        known = self.judge.knowledge
+        merged = [merge_equal(law if known is None else known.complete(law)) for law in laws]
+        fit = self.engine.fit(self._lanes(merged), near.fit.x, near.fit.sigma, steps=12, rival=near.data_cost)
         found = []
         for lane, law in enumerate(laws):
-            if bool(torch.isfinite(fit.nll[lane])):
-                found.append(self.price(fit, lane))
+            moved = self.price(fit, lane) if bool(torch.isfinite(fit.nll[lane])) else None
+            if moved is not None and (known is None or known.keeps(moved.law)):
+                found.append(moved)
                 self.tried[structure_key(law)] = found[-1]
                 self.remember(found[-1])
             else:

@@ -155,10 +155,14 @@ def _fit(
     problem: Problem, laws: Sequence[Solved], mesh: Mesh, index: np.ndarray, journal: Journal
 ) -> list[Solved | None]:
     """Fit every law to a replicate, from where it stands; None for a lane that did not end well."""
-    engine = Collocation(mesh, problem.denoised.positive, problem.engine.bounds, problem.engine.floor)
+    engine = Collocation(
+        mesh, problem.denoised.positive, problem.engine.bounds, problem.engine.floor, problem.engine.coupling
+    )
     at: Tensor = torch.as_tensor(index, device=mesh.x.device)
     x, sigma = torch.cat([s.fit.x[:, at] for s in laws]), torch.cat([s.fit.sigma for s in laws])
-    fit = engine.fit(Terms.of([s.law for s in laws], device=str(x.device)), x, sigma, steps=STEPS)
+    terms = Terms.of([s.law for s in laws], device=str(x.device))
+    known = problem.judge.knowledge
+    fit = engine.fit(terms if known is None else known.hold(terms), x, sigma, steps=STEPS)
     joint = JointSearch(engine, problem.judge, x[:1], laws[0].fit.sigma[0].cpu().numpy(), journal)
     return [joint.price(fit, q) if bool(torch.isfinite(fit.nll[q])) else None for q in range(len(laws))]
 

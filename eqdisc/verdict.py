@@ -7,15 +7,19 @@ not identified  nothing found deserves to be called the law
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .collocation import Collocation
 from .description import FLOOR
+from .journal import Journal
 from .laws import Solved, unround_exponents, without_padding
 from .noise import LAG, lag_one, noise_of_differences
 from .problem import Problem
+from .selection import RIVAL
 from .status import Status
+from .structure import JointSearch
 from .validation import Score
 
 EXCESS = 1.6  # model residual over the noise that smoothing finds
@@ -28,6 +32,7 @@ SHORTEST = 12  # samples of a record below which smoothing says too little of it
 CONFIDENT = 0.92  # weight from which a law is claimed,
 CONFIDENT_ALONE = 0.97  # and from one record of one state, in which a curve has many laws
 MANY = 8  # numbers from which a law of one record of one state is a curve fit
+OBJECTIONS = 4  # moves that a law may take once it is free of what was said
 WORTH = 12.0  # nats by which a law must beat "nothing changes but by noise"
 
 
@@ -75,6 +80,26 @@ def judge(
         return Verdict("ambiguous", tuple(cautions))
     reason = f"The law explains the data down to the noise, with a weight of {min(100 * share, 99.9):.3g} % among all that were tried."
     return Verdict("identified", (reason,))
+
+
+def object_to(
+    problem: Problem, joint: JointSearch, pick: Solved, said: tuple[str, ...], journal: Journal
+) -> str | None:
+    """Return what the data object to knowledge: by how much a law without it, near the pick, describes them better."""
+    engine = Collocation(problem.engine.mesh, problem.denoised.positive, problem.engine.bounds, problem.engine.floor)
+    free = JointSearch(
+        engine, replace(problem.judge, knowledge=None), joint.x, pick.fit.sigma[0].cpu().numpy(), journal
+    )
+    start = free.best(free.solve([without_padding(pick.law)], pick))
+    if start is None:
+        return None
+    better = free.improve(start, problem.library, OBJECTIONS)
+    released = (start.cost - start.data_cost) - (pick.cost - pick.data_cost)  # what the numbers cost that were known
+    gain = max(0.0, pick.data_cost - start.data_cost - released) + start.cost - better.cost
+    if gain < RIVAL:
+        return None
+    words = ", ".join(repr(text) for text in said)
+    return f"The data object to what was said beforehand ({words}): a law without it is {gain:.0f} nats shorter."
 
 
 def is_curve_fit(problem: Problem, pick: Solved) -> bool:

@@ -1,0 +1,113 @@
+"""Knowledge: what is said of a law beforehand holds exactly in what is printed, and the data may object."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sympy as sp
+from scipy.integrate import solve_ivp
+
+from eqdisc.cli import NOTHING, UNUSABLE, main
+from eqdisc.config import FitConfig
+from eqdisc.discovery import Discovery, discover
+from eqdisc.equations import Equations
+from eqdisc.errors import FormulaError, OptionError
+from eqdisc.knowledge import verify
+from eqdisc.systems import simulate_system
+from eqdisc.tables import write_table
+from eqdisc.trajectory import Dataset, Trajectory
+
+
+def spring(noise: float = 0.02) -> Dataset:
+    """Return a damped spring that hangs under its weight: dx/dt = v, dv/dt = -9.81 - 4 x - 0.3 v."""
+    t = np.linspace(0, 8, 80)
+    x = solve_ivp(lambda _, y: [y[1], -9.81 - 4 * y[0] - 0.3 * y[1]], (0, 8), [1.0, 0.0], t_eval=t, rtol=1e-10).y.T
+    x = x + noise * x.std(0) * np.random.default_rng(2).normal(size=x.shape)
+    return Dataset((Trajectory(t, x),), states=("x", "v"))
+
+
+def found_with(data: Dataset, **said: str | tuple[str, ...]) -> Discovery:
+    return discover(data, FitConfig(**said))
+
+
+def test_a_conserved_sum_rests_to_the_last_digit() -> None:
+    found = found_with(simulate_system("fsir", noise=0.05, seed=1), conserve="S + I + R")
+    assert sp.expand(sum(found.equations.rhs)) == 0
+    assert "S + I + R" in found.equations.invariants()
+
+
+def test_a_known_side_and_a_known_part_stand_as_they_were_said() -> None:
+    found = found_with(spring(), known=("dx/dt = v", "dv/dt = -9.81 + ..."))
+    assert found.equations.strings()["x"] == "v"
+    numbers = found.equations.rhs[1].as_coefficients_dict()
+    assert float(numbers[sp.S.One]) == -9.81
+    assert {str(term) for term in numbers if term != 1} == {"x", "v"}
+    known = [p for p in found.parameters if p.ci is None and p.name[0] == "k"]
+    assert sorted(p.value for p in known) == [-9.81, 1.0]
+
+
+def test_a_forbidden_state_stands_in_no_term_and_the_data_may_object() -> None:
+    found = found_with(spring(), forbid="x in dv/dt")
+    assert sp.Symbol("x", real=True) not in found.equations.rhs[1].free_symbols
+    assert found.verdict != "identified"
+    assert any(reason.startswith("The data object to what was said beforehand") for reason in found.reasons)
+
+
+def test_a_sign_is_kept_and_one_that_is_right_changes_nothing() -> None:
+    data = simulate_system("lotka_volterra", noise=0.02, seed=1)
+    right = found_with(data, sign=("y -> x: -", "x -> y: +"))
+    assert right.equations.strings() == discover(data).equations.strings()
+    wrong = found_with(data, sign="y -> x: +")
+    x, y = (sp.Symbol(s, real=True) for s in ("x", "y"))
+    assert all(
+        float(c) > 0 for term, c in wrong.equations.rhs[0].as_coefficients_dict().items() if y in term.free_symbols
+    )
+    assert wrong.verdict != "identified"
+    assert x in wrong.equations.rhs[1].free_symbols
+
+
+def test_a_law_to_start_from_is_found_with_its_numbers() -> None:
+    found = found_with(spring(), start_from="dv/dt = -g - k*x - c*v")
+    assert {str(t) for t in found.equations.rhs[1].as_coefficients_dict()} == {"1", "x", "v"}
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"forbid": "x of dv/dt"}, 'write it as "R in dI/dt"'),
+        ({"forbid": "z in dv/dt"}, "names 'z', which is no column of the law"),
+        ({"sign": "x -> v: up"}, 'write it as "R -> S: \\+"'),
+        ({"conserve": "x*v"}, 'write a sum of states, such as "S \\+ I \\+ R"'),
+        ({"conserve": "x"}, "write a sum of states"),
+        ({"known": "x = v"}, 'write it as "dx/dt = v"'),
+        ({"known": "dx/dt = sin(v)"}, "is no sum of products of powers"),
+        ({"known": ("dx/dt = v", "dv/dt = -x"), "conserve": "x + v"}, "nothing of it is left to find"),
+        ({"known": "dx/dt = v", "search": "network"}, "--search network fits laws of which nothing is known"),
+    ],
+)
+def test_words_that_do_not_fit_are_refused(said: dict, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        found_with(spring(), **said)
+
+
+@pytest.mark.parametrize("said", [{"forbid": "x in dv/dt"}, {"conserve": "x + v"}, {"known": "dx/dt = 2*v"}])
+def test_a_law_that_does_not_keep_to_what_was_said_is_never_printed(said: dict) -> None:
+    law = Equations.parse({"x": "v", "v": "-4*x"}, ("x", "v"))
+    with pytest.raises(FormulaError, match="does not keep to"):
+        verify(FitConfig(**said), spring(), law)
+
+
+def test_the_command_takes_several_words_and_keeps_them_in_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, run = tmp_path / "spring.csv", tmp_path / "run"
+    write_table(spring(), table)
+    words = ["--known", "dx/dt = v", "--known", "dv/dt = -9.81 + ...", "--forbid", "v in dv/dt"]
+    assert main(["fit", str(table), *words, "--out", str(run), "--quiet"]) == NOTHING
+    config = json.loads((run / "config.json").read_text())["config"]
+    assert (config["known"], config["forbid"]) == (["dx/dt = v", "dv/dt = -9.81 + ..."], ["v in dv/dt"])
+    assert "The data object" in capsys.readouterr().out
+    assert main(["fit", str(table), "--known", "dx = v", "--out", str(tmp_path / "other")]) == UNUSABLE
