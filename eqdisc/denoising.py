@@ -56,6 +56,8 @@ class Denoised:
         smooth = [self.at(k, trajectory.t) for k, trajectory in enumerate(data.trajectories)]
         seen = [np.where(np.isfinite(k.x), s, np.nan) for k, s in zip(data.trajectories, smooth, strict=True)]
         v = np.stack([self.error.shape(column) for column in np.concatenate(seen).T], -1)
+        if data.weighed:
+            v = np.where(np.isfinite(known := _known_errors(data)[0]), known, v)
         cuts = np.cumsum([len(k.t) for k in data.trajectories])[:-1]
         return [np.nan_to_num(w) for w in np.split(1 / v, cuts)]
 
@@ -69,7 +71,7 @@ def denoise(data: Dataset, noise: str = "auto") -> Denoised:
     """Smooth every state of every trajectory of a scaled dataset, each from its own measured samples.
 
     `noise` is constant, poisson, relative, or auto: the constant one unless another is eight nats likelier. A known size (0.02 of each
-    state's standard deviation, relative:0.05 of each reading) takes the place of the estimate.
+    state's standard deviation, relative:0.05 of each reading, or the standard errors in the data) takes the place of the estimate.
     """
     if data.driven:
         parted = part_inputs(data)
@@ -82,6 +84,9 @@ def denoise(data: Dataset, noise: str = "auto") -> Denoised:
     spread = np.nanstd(x, axis=0)
     if size is not None:
         sigma = size * (spread if error.power == 0.0 else np.sqrt(np.nanmean(x**2, axis=0)))
+    if data.weighed:
+        known = _known_errors(data)[1]
+        sigma = np.where(np.isfinite(known), known, sigma)
     smooth_low = np.min([[c(k.t).min() for c in cs] for cs, k in zip(curves, data.trajectories, strict=True)], axis=0)
     relative = float(np.max(np.minimum(sigma / np.maximum(spread, 1e-300), 0.3)))
     positive = _judge_positive(np.nanmin(x, axis=0), smooth_low, np.maximum(sigma, relative * spread))
@@ -94,6 +99,14 @@ def denoise(data: Dataset, noise: str = "auto") -> Denoised:
         clean=relative < 1e-3,
         error=error,
     )
+
+
+def _known_errors(data: Dataset) -> tuple[Float[np.ndarray, "rows d"], Float[np.ndarray, "d"]]:
+    """Return the standard errors of all values, as shares of their root mean square, and that (d,); NaN where unknown."""
+    sigma = np.concatenate([k.sigma if k.sigma.size else np.full_like(k.x, np.nan) for k in data.trajectories])
+    sigma = np.where(np.isfinite(np.concatenate([k.x for k in data.trajectories])), sigma, np.nan)
+    size = np.array([np.sqrt(np.mean(s[np.isfinite(s)] ** 2)) if np.isfinite(s).any() else np.nan for s in sigma.T])
+    return sigma / size, size
 
 
 def _with_inputs(denoised: Denoised, data: Dataset) -> Denoised:
@@ -121,8 +134,8 @@ def _column(curve: Curve, i: int, t: np.ndarray) -> np.ndarray:
 
 def _choose_error(data: Dataset, word: str, x: np.ndarray) -> tuple[ErrorModel, list, np.ndarray]:
     """Return the shape of the error that was asked for, or told from the data, with its curves and noise (K, d)."""
-    if word != "auto":
-        error = next(m for m in MODELS if m.name == word)
+    if word != "auto" or data.weighed:
+        error = next((m for m in MODELS if m.name == word), MODELS[0])
         return error, *_denoise_all(data, error)[:2]
     error, (curves, noise, least) = MODELS[0], _denoise_all(data, MODELS[0])
     least -= 2 * EVIDENCE  # what another shape has to beat
@@ -135,7 +148,9 @@ def _choose_error(data: Dataset, word: str, x: np.ndarray) -> tuple[ErrorModel, 
 
 def _denoise_all(data: Dataset, error: ErrorModel) -> tuple[list, np.ndarray, float]:
     """Return the curves and the noise (K, d) of every trajectory, and the evidence (-2 log) for this shape of the error."""
-    found = [_denoise_trajectory(k.t, k.x, error) for k in data.trajectories]
+    shapes = _known_errors(data)[0] if data.weighed else np.full((data.rows, data.d), np.nan)
+    parts = np.split(np.nan_to_num(shapes, nan=1.0), np.cumsum(data.sizes)[:-1])
+    found = [_denoise_trajectory(k.t, k.x, v, error) for k, v in zip(data.trajectories, parts, strict=True)]
     return [f[0] for f in found], np.array([f[1] for f in found]), sum(f[2] for f in found)
 
 
@@ -144,7 +159,9 @@ def _judge_positive(lowest: np.ndarray, smooth_lowest: np.ndarray, tolerance: np
     return (lowest > -4.5 * tolerance - 1e-9) & (smooth_lowest > -6 * tolerance - 1e-3) & (lowest > -0.25)
 
 
-def _denoise_trajectory(t: np.ndarray, x: np.ndarray, error: ErrorModel) -> tuple[tuple[Curve, ...], np.ndarray, float]:
+def _denoise_trajectory(
+    t: np.ndarray, x: np.ndarray, v: np.ndarray, error: ErrorModel
+) -> tuple[tuple[Curve, ...], np.ndarray, float]:
     d = x.shape[1]
     measured = [np.isfinite(x[:, i]) for i in range(d)]
     curves: list[Curve] = [_interpolate(t[m], x[m, i], clean=is_clean(t[m], x[m, i])) for i, m in enumerate(measured)]
@@ -156,7 +173,7 @@ def _denoise_trajectory(t: np.ndarray, x: np.ndarray, error: ErrorModel) -> tupl
         for i in noisy:
             m = measured[i]
             tau = t[m] if clock is None else clock(t[m])
-            smooth, score, noise = smooth_reml(tau, error.forward(x[m, i]))
+            smooth, score, noise = smooth_reml(tau, error.forward(x[m, i]), v[m, i])
             score -= 2 * error.log_slope(x[m, i])
             if score < evidence[i] - 1:
                 evidence[i] = score
@@ -230,51 +247,55 @@ def is_clean(t: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> bool:
     return bool(np.median(inner) < CLEAN * np.ptp(y) + 1e-300)
 
 
-def smooth_reml(t: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> tuple[np.ndarray, float, float]:
+def smooth_reml(
+    t: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"], v: Float[np.ndarray, "n"] | None = None
+) -> tuple[np.ndarray, float, float]:
     """Return the smoothed samples (n,), the restricted likelihood (-2 log, up to a constant) and sigma.
 
-    Long records are smoothed in overlapping chunks that fade into each other.
+    The errors are sigma v where v (n,) is given, else sigma. Long records are smoothed in overlapping chunks that fade into each other.
     """
     n = len(t)
+    v = np.ones(n) if v is None else v
     if n <= 4 * CHUNK // 3:
-        return _smooth_chunk(t, y)
+        return _smooth_chunk(t, y, v)
     overlap = CHUNK // 5
     total, weight, score, variance = np.zeros(n), np.zeros(n), 0.0, 0.0
     starts = np.linspace(0, n - CHUNK, int(np.ceil((n - overlap) / (CHUNK - overlap)))).round().astype(int)
     fade = np.minimum(np.minimum(np.arange(1, CHUNK + 1), np.arange(CHUNK, 0, -1)) / overlap, 1.0)
     for a in starts:
-        smooth, s, sigma = _smooth_chunk(t[a : a + CHUNK], y[a : a + CHUNK])
+        smooth, s, sigma = _smooth_chunk(*(k[a : a + CHUNK] for k in (t, y, v)))
         total[a : a + CHUNK] += fade * smooth
         weight[a : a + CHUNK] += fade
         score, variance = score + s, variance + sigma**2 / len(starts)
     return total / weight, score, float(np.sqrt(variance))
 
 
-def _smooth_chunk(t: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float, float]:
+def _smooth_chunk(t: np.ndarray, y: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, float, float]:
     n = len(t)
     unit = np.round((t - t[0]) / (t[-1] - t[0]), 12)
-    mu, basis = _basis(unit.tobytes())
-    z = basis.T @ y
+    mu, basis = _basis(unit.tobytes(), v.tobytes())
+    z = basis.T @ (y / v)
     power = z[2:] ** 2
     grid = np.exp(np.linspace(-8.0, 14.0, 56) - np.log(np.median(mu[2:])))
     w = grid[:, None] * mu[2:]
     w = w / (1 + w)
     score = (n - 2) * np.log(w @ power + 1e-300) - np.log(np.maximum(w, 1e-300)).sum(1)
     best = int(np.argmin(score))
-    smooth = basis @ (z / (1 + grid[best] * mu))
+    smooth = v * (basis @ (z / (1 + grid[best] * mu)))
     return smooth, float(score[best]), float(np.sqrt((power * w[best]).sum() / (n - 2)))
 
 
 @lru_cache(maxsize=64)
-def _basis(times: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Demmler-Reinsch eigenvalues (n,) and basis (n, n) for samples at `times` in [0, 1]."""
-    t = np.frombuffer(times)
+def _basis(times: bytes, errors: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Demmler-Reinsch eigenvalues (n,) and basis (n, n) for samples at `times` in [0, 1], divided by their errors."""
+    t, v = np.frombuffer(times), np.frombuffer(errors)
     n, h = len(t), np.diff(t)
     j = np.arange(n - 2)
     second, gram = np.zeros((n, n - 2)), np.zeros((n - 2, n - 2))
     second[j, j], second[j + 1, j], second[j + 2, j] = 1 / h[:-1], -1 / h[:-1] - 1 / h[1:], 1 / h[1:]
     gram[j, j] = (h[:-1] + h[1:]) / 3
     gram[j[:-1], j[:-1] + 1] = gram[j[:-1] + 1, j[:-1]] = h[1:-1] / 6
+    second *= v[:, None]
     penalty = second @ np.linalg.solve(gram, second.T)
     mu, basis = np.linalg.eigh((penalty + penalty.T) / 2)
     mu[:2] = 0.0

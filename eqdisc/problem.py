@@ -55,7 +55,7 @@ class Problem:
         judge = Judge(prior, mesh.samples, scaling.states, denoised.near_zero, invariants, known)
         coupling = None if known is None else known.couple(mesh.x)
         engine = Collocation(mesh, denoised.positive, (prior.lower, prior.upper), coupling=coupling)
-        weights = None if denoised.error.power == 0.0 else denoised.weights(scaled)
+        weights = denoised.weights(scaled) if denoised.error.power or scaled.weighed else None
         terms = lay_rows(library(denoised.positive[:plain], prior), plain, data.d)
         return cls(scaled, scaling, denoised, judge, engine, terms, weights)
 

@@ -50,7 +50,15 @@ class Scaling:
 
     def apply(self, data: Dataset) -> Dataset:
         """Return `data` in scaled units, each trajectory starting at time 0; inputs beside the states stay as they are."""
-        scaled = tuple(replace(k, t=(k.t - k.t[0]) / self.time, x=k.x / self.states) for k in data.trajectories)
+        scaled = tuple(
+            replace(
+                k,
+                t=(k.t - k.t[0]) / self.time,
+                x=k.x / self.states,
+                sigma=k.sigma / self.states if k.sigma.size else k.sigma,
+            )
+            for k in data.trajectories
+        )
         return replace(data, trajectories=scaled)
 
     def undo(self, exponents: Float[np.ndarray, "m c"], coefficients: Float[np.ndarray, "m d"]) -> np.ndarray:

@@ -6,6 +6,7 @@
 | trajectory | a column named `trajectory`; none: one trajectory |
 | states | every other column of numbers |
 | group | the one that is named: records of one group share their coefficients; without trajectories each group is one |
+| standard errors | a column named after a state, `S_sigma`: that of each value of S |
 | inputs | those that are named: `u`, linear between its samples, or `u:hold`; the time may be one |
 
 Empty cells are values that were not measured. Rows may come in any order; trajectories come out in the natural order of
@@ -37,6 +38,7 @@ from .trajectory import Dataset, Trajectory
 if TYPE_CHECKING:
     import pandas as pd
 
+ERROR = "_sigma"  # behind a state's name: the column of its standard errors
 SPARE = 3  # values beyond one start a trajectory: a coefficient, an exponent, and one to check them
 _UNIT = re.compile(r"(.*\S)\s*\[(.*)\]")
 
@@ -91,7 +93,7 @@ def as_dataset(
 
 
 def write_table(data: Dataset, path: str | Path) -> None:
-    """Write a dataset as CSV: trajectory, time, states, inputs; `read_table(path, time=data.time)` gives it back exactly.
+    """Write a dataset as CSV: trajectory, time, states, inputs, standard errors; `read_table(path, time=data.time)` gives it back exactly.
 
     The trajectory column is left out for one trajectory of the default name; a name that is taken gets underscores.
     """
@@ -103,12 +105,17 @@ def write_table(data: Dataset, path: str | Path) -> None:
     label, clock = free_roles(data.time, columns)
     names = [f"{name} [{data.units[name]}]" if name in data.units else name for name in (data.time, *columns)]
     names[0] = names[0].replace(data.time, clock, 1)
+    weighed = np.array(
+        [any(np.isfinite(k.sigma[:, i]).any() for k in data.trajectories if k.sigma.size) for i in range(data.d)]
+    )
+    names += [name + ERROR for name, known in zip(data.states, weighed, strict=True) if known]
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         head = [] if alone else [label, data.group] if data.group else [label]
         writer.writerow([*head, *names])
         for k in data.trajectories:
-            for t, x in zip(k.t.tolist(), np.column_stack([k.x, k.u[:, own]]).tolist(), strict=True):
+            sigma = (k.sigma if k.sigma.size else np.full_like(k.x, np.nan))[:, weighed]
+            for t, x in zip(k.t.tolist(), np.column_stack([k.x, k.u[:, own], sigma]).tolist(), strict=True):
                 cells = [repr(t), *("" if v != v else repr(v) for v in x)]
                 writer.writerow([*[k.name, k.group][: len(head)], *cells])
 
@@ -189,6 +196,7 @@ class _Table:
     trajectory: str | None
     group: str | None = None
     inputs: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
 
     @property
     def file(self) -> str:
@@ -205,7 +213,11 @@ class _Table:
 
     def others(self) -> list[str]:
         """Names of the columns that have no other role yet."""
-        return [name for name in self.columns if name not in (self.time, self.trajectory, self.group, *self.inputs)]
+        return [
+            name
+            for name in self.columns
+            if name not in (self.time, self.trajectory, self.group, *self.inputs, *self.errors)
+        ]
 
     def without(self, *names: str, alone: str) -> str:
         """Say how to leave columns out, and others that cannot be states; `alone` if no column would be left."""
@@ -230,11 +242,13 @@ def _assign(
     table = _read_header(sheet, time, trajectory, group)
     given, held = _named_inputs(table, inputs)
     table = replace(table, inputs=tuple(given))
+    table = replace(table, errors=_find_errors(table, states))
     clock, first_date = _read_times(table)
     labels, names, group_of = _read_labels(table)
     identifiers = _find_identifiers(table, clock, labels)
     chosen = _choose_states(table, states, identifiers)
     x = np.stack([_read_state(table, name) for name in chosen], -1)
+    sigma = _read_errors(table, chosen, x)
     u = np.stack([_read_input(table, name, clock) for name in given], -1) if given else np.zeros((len(clock), 0))
     kept = np.isfinite(x).any(1) | (np.isfinite(u).any(1) & bool(set(given) - {table.time}))
     order = np.lexsort((clock, labels))
@@ -245,7 +259,9 @@ def _assign(
     order = order[kept[order]]
     ends = np.flatnonzero(np.diff(labels[order])) + 1
     pieces = [piece for piece in np.split(order, ends) if len(piece)]
-    trajectories = tuple(_trajectory(table, clock, x, u, piece, names, labels, group_of, held) for piece in pieces)
+    trajectories = tuple(
+        _trajectory(table, clock, x, u, sigma, piece, names, labels, group_of, held) for piece in pieces
+    )
     units = {name: table.units[name] for name in (table.time, *chosen, *given) if name in table.units}
     if first_date:
         units[table.time] = "day"
@@ -267,6 +283,7 @@ def _trajectory(
     clock: np.ndarray,
     x: np.ndarray,
     u: np.ndarray,
+    sigma: np.ndarray,
     rows: np.ndarray,
     names: list[str],
     labels: np.ndarray,
@@ -275,7 +292,7 @@ def _trajectory(
 ) -> Trajectory:
     at = labels[rows[0]]
     known = _fill(table, names[at], clock[rows], u[rows], held)
-    return Trajectory(clock[rows], x[rows], name=names[at], u=known, group=group_of[at])
+    return Trajectory(clock[rows], x[rows], name=names[at], u=known, group=group_of[at], sigma=sigma[rows])
 
 
 # The header
@@ -491,6 +508,32 @@ def _read_state(table: _Table, name: str) -> Float[np.ndarray, "n"]:
 
 def _read_input(table: _Table, name: str, clock: np.ndarray) -> Float[np.ndarray, "n"]:
     return clock if name == table.time else _read_state(table, name)
+
+
+def _find_errors(table: _Table, states: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the columns that are standard errors: those of another's name and `_sigma`, unless they were asked for as states."""
+    asked = states.split(",") if isinstance(states, str) else (states or ())
+    wanted = {name.strip() for name in asked}
+    return tuple(
+        name
+        for name in table.others()
+        if name.endswith(ERROR) and name.removesuffix(ERROR) in table.others() and name not in wanted
+    )
+
+
+def _read_errors(table: _Table, chosen: list[str], x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """Return the standard error of every value, NaN where there is no column of it."""
+    sigma = np.full_like(x, np.nan)
+    for i, name in enumerate(chosen):
+        if name + ERROR not in table.errors:
+            continue
+        sigma[:, i] = _read_state(table, name + ERROR)
+        wrong = np.isfinite(x[:, i]) & ~(sigma[:, i] > 0)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            cause = "a standard error is missing" if np.isnan(sigma[row, i]) else "a standard error is above 0"
+            table.refuse(cause, f"correct the cell or empty the value of {name}", name + ERROR, row)
+    return sigma
 
 
 def _fill(

@@ -38,8 +38,9 @@ _LIGATURES = {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": 
 class Trajectory:
     """One measured series: times t (n,), states x (n, d) with NaN where nothing was measured, a name, inputs u (n, q), and a group.
 
+    `sigma` (n, d) holds the standard error of each value where it is known, NaN columns for states of which it is not, or is empty.
     The arrays are copied and cannot be written to. Raises DataError unless t is finite and rising, x is finite or NaN, u is
-    finite, and the shapes meet.
+    finite, known errors are positive, and the shapes meet.
 
     >>> Trajectory([0, 1, 2], [[1.0], [np.nan], [0.5]]).x.shape
     (3, 1)
@@ -53,16 +54,19 @@ class Trajectory:
     name: str = "0"
     u: Float[np.ndarray, "n q"] = field(default_factory=lambda: np.zeros((0, 0)))
     group: str = ""
+    sigma: Float[np.ndarray, "n d"] = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __post_init__(self) -> None:
         t, x = np.array(self.t, float), np.array(self.x, float)
         u = np.array(self.u, float) if np.size(self.u) else np.zeros((len(t), 0))
         _check_shapes(self.name, t, x, u)
         _check_values(self.name, t, x, u)
-        t.flags.writeable = x.flags.writeable = u.flags.writeable = False
+        sigma = _check_errors(self.name, x, np.array(self.sigma, float))
+        t.flags.writeable = x.flags.writeable = u.flags.writeable = sigma.flags.writeable = False
         object.__setattr__(self, "t", t)
         object.__setattr__(self, "x", x)
         object.__setattr__(self, "u", u)
+        object.__setattr__(self, "sigma", sigma)
         object.__setattr__(self, "name", str(self.name))
 
     def __len__(self) -> int:
@@ -78,7 +82,7 @@ class Trajectory:
 
     def cut(self, start: int, end: int | None = None) -> Trajectory:
         """Return samples start..end (as a slice counts them) under the same name."""
-        return replace(self, t=self.t[start:end], x=self.x[start:end], u=self.u[start:end])
+        return replace(self, t=self.t[start:end], x=self.x[start:end], u=self.u[start:end], sigma=self.sigma[start:end])
 
 
 def _check_shapes(name: str, t: np.ndarray, x: np.ndarray, u: np.ndarray) -> None:
@@ -110,6 +114,22 @@ def _check_values(name: str, t: np.ndarray, x: np.ndarray, u: np.ndarray) -> Non
         else:
             cause = f"time falls from {t[k - 1]:g} to {t[k]:g}; sort the samples or add a trajectory column"
         raise DataError(f"trajectory {name!r}, sample {k + 1}: {cause}.")
+
+
+def _check_errors(name: str, x: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Return the standard errors; none known is an empty array."""
+    if not sigma.size or np.isnan(sigma).all():
+        return np.zeros((0, 0))
+    if sigma.shape != x.shape:
+        raise DataError(f"trajectory {name!r}: x has shape {x.shape} and sigma {sigma.shape}; they must be alike.")
+    known = np.isfinite(sigma).any(0)
+    wrong = np.isfinite(x) & known & ~((sigma > 0) & (sigma < np.inf))
+    if wrong.any():
+        k, i = np.argwhere(wrong)[0]
+        raise DataError(
+            f"trajectory {name!r}, sample {k + 1}, state {i + 1}: its standard error is {sigma[k, i]:g}; give one above 0."
+        )
+    return sigma
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +228,11 @@ class Dataset:
     def formula_names(self) -> tuple[str, ...]:
         """Symbol of each state."""
         return tuple(self.symbols.get(name, name) for name in self.states)
+
+    @property
+    def weighed(self) -> bool:
+        """Tell whether the standard error of some values is known."""
+        return any(k.sigma.size for k in self.trajectories)
 
     @property
     def groups(self) -> tuple[str, ...]:
