@@ -98,6 +98,9 @@ class Roles:
     group: str | None = None
     """Column of groups, which share a law but not every coefficient; without trajectories each group is one."""
 
+    units: str | None = None
+    """Units of columns, S=persons,t=day, beside those in the header, S [persons]."""
+
     def read(self, path: Path, output: Output) -> Dataset:
         """Read a table in these roles."""
         return _read(path, output, **asdict(self))

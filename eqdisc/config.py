@@ -64,6 +64,9 @@ class FitConfig:
     forbid: tuple[str, ...] = ()
     """States or inputs that stand in no term of an equation: "R in dI/dt"."""
 
+    dimensional: bool = False
+    """Only terms that may be added: every coefficient is a rate, its unit one of time alone; needs the unit of every column."""
+
     start_from: tuple[str, ...] = ()
     """Right-hand sides that the search tries first, any other word a number to fit: "dS/dt = -b*S*I"."""
 
@@ -132,7 +135,8 @@ class FitConfig:
     @property
     def knows(self) -> tuple[str, ...]:
         """What is said of the law beforehand."""
-        return (*self.conserve, *self.known, *self.sign, *self.forbid, *self.start_from)
+        alike = ("dimensional",) if self.dimensional else ()
+        return (*self.conserve, *self.known, *self.sign, *self.forbid, *self.start_from, *alike)
 
     def replace(self, **changes: Any) -> FitConfig:
         """Return a copy with other values; raises OptionError as the constructor does."""
@@ -199,6 +203,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "sign": ((tuple,), "a text or several"),
     "forbid": ((tuple,), "a text or several"),
     "start_from": ((tuple,), "a text or several"),
+    "dimensional": ((bool,), "True or False"),
     "snap": ((bool,), "True or False"),
     "held_out": ((int, float), "a number"),
     "bootstrap": ((int,), "a whole number"),

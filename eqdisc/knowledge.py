@@ -3,6 +3,7 @@ r"""Knowledge: what the scientist already knows of a law, kept by construction.
     known      a right-hand side, or a part of it: these terms stand in the law, their coefficients never move
     conserved  c . x rests: one state's equation is minus the others', weighted: a_f = - sum_{e != f} c_e a_e / c_f
     forbidden  state i stands in no term of equation e
+    dimensions every coefficient is a rate (see `dimensions`); exponents are those of the proposals
     signs      every term of equation e with state i raises (+) or lowers (-) x_e as x_i grows
 
 A search keeps to it in three ways: forbidden terms are in no library; a law that is to be fitted is first completed (known terms put in,
@@ -24,6 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .config import FitConfig
+from .dimensions import Dimensions
 from .equations import Equations, parse_formula, symbols_of
 from .errors import FormulaError, OptionError, did_you_mean
 from .scaling import Scaling
@@ -46,6 +48,7 @@ class Knowledge:
     known: tuple[tuple[np.ndarray, int, float], ...] = ()  # row, equation, coefficient
     whole: frozenset[int] = frozenset()  # equations of which nothing else is to be found
     conserved: tuple[tuple[np.ndarray, int], ...] = ()  # weights (D,) and the equation that follows from the others
+    dimensions: Dimensions | None = None
     starts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = field(
         default_factory=dict
     )  # rows (m, D) and signs, by equation
@@ -57,7 +60,8 @@ class Knowledge:
 
     @property
     def empty(self) -> bool:
-        return not (self.forbidden.any() or self.signs.any() or self.known or self.whole or self.conserved)
+        said = self.known or self.whole or self.conserved or self.dimensions
+        return not (self.forbidden.any() or self.signs.any() or said)
 
     def rests(self, weights: Float[np.ndarray, "D"]) -> bool:
         """Tell whether a sum follows from those that are conserved."""
@@ -75,7 +79,12 @@ class Knowledge:
         inside = rows[:, :d] != 0
         if rows.shape[1] > d:
             inside = inside | (rows[:, d : 2 * d] != 0)
-        return ~(inside & self.forbidden[:, e]).any(1)
+        right = ~(inside & self.forbidden[:, e]).any(1)
+        return right if self.dimensions is None or not len(rows) else right & self.dimensions.agree(rows, e)
+
+    def settle(self, rows: Float[np.ndarray, "m c"], e: int) -> Float[np.ndarray, "m c"]:
+        """Return terms with the nearest exponents that may stand in equation e."""
+        return rows if self.dimensions is None else self.dimensions.settle(rows, e)
 
     def admits(self, law: Law) -> bool:
         """Tell whether a law holds no forbidden term."""
@@ -101,9 +110,13 @@ class Knowledge:
 
     def complete(self, law: Law) -> Law:
         """Return the law with the known terms in it and the conserved sums closed."""
-        if not (self.known or self.whole or self.conserved):
+        if self.empty:
             return law
         w, a, free = (v.copy() for v in law)
+        if self.dimensions is not None:
+            free[:] = False
+            for j in np.flatnonzero((a != 0).any(1)).tolist():
+                w[j] = self.settle(w[j : j + 1], int(np.flatnonzero(a[j])[0]))[0]
         for e in self.whole:
             a[:, e] = 0.0
         for row, e, value in self.known:
@@ -180,6 +193,12 @@ def read_knowledge(config: FitConfig, data: Dataset, scaling: Scaling) -> Knowle
         unit = scaling.undo(rows, np.ones((len(rows), d)))[:, e]
         known += [(row, e, float(v / u)) for row, v, u in zip(rows, values, unit, strict=True)]
         whole |= {e} if complete else set()
+    dimensions = Dimensions.of(data) if config.dimensional else None
+    if dimensions is not None and (dimensions.time is None or None in dimensions.units):
+        names = [data.time, *data.states[: len(dimensions.units)]]
+        units = [dimensions.time, *dimensions.units]
+        missing = ", ".join(name for name, unit in zip(names, units, strict=True) if unit is None)
+        raise OptionError(f"dimensional needs the unit of every column; give that of {missing} with --units.")
     conserved: list[tuple[np.ndarray, int]] = []
     for text in config.conserve:
         c = reader.read_sum(text) * scaling.states
@@ -188,7 +207,9 @@ def read_knowledge(config: FitConfig, data: Dataset, scaling: Scaling) -> Knowle
         if not free:
             raise OptionError(f"conserve is {text!r}, but nothing of it is left to find; leave out one of the options.")
         conserved.append((c, int(free[-1])))
-    return replace(knowledge, known=tuple(known), whole=frozenset(whole), conserved=tuple(conserved))
+    return replace(
+        knowledge, known=tuple(known), whole=frozenset(whole), conserved=tuple(conserved), dimensions=dimensions
+    )
 
 
 class _Reader:

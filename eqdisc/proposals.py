@@ -262,6 +262,7 @@ def _match_all(
             problem.engine.floor,
         )
         if known is not None:
+            proposals = [replace(p, exponents=known.settle(p.exponents, e)) for p in proposals]
             right = [p for p in proposals if known.allowed(p.exponents, e).all()]
             right = [p for p in right if known.signs_right(p.exponents, p.coefficients, e)]
             proposals = right or [_nothing(terms.shape[1])]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from .dimensions import Dimensions
 from .equations import Equations, Parameter, round_to, write_term
 from .groups import log_errors, part_by_group, round_factors
 from .intervals import NORMAL, Interval, Place, find_intervals, name_flat_pairs
@@ -120,10 +121,11 @@ def print_law(
             if kind == "coefficient" or i < marks.start or i >= marks.stop
         }
     texts = [write_term(_unmarked(row, marks), names) for row in rows]
-    own: Iterable[Parameter] = _coefficient_parameters(coefficients, intervals, names, texts)
+    dimensions = Dimensions.of(problem.data)
+    own: Iterable[Parameter] = _coefficient_parameters(coefficients, rows, intervals, names, texts, dimensions)
     if problem.data.grouped:
         own = part_by_group(own, texts, rows, errors, problem.groups, marks)
-    parameters = (*own, *_row_parameters(rows, coefficients, intervals, names, texts))
+    parameters = (*own, *_row_parameters(rows, coefficients, intervals, names, texts, dimensions))
     return Printed(
         equations=Equations.from_terms(names, rows, coefficients, inputs=problem.data.driven),
         exponents=w,
@@ -222,7 +224,12 @@ def _coefficients(
 
 
 def _coefficient_parameters(
-    values: np.ndarray, intervals: Mapping[Place, Interval], names: tuple[str, ...], texts: list[str]
+    values: np.ndarray,
+    rows: np.ndarray,
+    intervals: Mapping[Place, Interval],
+    names: tuple[str, ...],
+    texts: list[str],
+    dimensions: Dimensions,
 ) -> list[Parameter]:
     """Name the coefficients k1, k2, ...; equal sizes of one term in several equations are one parameter."""
     out: list[Parameter] = []
@@ -244,7 +251,9 @@ def _coefficient_parameters(
                 f, interval = min(known, key=lambda k: k[1].error)
                 ci = _around(value, interval, flip=row[f] * value < 0)
             where = ", ".join(names[f] for f in same)
-            out.append(Parameter(f"k{len(out) + 1}", value, ci, "", where, texts[j]))
+            units = {dimensions.of_coefficient(rows[j], f) for f in same}
+            unit = units.pop() if len(units) == 1 else ""
+            out.append(Parameter(f"k{len(out) + 1}", value, ci, unit, where, texts[j]))
     return out
 
 
@@ -256,7 +265,12 @@ def _around(value: float, interval: Interval, flip: bool = False) -> tuple[float
 
 
 def _row_parameters(
-    rows: np.ndarray, a: np.ndarray, intervals: Mapping[Place, Interval], names: tuple[str, ...], texts: list[str]
+    rows: np.ndarray,
+    a: np.ndarray,
+    intervals: Mapping[Place, Interval],
+    names: tuple[str, ...],
+    texts: list[str],
+    dimensions: Dimensions,
 ) -> list[Parameter]:
     """Name the exponents p1, p2, ... and the constants of denominators K1, K2, ..., the estimated ones first."""
     out: list[Parameter] = []
@@ -269,7 +283,8 @@ def _row_parameters(
         if i == 2 * d:
             value, ends = math.exp(value), (math.exp(max(ends[0], -HUGE)), math.exp(min(ends[1], HUGE)))
         name = f"{letter}{sum(p.name[0] == letter for p in out) + 1}"
-        out.append(Parameter(name, value, ends, "", f"{what} {where}", texts[j], interval.chosen))
+        unit = dimensions.of_denominator(rows[j]) if i == 2 * d else ""
+        out.append(Parameter(name, value, ends, unit, f"{what} {where}", texts[j], interval.chosen))
     return out
 
 

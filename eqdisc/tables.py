@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from .dimensions import read_units
 from .errors import DataError, OptionError, did_you_mean
 from .inputs import InputCurve
 from .sheet import Column, Sheet, quote, read_dates, read_sheet, sheet_of
@@ -51,11 +52,12 @@ def read_table(
     states: str | Sequence[str] | None = None,
     inputs: str | Sequence[str] | None = None,
     group: str | None = None,
+    units: str | Mapping[str, str] | None = None,
 ) -> Dataset:
     """Read a table; options name the columns that the header does not give away.
 
     `states` and `inputs` are names, or one text with commas between them; an input with `:hold` behind it keeps its value until the
-    next sample, others are linear between.
+    next sample, others are linear between. `units` are those of columns, `S=persons,t=day`, beside those in the header.
     Raises DataError in one sentence when the table cannot be used.
 
     >>> import tempfile, pathlib
@@ -65,7 +67,7 @@ def read_table(
     >>> data.states, data.units, data.trajectories[0].x[:, 0]
     (('S',), {'S': 'mg'}, array([10.5,  7.5,  4.5,  3.5]))
     """
-    return _assign(read_sheet(path), time, trajectory, states, inputs, group)
+    return _with_units(_assign(read_sheet(path), time, trajectory, states, inputs, group), units)
 
 
 def as_dataset(
@@ -76,20 +78,27 @@ def as_dataset(
     states: str | Sequence[str] | None = None,
     inputs: str | Sequence[str] | None = None,
     group: str | None = None,
+    units: str | Mapping[str, str] | None = None,
 ) -> Dataset:
     """Return a path, a DataFrame or a Dataset as a Dataset; the options are those of `read_table`.
 
     Raises DataError when the table cannot be used, OptionError for anything else and for a Dataset that is given roles.
     """
     if isinstance(data, Dataset):
-        if any(role is not None for role in (time, trajectory, states, inputs, group)):
+        if any(role is not None for role in (time, trajectory, states, inputs, group, units)):
             raise OptionError("a Dataset has its roles already; give time, trajectory, states and inputs with a table.")
         return data
     if isinstance(data, (str, Path)):
-        return read_table(data, time=time, trajectory=trajectory, states=states, inputs=inputs, group=group)
+        return read_table(
+            data, time=time, trajectory=trajectory, states=states, inputs=inputs, group=group, units=units
+        )
     if type(data).__name__ == "DataFrame" and hasattr(data, "iloc"):  # pandas stays unloaded for those who do without
-        return _assign(sheet_of(data), time, trajectory, states, inputs, group)
+        return _with_units(_assign(sheet_of(data), time, trajectory, states, inputs, group), units)
     raise OptionError(f"cannot read a {type(data).__name__} as a table; give a path, a pandas DataFrame or a Dataset.")
+
+
+def _with_units(data: Dataset, units: str | Mapping[str, str] | None) -> Dataset:
+    return data if units is None else replace(data, units=data.units | read_units(units, data))
 
 
 def write_table(data: Dataset, path: str | Path) -> None:

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "eqdisc"
 
 FLOORS = {  # from the ground up; a module imports from its own floor or below, and never in circles
     "words": {"errors", "status", "config", "journal"},
-    "nouns": {"trajectory", "inputs", "sheet", "tables", "diagnosis", "equations", "printers", "markup"},
+    "nouns": {"trajectory", "inputs", "dimensions", "sheet", "tables", "diagnosis", "equations", "printers", "markup"},
     "mechanism": {
         "units",
         "field",
@@ -80,6 +80,7 @@ LIVES_IN = {  # floors and modules that may import a library that is slow to loa
     "matplotlib": {"plotting", "report"},
     "rich": {"answer", "progress"},
     "cyclopts": {"cli"},
+    "pint": {"dimensions"},
     "sklearn": {"estimator"},
     "pysindy": {"peers"},
     "pyoperon": {"peers"},

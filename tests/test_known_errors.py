@@ -36,7 +36,9 @@ def test_a_column_of_errors_is_no_state(tmp_path: Path) -> None:
 def test_an_error_that_is_none_is_refused(value: float, cause: str) -> None:
     table = decay()
     table.loc[3, "x_sigma"] = value
-    with pytest.raises(DataError, match=rf"row 3, column 'x_sigma': .*{cause}; correct the cell or empty the value of x"):
+    with pytest.raises(
+        DataError, match=rf"row 3, column 'x_sigma': .*{cause}; correct the cell or empty the value of x"
+    ):
         as_dataset(table)
 
 
