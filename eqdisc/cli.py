@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 FOUND, UNUSABLE, MISTYPED, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
 STATUS_OF = {"identified": FOUND, "ambiguous": FOUND, "not identified": NOTHING}
 
+PICTURES = (".png", ".svg", ".pdf")
 TABLE, SEARCH, OUTPUT = Group("Table", sort_key=1), Group("Search", sort_key=2), Group("Output", sort_key=3)
 
 app = App(
@@ -226,14 +227,31 @@ def _apart(folders: list[Path]) -> list[Path]:
 
 
 @app.command(help_epilogue="example:  eqdisc check data/fsir.csv")
-def check(data: Table, /, *, roles: Roles = Roles(), output: Output = Output()) -> int:
+def check(
+    data: Table,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(group=OUTPUT, help="Picture of what was read (.png, .svg, .pdf).")] = None,
+    roles: Roles = Roles(),
+    output: Output = Output(),
+) -> int:
     """Say what a table can support, each warning with its cure."""
     from dataclasses import asdict
 
     from .diagnosis import diagnose
 
-    found = diagnose(roles.read(data, output))
+    if out is not None and out.suffix not in PICTURES:
+        raise OptionError(f"--out {out}: the picture is {', '.join(PICTURES)}; name a file that ends so.")
+    read = roles.read(data, output)
+    found = diagnose(read)
     output.answer("\n".join(found.lines()), asdict(found))
+    if out is not None:
+        from .plotting import plot_check, render
+        from .runs import replacing
+
+        with replacing(out) as draft:
+            draft.write_bytes(render(plot_check(read, found), out.suffix[1:]))
+        output.tell(f"saved in {out}")
     return FOUND
 
 

@@ -34,6 +34,8 @@ FAR_APART = 1e4  # ratio of magnitudes that deserves a look at the units
 VALUES_PER_TERM = 8  # a term is a coefficient and about two exponents, a number wants two or three values
 ROOMY = 5  # terms an equation from which the number of values is no worry
 SAMPLES_PER_SWING = 8  # fewer, and a swing's shape is a matter of interpolation
+GAP = 0.15  # share of the span without a value that is worth a word
+WIDER = 4.0  # and how much longer than the others it is
 JUMP = 0.4  # share of the range covered between two neighbouring samples that leaves the course between them open
 
 
@@ -138,6 +140,8 @@ def diagnose(data: Dataset) -> Diagnosis:
         *_on_size(data, terms),
         *_on_sampling(data, sampling),
         *_on_states(states),
+        *_on_gaps(data),
+        *_on_inputs(data),
         *_on_scales(states),
         *_on_coarseness(data, states),
         *_on_rest(data, states),
@@ -296,6 +300,42 @@ def _on_states(states: tuple[StateDiagnosis, ...]) -> list[Finding]:
             found.append(Finding("warning", text, "average repeated measurements or sample more densely"))
         found += _on_sign(s)
     return found
+
+
+def _on_gaps(data: Dataset) -> list[Finding]:
+    """Find the longest stretch of each state without a value."""
+    found = []
+    for i, name in enumerate(data.states):
+        longest = max((_longest_gap(k.t, k.x[:, i]) for k in data.trajectories), default=(0.0, 0.0, 0.0))
+        share, start, end = longest
+        if share > GAP:
+            text = f"{name} is not measured from {data.time} = {start:.6g} to {end:.6g}"
+            found.append(
+                Finding("note", text, "the law bridges it; one value inside would check that it does so rightly")
+            )
+    return found
+
+
+def _longest_gap(t: np.ndarray, x: np.ndarray) -> tuple[float, float, float]:
+    """Return the share of the span, the start and the end of the longest stretch without a value; no share if others are as long."""
+    ends = np.unique(np.r_[t[0], t[np.isfinite(x)], t[-1]])
+    gaps = np.diff(ends)
+    if not len(gaps) or gaps.max() < WIDER * np.median(gaps):
+        return 0.0, 0.0, 0.0
+    at = int(np.argmax(gaps))
+    return float(gaps[at] / (t[-1] - t[0])), float(ends[at]), float(ends[at + 1])
+
+
+def _on_inputs(data: Dataset) -> list[Finding]:
+    """Find inputs that never change and so cannot be told from a constant."""
+    if not data.inputs:
+        return []
+    u = np.concatenate([k.u for k in data.trajectories])
+    still = [name for name, column in zip(data.inputs, u.T, strict=True) if np.ptp(column) == 0]
+    return [
+        Finding("warning", f"the input {n} never changes", "leave it out, or add a record in which it does")
+        for n in still
+    ]
 
 
 def _on_sign(s: StateDiagnosis) -> list[Finding]:

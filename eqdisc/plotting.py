@@ -11,12 +11,14 @@ import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from .diagnosis import WIDER
 from .trajectory import Dataset
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from .comparison import Comparison
     from .design import Experiment
+    from .diagnosis import Diagnosis
     from .equations import Equations
     from .residuals import Residual
     from .runs import Run
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 INK, DOTS, MARK = "#1b3a5c", "#8a8f98", "#c1440e"
 COLUMN = 4  # states that fit under each other; more stand in two columns
+MOST_DRAWN = 12  # trajectories of a table that is looked at before a fit
 FEW = 5  # trajectories that are told apart by colour
 NINE_OF_TEN = 1.645  # standard deviations of a normal variable
 LONGEST_TITLE = 62  # characters of a law that fits over its panel
@@ -91,6 +95,43 @@ def plot_fit(
         _write_laws(axes, equations)
     _write_legend(axes[0])
     return axes
+
+
+def plot_check(data: Dataset, diagnosis: Diagnosis) -> Figure:
+    """Draw what was read, a panel for each state and input: values joined where they follow each other, twice the noise about them.
+
+    Where a state was not measured its line breaks and the stretch is shaded.
+    """
+    figure, axes = new_figure(data.d + len(data.inputs))
+    shown = data.trajectories[:MOST_DRAWN]
+    for i, ax in enumerate(axes[: data.d]):
+        noise = diagnosis.states[i].noise or 0.0
+        for k, (line, dots) in zip(shown, _colours(len(shown)), strict=True):
+            x = k.x[:, i]
+            ax.fill_between(k.t, x - 2 * noise, x + 2 * noise, color=line, alpha=0.15, lw=0)
+            ax.plot(k.t, x, "-", color=line, lw=0.8, zorder=2)
+            ax.plot(k.t, x, "o", ms=2.6, mfc="none", mec=dots, mew=0.7, zorder=3)
+            for a, b in _unmeasured(x) if len(shown) == 1 else ():
+                ax.axvspan(k.t[a], k.t[b], color=DOTS, alpha=0.15, lw=0)
+        ax.set_ylabel(label(data.states[i], data.units.get(data.states[i])), fontsize=9)
+        _finish(ax)
+    for i, ax in enumerate(axes[data.d :]):
+        how = "steps-post" if data.inputs[i] in data.held else "default"
+        for k, (line, _) in zip(shown, _colours(len(shown)), strict=True):
+            ax.plot(k.t, k.u[:, i], color=line, lw=1.0, drawstyle=how)
+        ax.set_ylabel(label(data.inputs[i], data.units.get(data.inputs[i])), fontsize=9)
+        _finish(ax)
+    _label_times(axes, label(data.time, data.units.get(data.time)))
+    more = f", {MOST_DRAWN} of {len(data)} trajectories" if len(data) > MOST_DRAWN else ""
+    figure.suptitle(f"{Path(diagnosis.file).name}: {diagnosis.rows} rows{more}; bands are twice the noise", fontsize=9)
+    return figure
+
+
+def _unmeasured(x: np.ndarray) -> list[tuple[int, int]]:
+    """Return the neighbouring measured samples between which far more values are missing than elsewhere."""
+    seen = np.flatnonzero(np.isfinite(x))
+    usual = np.median(np.diff(seen)) if len(seen) > 1 else 1
+    return [(int(a), int(b)) for a, b in itertools.pairwise(seen) if b - a > WIDER * usual]
 
 
 def plot_front(front: Sequence[Mapping[str, Any]], selected: int, *, ax: Axes | None = None) -> Axes:

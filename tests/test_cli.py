@@ -354,6 +354,14 @@ def test_progress_in_a_log_is_plain_lines_and_the_front_is_there_while_it_runs(
 # The other commands
 
 
+def test_check_draws_what_was_read(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "check.svg"
+    assert main(["check", str(table), "--out", str(picture)]) == FOUND
+    assert picture.read_text(encoding="utf-8").count('<g id="axes_') == 2
+    assert main(["check", str(table), "--out", "check.txt"]) == UNUSABLE
+    assert "the picture is .png, .svg, .pdf" in capsys.readouterr().err
+
+
 def test_check_says_what_a_table_can_support(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(table)]) == FOUND
     assert "decay.csv" in capsys.readouterr().out

@@ -231,3 +231,18 @@ def test_units_and_order_of_states_change_no_finding(order: list[int], factor: f
     assert {frozenset(text.split(" + ")) for text in plain.invariants} == {
         frozenset(text.split(" + ")) for text in other.invariants
     }
+
+
+def test_a_stretch_without_values_is_named() -> None:
+    holed = np.where((T > 1.0) & (T < 3.0), np.nan, DECAY)
+    report = messages(diagnose(dataset(T, holed, GROWTH)))
+    assert "S is not measured from t = 0.932203 to 3.05085; the law bridges it" in report
+    assert "I is not measured" not in report
+
+
+def test_an_input_that_never_changes_is_no_input() -> None:
+    u = np.column_stack([np.ones_like(T), T])
+    record = Trajectory(T, DECAY[:, None], u=u)
+    report = messages(diagnose(Dataset((record,), ("S",), inputs=("pump", "heat"))), "warning")
+    assert "the input pump never changes; leave it out, or add a record in which it does." in report
+    assert "heat" not in report
