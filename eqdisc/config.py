@@ -70,6 +70,9 @@ class FitConfig:
     start_from: tuple[str, ...] = ()
     """Right-hand sides that the search tries first, any other word a number to fit: "dS/dt = -b*S*I"."""
 
+    hidden: int = 0
+    """States that were not measured: 1 looks for one, h1, beside those that were."""
+
     snap: bool = True
     """Fix an exponent at a simple value where the data do not object."""
 
@@ -125,6 +128,10 @@ class FitConfig:
             raise OptionError(f"l1 is {self.l1:g}; a penalty is 0 or more.")
         if not (0.0 <= self.held_out < 1.0):
             raise OptionError(f"held_out is {self.held_out:g}; use a share from 0 (nothing) to below 1, such as 0.25.")
+        if self.hidden not in (0, 1):
+            raise OptionError(
+                f"hidden is {self.hidden}; one state that was not measured can be looked for, so use 0 or 1."
+            )
         if self.bootstrap < 0 or self.bootstrap == 1:
             raise OptionError(f"bootstrap is {self.bootstrap}; use 0 for none, or 2 replicates and more, such as 200.")
         if not (0 <= self.seed < 2**63):
@@ -204,6 +211,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "forbid": ((tuple,), "a text or several"),
     "start_from": ((tuple,), "a text or several"),
     "dimensional": ((bool,), "True or False"),
+    "hidden": ((int,), "a whole number"),
     "snap": ((bool,), "True or False"),
     "held_out": ((int, float), "a number"),
     "bootstrap": ((int,), "a whole number"),

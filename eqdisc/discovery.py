@@ -24,6 +24,7 @@ from .equations import Equations, Parameter
 from .errors import DataError, OptionError
 from .field import Chain
 from .groups import encode_groups, law_of_group
+from .hidden import explain_hidden, search_hidden
 from .inputs import join_inputs
 from .intervals import LEVEL
 from .journal import Journal, TimedJournal
@@ -169,6 +170,7 @@ class Discovery:
                 "formula_names": list(names),
             }
             | self._by_group()
+            | ({"hidden": list(self.data.hidden)} if self.data.hidden else {})
             | ({} if self.bootstrap is None else {"bootstrap": asdict(self.bootstrap)})
         )
 
@@ -218,18 +220,10 @@ def discover(
 
 def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> Discovery:
     started = time.monotonic()
-    table, unseen = as_dataset(data), None if validate is None else as_dataset(validate)
+    table, unseen = as_dataset(data).with_hidden(config.hidden), None if validate is None else as_dataset(validate)
     whole = encode_groups(table)
     unseen = None if unseen is None else encode_groups(unseen, table.groups)
-    if config.knows and config.search != "proposals":
-        raise OptionError(
-            f"--search {config.search} fits laws of which nothing is known; leave it out, or what you know."
-        )
-    if whole.inputs and config.search != "proposals":
-        option = "--group" if whole.grouped else "--inputs"
-        raise OptionError(
-            f"--search {config.search} fits laws without inputs and groups; leave it out, or leave out {option}."
-        )
+    _refuse_together(config, whole, unseen)
     if unseen is not None and unseen.states != whole.states:
         raise DataError(
             f"{unseen.file} has the states {', '.join(unseen.states)}; {whole.file} has {', '.join(whole.states)}."
@@ -237,9 +231,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     device = _device(config.device)
     early, later = whole.split(config.held_out) if config.held_out else (whole, None)
     names = (*whole.formula_names, *whole.input_names)
-    problem = Problem.of(early, config.exponents, device, config.noise, config)
-    joint, pick = _search(problem, config, journal)
-    problem = replace(problem, engine=joint.engine)  # a search that found no way on the first mesh chose a finer one
+    problem, joint, pick = _search(early, config, device, journal)
     if pick is None:
         raise DataError(f"{whole.file}: no equation could be fitted to the trajectories; check them with eqdisc check.")
     rivals = select_rivals(joint.seen.values(), pick)
@@ -260,6 +252,9 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
         if objection:
             word = "ambiguous" if verdict.word == "identified" else verdict.word
             verdict = replace(verdict, word=word, reasons=(objection, *verdict.reasons))
+    if config.hidden:
+        word = "ambiguous" if verdict.word == "identified" else verdict.word
+        verdict = replace(verdict, word=word, reasons=(*verdict.reasons, explain_hidden(problem, printed.equations)))
     entries[at] = replace(entries[at], equations=printed.equations, train=pick_score.error, status=pick_score.status)
     entries, at = _undominated(entries, at)
     replicates = _bootstrap(problem, joint, pick, config, names, journal)
@@ -273,7 +268,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
         alternatives=tuple(print_law(problem, r, names, journal).equations for r in rivals),
         parameters=printed.parameters,
         initial=tuple(_initial(final, whole, printed)),
-        sigma={s: float(v) for s, v in zip(whole.states, printed.sigma, strict=True)},
+        sigma={whole.states[e]: float(printed.sigma[e]) for e in problem.measured},
         errors=errors,
         chain=_chain(final, printed),
         config=config,
@@ -293,30 +288,72 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _search(problem: Problem, config: FitConfig, journal: Journal) -> tuple[JointSearch, Solved | None]:
-    """Run the searches that were asked for; a dense chain around the best laws is trained and pruned in the end."""
-    if config.search == "network":
-        joint, pick = search_by_network(problem, config, journal)
+def _refuse_together(config: FitConfig, whole: Dataset, unseen: Dataset | None) -> None:
+    """Refuse options that do not go together."""
+    if config.search != "proposals":
+        option = "--group" if whole.grouped else "--inputs" if whole.inputs else "--hidden" if config.hidden else ""
+        if config.knows:
+            raise OptionError(
+                f"--search {config.search} fits laws of which nothing is known; leave it out, or what you know."
+            )
+        if option:
+            raise OptionError(
+                f"--search {config.search} fits laws without inputs, groups and hidden states; leave it out, or leave out {option}."
+            )
+    if config.hidden:
+        if config.held_out or unseen is not None:
+            raise OptionError(
+                "--hidden leaves nothing to validate on: where the hidden state starts is known only of what was fitted; "
+                "leave out --validate and --held-out."
+            )
+        if whole.grouped:
+            raise OptionError("--hidden and --group are both asked for; one of them at a time can be fitted.")
+        if config.knows:
+            raise OptionError("--hidden finds laws of which nothing is known; leave it out, or what you know.")
+
+
+def _search(
+    data: Dataset, config: FitConfig, device: str, journal: Journal
+) -> tuple[Problem, JointSearch, Solved | None]:
+    """Run the searches that were asked for; a dense chain around the best laws is trained and pruned in the end.
+
+    The problem that comes back has the mesh that the search chose.
+    """
+    if config.hidden:
+        problem, joint, pick = search_hidden(data, config, device, journal)
     else:
-        joint, pick = search_by_proposals(problem, journal, config.seed)
-        problem = replace(problem, engine=joint.engine)
+        problem = Problem.of(data, config.exponents, device, config.noise, config)
+        by_network = config.search == "network"
+        joint, pick = (
+            search_by_network(problem, config, journal)
+            if by_network
+            else search_by_proposals(problem, journal, config.seed)
+        )
+    problem = replace(problem, engine=joint.engine)
     if config.search == "both" and not journal.stop:
         other, found = search_by_network(problem, config, journal)
         for solved in other.seen.values():
             joint.remember(solved)
         pick = joint.best([found] if found else [], pick)
     if pick is not None and not journal.stop:
-        if problem.judge.knowledge is None:  # pruning would take what is known
-            pick = thin_dense_chain(joint, pick, problem, journal)
-        share = 1.0 if problem.denoised.clean else independent_share(*joint.engine.mesh.residuals(pick.fit.x[0]))
-        pick = select_pick(joint.seen.values(), pick, share)
-        if problem.denoised.clean and (not joint.exhausts(pick) or is_curve_fit(problem, pick)):
-            joint.coarsen(FLOOR)
-            pick = joint.best(joint.seen.values())
+        pick = _settle(problem, joint, pick, journal)
     if pick is not None and not config.snap:
         w, a, free = without_padding(pick.law)
         pick = joint.best(joint.solve([(w, a, free | loosen(w, problem.denoised.positive))], pick)) or pick
-    return joint, pick
+    return problem, joint, pick
+
+
+def _settle(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal) -> Solved | None:
+    """Prune a dense chain around the best laws and choose among all that were fitted."""
+    if problem.judge.knowledge is None:  # pruning would take what is known
+        pick = thin_dense_chain(joint, pick, problem, journal)
+    residual, seen = joint.engine.mesh.residuals(pick.fit.x[0])
+    share = 1.0 if problem.denoised.clean else independent_share(residual, seen)
+    chosen = select_pick(joint.seen.values(), pick, share)
+    if problem.denoised.clean and (not joint.exhausts(chosen) or is_curve_fit(problem, chosen)):
+        joint.coarsen(FLOOR)
+        return joint.best(joint.seen.values())
+    return chosen
 
 
 def _bootstrap(

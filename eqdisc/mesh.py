@@ -52,6 +52,7 @@ class Mesh:
         """Lay a grid over scaled data: each interval cut into as many steps as the denoised data bend in it, times `refine`."""
         grids, weights, states = [], denoised.weights(data), data.d - data.driven
         held = not set(data.states[states:]).isdisjoint(data.held)
+        measured = (np.arange(data.d) < states) & ~np.isin(data.states, data.hidden)
         for k, trajectory in enumerate(data.trajectories):
             n = len(trajectory.t)
             length = segment or (SEGMENT if n >= LONG else n)
@@ -60,7 +61,7 @@ class Mesh:
             for a, b in pairwise(cuts):
                 last = b == n - 1
                 grid = _grid(trajectory.t[a : b + 1], steps[a:b], jumps=held)
-                x = np.where(np.arange(data.d) < states, trajectory.x[a : b + 1], np.nan)
+                x = np.where(measured, trajectory.x[a : b + 1], np.nan)
                 grids.append((k, *grid, x, np.where(np.isfinite(x), weights[k][a : b + 1], 0.0), last))
         mesh = replace(cls._stack(grids, data.d, device), driven=data.driven, refine=refine)
         return replace(mesh, counts=mesh.counts * _share_left(data)) if data.grouped else mesh

@@ -115,7 +115,7 @@ class Neighbourhood:
             for z in self.prior.nearest(self.w[j, i]):
                 w, free = self.w.copy(), self.free.copy()
                 w[j, i], free[j, i] = z, False
-                cost = 0.5 * (self.w[j, i] - z) ** 2 / max(self.c[q, q], 1e-300)
+                cost = _cost(self.w[j, i] - z, self.c[q, q])
                 change = cost + self._price(w[j], free[j]) - self._price(self.w[j], self.free[j])
                 if change < eager.get((j, i), (0.0, 0.0))[0]:
                     eager[j, i] = (change, z)
@@ -131,7 +131,7 @@ class Neighbourhood:
             if not is_exponent:
                 a = self.a.copy()
                 a[j, e] = 0.0
-                yield 0.5 * self.a[j, e] ** 2 / max(self.c[q, q], 1e-300) - self._saved(j), (self.w, a, self.free)
+                yield _cost(self.a[j, e], self.c[q, q]) - self._saved(j), (self.w, a, self.free)
 
     def _without_bar(self) -> Iterator[tuple[float, Law]]:
         """Make a term that saturates plain: what it is far below K, and far above."""
@@ -195,7 +195,7 @@ class Neighbourhood:
         for q, (is_exponent, j, equation) in enumerate(self.numbers):
             if is_exponent or equation != e:
                 continue
-            lost = 0.5 * (self.a[j, e] + move[q]) ** 2 / max(c[q, q], 1e-300)
+            lost = _cost(self.a[j, e] + move[q], c[q, q])
             change = cost - self.trial_gain[o] + lost - self._saved(j)
             if change < 2.0:
                 a = law[1].copy()
@@ -323,6 +323,12 @@ def _subsets(own: int, fresh: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             single = (own - kept, more) in ((0, 0), (1, 0), (0, 1), (1, 1))  # those are single moves
             if not single and (1 <= kept + more <= 3 or (own - kept <= 2 and more <= 2)):
                 yield _choices(range(own), kept), _choices(range(own, own + fresh), more)
+
+
+def _cost(change: float, variance: float) -> float:
+    """Return the nats lost by moving a number whose variance is known; infinite where its variance is next to nothing."""
+    change = float(change)
+    return 0.5 * change * change / max(float(variance), 1e-300)
 
 
 def _choices(of: range, count: int) -> np.ndarray:

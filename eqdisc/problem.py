@@ -12,7 +12,7 @@ from .denoising import Denoised, denoise
 from .description import Judge, Prior
 from .inputs import join_inputs
 from .invariants import find_invariants
-from .knowledge import read_knowledge
+from .knowledge import Knowledge, read_knowledge
 from .library import lay_rows, library
 from .mesh import Mesh
 from .scaling import Scaling
@@ -40,29 +40,40 @@ class Problem:
         noise: str = "auto",
         config: FitConfig | None = None,
     ) -> Problem:
-        """Scale and denoise `data`, inputs as columns beside the states, and lay the mesh."""
+        """Scale and denoise `data`, inputs as columns beside the states."""
         data = join_inputs(data)
-        plain = data.d - data.grouped
         scaling = Scaling.of(data)
         scaled = scaling.apply(data)
-        denoised = denoise(scaled, noise)
-        prior = Prior.of(exponents, scaled.d, data.grouped)
-        mesh = Mesh.of(scaled, denoised, device=device)
-        invariants = tuple(find_invariants(scaled, denoised, scaling.states))
         known = read_knowledge(config, data, scaling) if config is not None and config.knows else None
+        return cls.lay(scaled, scaling, denoise(scaled, noise), exponents, device, known)
+
+    @classmethod
+    def lay(
+        cls, scaled: Dataset, scaling: Scaling, denoised: Denoised, exponents: str, device: str, known: Knowledge | None
+    ) -> Problem:
+        """Lay the mesh for scaled and denoised data, and make ready what else a search needs."""
+        plain = scaled.d - scaled.grouped
+        prior = Prior.of(exponents, scaled.d, scaled.grouped)
+        mesh = Mesh.of(scaled, denoised, device=device)
+        invariants = () if scaled.hidden else tuple(find_invariants(scaled, denoised, scaling.states))
         if known is not None:
             invariants = tuple(c for c in invariants if not known.rests(c * scaling.states))
         judge = Judge(prior, mesh.samples, scaling.states, denoised.near_zero, invariants, known)
         coupling = None if known is None else known.couple(mesh.x)
         engine = Collocation(mesh, denoised.positive, (prior.lower, prior.upper), coupling=coupling)
         weights = denoised.weights(scaled) if denoised.error.power or scaled.weighed else None
-        terms = lay_rows(library(denoised.positive[:plain], prior), plain, data.d)
+        terms = lay_rows(library(denoised.positive[:plain], prior), plain, scaled.d)
         return cls(scaled, scaling, denoised, judge, engine, terms, weights)
 
     @property
     def d(self) -> int:
         """Number of states; the data's further columns are inputs."""
         return self.data.d - self.data.driven
+
+    @property
+    def measured(self) -> list[int]:
+        """The states of which there are readings."""
+        return [e for e in range(self.d) if self.data.states[e] not in self.data.hidden]
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ WORTH = 0.5  # nats by which a round must shorten the description for another to
 
 def search_by_proposals(problem: Problem, journal: Journal, seed: int = 0) -> tuple[JointSearch, Solved | None]:
     """Return the joint search, which remembers every law it fitted, and the law of shortest description."""
-    problem, joint, best = _search_sums(problem, journal, seed)
+    problem, joint, best = search_sums(problem, journal, seed)
     if problem.data.grouped and best is not None and not journal.stop:
         best = search_groups(problem, joint, best)
     if best is not None and joint.exhausts(best) and not patched(best):
@@ -71,7 +71,7 @@ def _imitates(problem: Problem, solved: Solved) -> bool:
     return problem.denoised.clean and bool(unround_exponents(solved.law, problem.data.grouped))
 
 
-def _search_sums(problem: Problem, journal: Journal, seed: int) -> tuple[Problem, JointSearch, Solved | None]:
+def search_sums(problem: Problem, journal: Journal, seed: int) -> tuple[Problem, JointSearch, Solved | None]:
     """Search among sums of powers."""
     joint = _joint(problem, journal)
     states: Callable = problem.denoised.at

@@ -219,7 +219,7 @@ def _coefficients(
     known = problem.judge.knowledge
     if known is not None:
         kept = known.complete((w, values / unit, np.zeros(w.shape, bool)))[1]
-        values = np.where(kept == values / unit, values, np.vectorize(lambda v: float(f"{v:.14g}"))(unit * kept))
+        values = np.vectorize(lambda v: float(f"{v:.14g}"))(unit * kept)
     return values, intervals
 
 

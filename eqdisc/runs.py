@@ -355,7 +355,9 @@ class Run:
         """What was fitted."""
         place, inputs = self.folder / "data.csv", list(self.inputs) or None
         roles = {"time": self.result["time"], "group": self.group or None}
-        return read_table(place, states=list(self.states), inputs=inputs, **roles)
+        hidden = self.result.get("hidden", [])
+        states = [name for name in self.states if name not in hidden]
+        return read_table(place, states=states, inputs=inputs, **roles).with_hidden(len(hidden))
 
     @property
     def config(self) -> FitConfig:

@@ -138,7 +138,7 @@ class Dataset:
 
     Inputs are linear between samples but for those named in `held`; one named as the time is the time itself. In a search the last
     `driven` columns of x are inputs (see `inputs`), of which the last `grouped` say to which group a record belongs (see `groups`);
-    `group` names the column that does.
+    `group` names the column that does. States in `hidden` were not measured.
     Raises DataError when there is no trajectory, no state, a name twice, or a trajectory of another width.
 
     >>> data = Dataset((Trajectory([0, 1], [[9.0, 1.0], [8.0, 2.0]]),), states=("lambda", "Western Urban"))
@@ -159,9 +159,10 @@ class Dataset:
     driven: int = 0
     group: str = ""
     grouped: int = 0
+    hidden: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("trajectories", "states", "notes", "inputs", "held"):
+        for name in ("trajectories", "states", "notes", "inputs", "held", "hidden"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.trajectories:
             raise DataError(f"{self.file} holds no trajectory; give at least one.")
@@ -259,6 +260,33 @@ class Dataset:
     def subset(self, indices: Iterable[int]) -> Dataset:
         """Return those trajectories."""
         return replace(self, trajectories=tuple(self.trajectories[i] for i in indices))
+
+    def with_hidden(self, number: int) -> Dataset:
+        """Return the data with states of which nothing was measured: h1, h2, ... (with underscores where a column has that name).
+
+        >>> Dataset((Trajectory([0, 1], [[1.0], [2.0]]),), states=("x",)).with_hidden(1).states
+        ('x', 'h1')
+        """
+        names: list[str] = []
+        for k in range(1, number + 1):
+            name = f"h{k}"
+            while name in (*self.states, *self.inputs, self.time, self.group):
+                name += "_"
+            names.append(name)
+        nothing = lambda a: np.column_stack([a, np.full((len(a), number), np.nan)]) if a.size else a  # noqa: E731
+        wider = tuple(replace(k, x=nothing(k.x), sigma=nothing(k.sigma)) for k in self.trajectories)
+        return replace(self, trajectories=wider, states=(*self.states, *names), hidden=tuple(names))
+
+    def without_hidden(self) -> Dataset:
+        """Return what was measured."""
+        if not self.hidden:
+            return self
+        seen = ~np.isin(self.states, self.hidden)
+        narrower = tuple(
+            replace(k, x=k.x[:, seen], sigma=k.sigma[:, seen] if k.sigma.size else k.sigma) for k in self.trajectories
+        )
+        states = tuple(s for s in self.states if s not in self.hidden)
+        return replace(self, trajectories=narrower, states=states, hidden=())
 
     def split(self, fraction: float) -> tuple[Dataset, Dataset]:
         """Return what comes earlier and the last `fraction` of each trajectory's samples.

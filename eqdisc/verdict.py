@@ -112,10 +112,12 @@ def _noise(problem: Problem) -> np.ndarray:
     weights = problem.weights or [np.ones_like(k.x) for k in problem.data.trajectories]
     pairs = [(k.t, k.x * w) for k, w in zip(problem.data.trajectories, weights, strict=True)]
     rough = []
-    for e in range(problem.d):
+    for e in problem.measured:
         seen = [(t[np.isfinite(y[:, e])], y[np.isfinite(y[:, e]), e]) for t, y in pairs]
         rough.append(noise_of_differences(seen))
-    return np.maximum(np.maximum(problem.denoised.sigma[: problem.d], rough), FLOOR)
+    noise = problem.denoised.sigma[: problem.d].copy()
+    noise[problem.measured] = np.maximum(noise[problem.measured], rough)
+    return np.maximum(noise, FLOOR)
 
 
 def _unexplained(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
@@ -123,7 +125,7 @@ def _unexplained(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list
     spread = problem.denoised.spread
     residual, seen = problem.engine.mesh.residuals(pick.fit.x[0])
     doubts = []
-    for e, name in enumerate(names[: problem.d]):
+    for e, name in ((e, names[e]) for e in problem.measured):
         lag, samples = lag_one(residual[..., e], seen[..., e])
         small = sigma[e] < (1e-3 if problem.denoised.clean else 3e-3) * spread[e]
         if not small and sigma[e] > EXCESS * noise[e] and lag > 0.3:
@@ -148,7 +150,7 @@ def _colored(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str
     residual, seen = problem.engine.mesh.residuals(pick.fit.x[0])
     cautions = []
     longest = max(len(k.t) for k in problem.data.trajectories)
-    for e, name in enumerate(names[: problem.d]):
+    for e, name in ((e, names[e]) for e in problem.measured):
         lag, samples = lag_one(residual[..., e], seen[..., e])
         share, excess = sigma[e] / problem.denoised.spread[e], sigma[e] / noise[e]
         if samples < FEWEST_PAIRS:
@@ -170,7 +172,7 @@ def _lost_in_print(problem: Problem, pick: Solved, printed: Score) -> list[str]:
     """The law as printed must reproduce the data from its estimated starts."""
     if printed.status is not Status.OK:
         return [f"Simulated again from its estimated start, the law ends at {printed.end:g}. {printed.status.advice}"]
-    share = printed.error * float((pick.fit.sigma[0].cpu().numpy() / problem.denoised.spread).max())
+    share = printed.error * float((pick.fit.sigma[0].cpu().numpy() / problem.denoised.spread)[problem.measured].max())
     if printed.error > LOST and share > 1e-3:
         return [
             f"Simulated again from its estimated start, the law misses the data by {printed.error:.1f} times the noise."
@@ -207,7 +209,7 @@ def _nothing_there(problem: Problem, pick: Solved, names: tuple[str, ...]) -> li
     x, seen = mesh.x.cpu().numpy(), mesh.mask.cpu().numpy() > 0
     doubts = []
     gain = 0.0
-    for e in range(problem.d):
+    for e in problem.measured:
         parts = [row[on] - row[on].mean() for row, on in zip(x[..., e], seen[..., e], strict=True) if on.any()]
         rest = np.sqrt((np.concatenate(parts) ** 2).mean() + FLOOR**2)
         gain += counts[e] * float(np.log(rest / pick.fit.sigma[0, e].item()))
