@@ -58,6 +58,8 @@ def match_chain(
     """Fit every lane to the integral form; return the chain with its last layer solved for, and each lane's loss with its penalty (R,)."""
     body = [p for unit in chain.units[:-1] for p in unit.parameters()]
     optimiser = torch.optim.Adam(body, lr=lr)
+    # The logarithm of a loss near zero is all slopes: steps of one size never come to rest there.
+    slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1))
     loss = torch.zeros(chain.lanes)
     for step in range(steps):
         optimiser.zero_grad()
@@ -67,6 +69,7 @@ def match_chain(
             if p.grad is not None:
                 p.grad.nan_to_num_(0.0, 0.0, 0.0)
         optimiser.step()
+        slower.step()
         if step % 50 == 0:
             journal.record("matching", step, steps)
             if journal.stop:
