@@ -71,7 +71,7 @@ def _imitates(problem: Problem, solved: Solved) -> bool:
     return problem.denoised.clean and bool(unround_exponents(solved.law, problem.data.grouped))
 
 
-def search_sums(problem: Problem, journal: Journal, seed: int) -> tuple[Problem, JointSearch, Solved | None]:
+def search_sums(problem: Problem, journal: Journal, seed: int = 0) -> tuple[Problem, JointSearch, Solved | None]:
     """Search among sums of powers."""
     joint = _joint(problem, journal)
     states: Callable = problem.denoised.at

@@ -17,6 +17,8 @@ from .journal import Journal
 from .laws import Solved, unround_exponents, without_padding
 from .noise import LAG, lag_one, noise_of_differences
 from .problem import Problem
+from .proposals import search_sums
+from .remeshing import explains
 from .selection import RIVAL
 from .status import Status
 from .structure import JointSearch
@@ -85,15 +87,20 @@ def judge(
 def object_to(
     problem: Problem, joint: JointSearch, pick: Solved, said: tuple[str, ...], journal: Journal
 ) -> str | None:
-    """Return what the data object to knowledge: by how much a law without it, near the pick, describes them better."""
+    """Return what the data object to knowledge: by how much a law without it describes them better.
+
+    It is looked for near the pick and, where the pick leaves more of the data than noise, anew.
+    """
     engine = Collocation(problem.engine.mesh, problem.denoised.positive, problem.engine.bounds, problem.engine.floor)
-    free = JointSearch(
-        engine, replace(problem.judge, knowledge=None), joint.x, pick.fit.sigma[0].cpu().numpy(), journal
-    )
+    without = replace(problem, engine=engine, judge=replace(problem.judge, knowledge=None))
+    free = JointSearch(engine, without.judge, joint.x, pick.fit.sigma[0].cpu().numpy(), journal)
     start = free.best(free.solve([without_padding(pick.law)], pick))
     if start is None:
         return None
     better = free.improve(start, problem.library, OBJECTIONS)
+    if not explains(problem, pick):
+        _, _, anew = search_sums(without, journal)
+        better = free.best([] if anew is None else [anew], better) or better
     released = (start.cost - start.data_cost) - (pick.cost - pick.data_cost)  # what the numbers cost that were known
     gain = max(0.0, pick.data_cost - start.data_cost - released) + start.cost - better.cost
     if gain < RIVAL:
