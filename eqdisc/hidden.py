@@ -88,7 +88,8 @@ def search_hidden(
     problem, joint, found, gauge = best
     if not journal.stop:
         at, h = fitted_states(problem, found), base.d
-        again = lay(base, gauge, [partial(_column, at, k, h) for k in range(len(base.data))])
+        course = (partial(_column, at, k, h) for k in range(len(base.data)))
+        again = lay(base, gauge, [partial(_signed, c, _gauge_of(problem)[2]) for c in course])
         other, pick = search_by_proposals(again, journal, config.seed)
         if pick is not None and pick.cost < found.cost:
             problem, joint, found = replace(again, engine=other.engine), other, pick
@@ -120,10 +121,10 @@ def _along(base: Problem, best: _Found) -> Problem:
 
 def explain_hidden(problem: Problem, law: Equations) -> str:
     """Say what can and what cannot be known of a hidden state: the law without it holds whatever it is taken for."""
-    known = problem.judge.knowledge
-    assert known is not None
-    _, e, _ = known.known[-1]
+    e = _gauge_of(problem)[1]
     seen, hidden = law.states[e], law.states[problem.d - 1]
+    if law.rhs[problem.d - 1] == 0:
+        return f"{hidden} does not move in this law: the measured states explain each other without it; leave out --hidden."
     said = (
         f"{hidden} was not measured: any function of it and of the other states would do as well. Here it has the coefficient 1 in "
         f"d{seen}/dt, which gives it scale and sign"
@@ -132,6 +133,13 @@ def explain_hidden(problem: Problem, law: Equations) -> str:
     if rest is None:
         return f"{said}; the data speak for the other states alone."
     return f"{said}; what the data speak for is {seen}'' = {rest}."
+
+
+def _gauge_of(problem: Problem) -> tuple[np.ndarray, int, float]:
+    """Return the term through which the hidden state is seen: its exponents, its equation and its coefficient, 1 or -1."""
+    known = problem.judge.knowledge
+    assert known is not None
+    return known.known[-1]
 
 
 def _eliminate(law: Equations, e: int, h: int) -> str | None:

@@ -87,7 +87,7 @@ def leave_the_data(
     """
     for k, x0 in starts.items():
         trajectory = data.trajectories[k]
-        spread = np.nanstd(trajectory.x, axis=0)
+        spread = np.ma.masked_invalid(trajectory.x).std(0).filled(0.0)  # 0 where a state was not measured
         u = curve_of(data, k)
         run, moved = (simulate(equations, start, trajectory.t, inputs=u) for start in (x0, (1 + NUDGE) * x0))
         n = min(len(run.x), len(moved.x))

@@ -61,6 +61,7 @@ LIVES_IN = {  # floors and modules that may import a library that is slow to loa
     "torch": {"mechanism", "stages", "uncertainty", "road", "experiments"},
     "torchdiffeq": {"integration"},
     "sympy": {
+        "hidden",
         "knowledge",
         "equations",
         "extraction",
