@@ -47,6 +47,7 @@ CLOSER = (0.08, 0.02, 0.005)  # relative widths within which the best sizes are 
 ERRORS = (0.05, 0.02, 0.005, 1e-3)  # errors that a course may have meanwhile, as shares of its size
 NEAR_ZERO = 1e-3  # share of a product's size below which nothing can be divided by it
 FINE = 4  # points between two samples at which a course is laid
+ENOUGH = 300  # samples of a record by which ways to enter are compared
 CROSSED = 0.02  # share of a course's size by which it may cross zero and still count as positive
 TRIED = 6  # gauges from which a search begins
 QUIET, LOUD = 1e-3, 0.05  # error of a course that was read from exact and from noisy data, as a share of its size
@@ -100,7 +101,7 @@ def _search_gauges(
     base: Problem, error: float, lay: Callable, journal: Journal, seed: int, best: _Found | None
 ) -> _Found | None:
     """Search from the likeliest gauges and return the shortest law with its problem, `best` if none is shorter."""
-    for gauge in _compare(base, error)[:TRIED]:
+    for gauge in _compare(base, error, journal)[:TRIED]:
         problem = lay(base, gauge, _course(base, gauge))
         problem, joint, found = search_sums(problem, journal, seed)
         if found is not None and (best is None or found.cost < best[2].cost):
@@ -187,17 +188,23 @@ def _divides(base: Problem, factor: np.ndarray) -> bool:
     return bool(size.min() > NEAR_ZERO * size.max())
 
 
-def _fine(t: np.ndarray) -> np.ndarray:
+def _fine(t: np.ndarray, most: int | None = None) -> np.ndarray:
+    """Return times between those of the samples as well, or of `most` of them."""
+    t = t if most is None else t[:: max(1, round(len(t) / most))]
     inner = np.linspace(t[:-1], t[1:], FINE, endpoint=False).T.ravel()
     return np.r_[inner, t[-1]]
 
 
 def _values(x: np.ndarray, row: np.ndarray) -> np.ndarray:
     """Return a product of powers (n,) of states (n, D); those of states that change sign are whole."""
-    used = np.flatnonzero(row)
-    size = np.maximum(np.abs(x[:, used]), 1e-9) ** row[used]
-    odd = (x[:, used] < 0) & (np.round(row[used]) % 2 == 1)
-    return np.prod(np.where(odd, -size, size), -1)
+    return _products(x, row[None])[:, 0]
+
+
+def _products(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return products of powers (n, m), one for each of the rows (m, D), of states (n, D)."""
+    size = np.exp(np.log(np.maximum(np.abs(x), 1e-9)) @ rows.T)
+    odd = (x < 0).astype(float) @ (np.round(rows) % 2 == 1).T
+    return np.where(odd % 2 == 1, -size, size)
 
 
 def _rates(base: Problem, k: int, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -213,9 +220,11 @@ def _course(base: Problem, gauge: Gauge) -> list[Curve]:
     return [PchipInterpolator(t, h) for t, _, h in _courses(base, [gauge])[0]]
 
 
-def _courses(base: Problem, gauges: list[Gauge]) -> list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+def _courses(
+    base: Problem, gauges: list[Gauge], most: int | None = None
+) -> list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]]:
     """Return times, states and h of every trajectory for each gauge."""
-    times = [_fine(k.t) for k in base.data.trajectories]
+    times = [_fine(k.t, most) for k in base.data.trajectories]
     records = [(t, *_rates(base, k, t)) for k, t in enumerate(times)]
     out = []
     for gauge in gauges:
@@ -232,13 +241,14 @@ def _scale(records: list, gauge: Gauge) -> float:
     return gauge.size * float(np.sqrt((rate**2).mean() / (term**2).mean()))
 
 
-def _compare(base: Problem, least: float) -> list[Gauge]:
+def _compare(base: Problem, least: float, journal: Journal) -> list[Gauge]:
     """Return the ways in which h may enter, each with the best size of the term beside it, the cheapest course first.
 
     A course errs by a share `least` of its size.
     """
     best = _distinct(_judge(base, list(_candidates(base)), max(ERRORS[0], least)))
-    for width, error in zip(CLOSER, ERRORS[1:], strict=True):
+    for number, (width, error) in enumerate(zip(CLOSER, ERRORS[1:], strict=True)):
+        journal.record("hidden state", number + 1, len(ERRORS))
         steps = np.geomspace(1 / (1 + width), 1 + width, 9)
         closer = [replace(g, size=g.size * f) for g in best[:KEPT] for f in (steps if g.size else (1.0,))]
         best = _distinct(_judge(base, closer, max(error, least)))
@@ -248,8 +258,8 @@ def _compare(base: Problem, least: float) -> list[Gauge]:
 def _judge(base: Problem, gauges: list[Gauge], error: float) -> Iterator[Gauge]:
     """Yield the gauges with what the course of h, which errs by a share of its size, costs when sums of few terms explain it."""
     plain = [replace(gauge, size=0.0) for gauge in _distinct(gauges)]
-    sizes = {(g.e, *g.factor): _spread(g, course) for g, course in zip(plain, _courses(base, plain), strict=True)}
-    for gauge, course in zip(gauges, _courses(base, gauges), strict=True):
+    sizes = {(g.e, *g.factor): _spread(g, course) for g, course in zip(plain, _courses(base, plain, ENOUGH), strict=True)}
+    for gauge, course in zip(gauges, _courses(base, gauges, ENOUGH), strict=True):
         h = np.concatenate([c for _, _, c in course])
         if not np.isfinite(h).all() or np.ptp(h) < 1e-9:
             continue
@@ -259,7 +269,7 @@ def _judge(base: Problem, gauges: list[Gauge], error: float) -> Iterator[Gauge]:
         for t, x, c in course:
             both = np.column_stack([x, c if not positive[-1] else np.abs(c)])
             both = np.where(positive, np.maximum(both, 1e-3 * np.abs(both).max(0)), both)
-            table = np.stack([_values(both, row) for row in rows], -1)
+            table = _products(both, rows)
             trust = np.abs(_values(x, gauge.factor))[::FINE]  # h was divided by it, and so was its error
             rises.append(trust * (both[::FINE, -1] - both[0, -1]))
             integrals.append(trust[:, None] * cumulative_trapezoid(table, t, axis=0, initial=0.0)[::FINE])
