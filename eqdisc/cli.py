@@ -404,6 +404,7 @@ def validate(
     from .answer import write_validation
 
     found = _load(run, output)
+    found.refuse_hidden("fit both tables together to see whether one law holds for both")
     roles = {"states": list(found.states), "inputs": list(found.inputs) or None, "group": found.group or None}
     unseen = _read(data, output, time=time or found.result["time"], trajectory=trajectory, **roles)
     facts = _validate(found, unseen)
@@ -416,11 +417,10 @@ def _validate(run: Run, data: Dataset) -> dict[str, Any]:
 
     from .validation import METRIC, score, stretches_unseen
 
-    sigma = np.array([run.result["sigma"][name] for name in run.states])
     stretches = stretches_unseen(data)
     rows, squares, counts = [], [], []
     for k, stretch in zip(data.trajectories, stretches, strict=True):
-        one = score(run.law_of(k.group), [stretch], sigma)
+        one = score(run.law_of(k.group), [stretch], run.sigma)
         rows.append({"trajectory": k.name, "error": one.error, "status": one.status.name.lower(), "end": one.end})
         counts.append(np.isfinite(stretch.x).sum())
         squares.append(one.error**2 * counts[-1])

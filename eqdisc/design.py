@@ -67,6 +67,7 @@ def propose_experiments(run: Run) -> tuple[Experiment, ...]:
         raise RunError(
             f"{run.folder}: the law has inputs, for which no measurement is proposed yet; vary them and fit both records."
         )
+    run.refuse_hidden("fit the law to two records and see which forms fail")
     forms = [run.equations, *run.alternatives[:RIVALS]]
     if len(forms) < 2:
         raise RunError(
@@ -94,7 +95,7 @@ def _judge(
 
 def _precision(run: Run) -> Float[np.ndarray, "d"]:
     spread = np.nanstd(run.data.stacked(), axis=0)
-    return np.maximum([run.result["sigma"][name] for name in run.states], LEAST * spread)
+    return np.maximum(run.sigma, LEAST * spread)
 
 
 def _candidates(run: Run) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -258,7 +258,9 @@ def _compare(base: Problem, least: float, journal: Journal) -> list[Gauge]:
 def _judge(base: Problem, gauges: list[Gauge], error: float) -> Iterator[Gauge]:
     """Yield the gauges with what the course of h, which errs by a share of its size, costs when sums of few terms explain it."""
     plain = [replace(gauge, size=0.0) for gauge in _distinct(gauges)]
-    sizes = {(g.e, *g.factor): _spread(g, course) for g, course in zip(plain, _courses(base, plain, ENOUGH), strict=True)}
+    sizes = {
+        (g.e, *g.factor): _spread(g, course) for g, course in zip(plain, _courses(base, plain, ENOUGH), strict=True)
+    }
     for gauge, course in zip(gauges, _courses(base, gauges, ENOUGH), strict=True):
         h = np.concatenate([c for _, _, c in course])
         if not np.isfinite(h).all() or np.ptp(h) < 1e-9:

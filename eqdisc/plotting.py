@@ -347,7 +347,7 @@ def plot_experiment(run: Run, experiment: Experiment) -> Figure:
             style = {"color": INK, "lw": 1.6, "zorder": 3} if q == 0 else {"color": f"C{q}", "lw": 0.9}
             ax.plot(found.t, found.x[:, i], label=f"{chr(ord('A') + q)}", **style)
             if q == 0:
-                error = 2 * run.result["sigma"][run.states[i]]
+                error = 2 * run.sigma[i]
                 ax.fill_between(found.t, found.x[:, i] - error, found.x[:, i] + error, color=INK, alpha=0.15, lw=0)
     for i, ax in enumerate(axes):
         _keep_to_data(ax, simulate(forms[0], experiment.x0, t).x[:, i])

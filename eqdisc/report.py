@@ -145,7 +145,8 @@ def _draw(run: Run, found: tuple[Residual, ...]) -> Iterator[tuple[str, Picture]
     from . import plotting as draw
 
     d, curves = len(run.states), run.simulate(smooth=True)
-    figures = {name: draw.new_figure(d) for name in ("fit", "foretold", "residuals")}
+    figures = {name: draw.new_figure(d) for name in ("fit", "foretold")}
+    figures |= {"residuals": draw.new_figure(len(run.measured))}
     figures |= {"front": draw.new_row(1), "phase": draw.new_row(max(len(draw.phase_planes(d)), 1))}
     axes = {name: made for name, (_, made) in figures.items()}
     draw.plot_fit(run.data, curves, axes=axes["fit"])
@@ -153,7 +154,7 @@ def _draw(run: Run, found: tuple[Residual, ...]) -> Iterator[tuple[str, Picture]
     draw.plot_phase(run.equations, curves, run.data, axes=axes["phase"])
     draw.plot_curves([(f"from {k.start}", k.t, k.x) for k in _foretell(run)], run.data, axes=axes["foretold"])
     if found:
-        draw.plot_residuals(found, run.states, time=run.data.time, axes=axes["residuals"])
+        draw.plot_residuals(found, run.measured, time=run.data.time, axes=axes["residuals"])
     for name, (figure, _) in figures.items():
         if found or name != "residuals":
             alt, caption = CAPTIONS[name]

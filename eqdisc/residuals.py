@@ -59,11 +59,11 @@ class ResidualTest:
 
 
 def residuals_of(run: Run) -> tuple[tuple[Residual, ...], tuple[str, ...]]:
-    """Return the residuals of each record that the law follows, and the names of those that it does not."""
-    sigma = np.array([run.result["sigma"][name] for name in run.states])
+    """Return the residuals of what was measured in each record that the law follows, and the names of those that it does not."""
     found, astray = [], []
+    seen = np.isin(run.states, run.measured)
     for k, curve in zip(run.data.trajectories, run.simulate().values(), strict=True):
-        r = _subtract(k, curve.x, sigma) if curve.status is Status.OK else None
+        r = _subtract(k, curve.x, run.sigma)[:, seen] if curve.status is Status.OK else None
         if r is None or np.sqrt(np.nanmean(r**2)) > ASTRAY:
             astray.append(k.name)
         else:
@@ -80,7 +80,7 @@ def test_residuals(run: Run) -> tuple[ResidualTest, ...]:
     found, _ = residuals_of(run)
     if not found:
         return ()
-    return tuple(_test(name, i, found) for i, name in enumerate(run.states))
+    return tuple(_test(name, i, found) for i, name in enumerate(run.measured))
 
 
 test_residuals.__test__ = False  # type: ignore[attr-defined]  # the field's word, not one of pytest's

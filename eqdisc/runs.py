@@ -283,6 +283,29 @@ class Run:
         return tuple(self.result["states"])
 
     @property
+    def hidden(self) -> tuple[str, ...]:
+        """The states that were not measured."""
+        return tuple(self.result.get("hidden", ()))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The states that were measured."""
+        return tuple(name for name in self.states if name not in self.hidden)
+
+    @property
+    def sigma(self) -> Float[np.ndarray, "d"]:
+        """The noise of each state; infinite where it was not measured."""
+        return np.array([self.result["sigma"].get(name, np.inf) for name in self.states])
+
+    def refuse_hidden(self, what: str) -> None:
+        """Raise RunError where a state was not measured, whose start nobody can say for `what`."""
+        if self.hidden:
+            raise RunError(
+                f"{self.folder}: {', '.join(self.hidden)} was not measured, and where it starts is known only of the records "
+                f"that were fitted; {what}."
+            )
+
+    @property
     def verdict(self) -> str:
         """identified, ambiguous or not identified."""
         return str(self.result["verdict"])
@@ -355,9 +378,7 @@ class Run:
         """What was fitted."""
         place, inputs = self.folder / "data.csv", list(self.inputs) or None
         roles = {"time": self.result["time"], "group": self.group or None}
-        hidden = self.result.get("hidden", [])
-        states = [name for name in self.states if name not in hidden]
-        return read_table(place, states=states, inputs=inputs, **roles).with_hidden(len(hidden))
+        return read_table(place, states=list(self.measured), inputs=inputs, **roles).with_hidden(len(self.hidden))
 
     @property
     def config(self) -> FitConfig:

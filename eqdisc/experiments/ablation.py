@@ -23,7 +23,7 @@ import numpy as np
 from ..config import FitConfig
 from ..errors import EqdiscError
 from ..systems import catalogue, simulate_system
-from .scoring import recovered
+from .scoring import middle_of, recovered
 
 SYSTEMS = ("fsir", "sirs_power", "power_predation", "two_tanks", "brusselator")
 
@@ -110,8 +110,7 @@ def count_recovered(systems: Sequence[str], noises: Sequence[float], seeds: Sequ
         for noise in noises:
             for seed in seeds:
                 data = simulate_system(name, noise=noise, seed=seed)
-                x = np.abs(np.concatenate([k.x for k in simulate_system(name).trajectories]))
-                middle = np.exp(np.log(np.maximum(x, 1e-6 * x.max(0))).mean(0))
+                middle = middle_of(simulate_system(name))
                 start = time.perf_counter()
                 with suppress(EqdiscError):  # no law at all is no law recovered
                     hits += recovered(discover(data, FitConfig(seed=seed)).equations, truth, middle)

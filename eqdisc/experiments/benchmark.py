@@ -30,13 +30,12 @@ from ..journal import Journal
 from ..simulation import simulate
 from ..status import Status
 from ..systems import System, catalogue, simulate_system
-from .scoring import recovered
+from .scoring import middle_of, recovered
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ..equations import Equations
-    from ..trajectory import Dataset
 
 KINDS = ("powers", "polynomials", "rational", "transcendental")
 SMOKE = ("torricelli", "west", "logistic")  # a minute in all
@@ -137,16 +136,11 @@ def measure(task: Task, time_limit: float | None = None) -> dict[str, Any]:
     law = found.equations
     return row | {
         "verdict": found.verdict,
-        "recovered": int(not system.transcendental and recovered(law, system.law, _middle(data))),
+        "recovered": int(not system.transcendental and recovered(law, system.law, middle_of(data))),
         "r2": _follow(law, system, task),
         "seconds": round(time.perf_counter() - begin, 2),
         "equations": "; ".join(law.readable()),
     }
-
-
-def _middle(data: Dataset) -> np.ndarray:
-    x = np.abs(np.concatenate([k.x for k in data.trajectories]))
-    return np.exp(np.log(np.maximum(x, 1e-6 * x.max(0))).mean(0))
 
 
 def _follow(law: Equations, system: System, task: Task) -> float | str:

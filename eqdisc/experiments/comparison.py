@@ -24,7 +24,7 @@ from ..comparison import Comparison, Contender, compare
 from ..equations import Equations
 from ..systems import catalogue, simulate_system
 from .benchmark import rate_text, read_rows
-from .scoring import recovered
+from .scoring import middle_of, recovered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,12 +69,10 @@ def compare_on(name: str, noise: float, seed: int, seconds: float) -> list[dict[
 
 
 def _row(c: Contender, found: Comparison, truth: Equations) -> dict[str, Any]:
-    x = np.abs(found.data.stacked())
-    middle = np.exp(np.log(np.maximum(x, 1e-6 * x.max(0))).mean(0))
     spread = float((found.data.stacked().std(0) / found.sigma).min())
     return {
         "method": c.name,
-        "recovered": int(isinstance(c.law, Equations) and recovered(c.law, truth, middle)),
+        "recovered": int(isinstance(c.law, Equations) and recovered(c.law, truth, middle_of(found.data))),
         "foretold": int(c.unseen < max(FORETOLD, SHARE * spread)),
         "error": c.unseen,
         "size": "" if c.size is None else c.size,

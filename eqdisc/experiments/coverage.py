@@ -27,7 +27,7 @@ from ..config import FitConfig
 from ..equations import Equations, Parameter
 from ..errors import EqdiscError
 from ..systems import catalogue, simulate_system
-from .scoring import recovered
+from .scoring import middle_of, recovered
 
 SYSTEMS = (
     "torricelli",
@@ -61,8 +61,7 @@ def measure(system: str, seed: int, noise: float, starts: int) -> Iterator[Numbe
 
     truth = catalogue()[system].law
     data = simulate_system(system, noise=noise, seed=seed, starts=min(starts, len(catalogue()[system].x0)))
-    x = np.abs(np.concatenate([k.x for k in data.trajectories]))
-    middle = np.exp(np.log(np.maximum(x, 1e-6 * x.max(0))).mean(0))
+    middle = middle_of(data)
     for snap in (False, True):
         try:
             found = discover(data, FitConfig(seed=seed, snap=snap))

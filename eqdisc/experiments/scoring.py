@@ -6,6 +6,7 @@ import numpy as np
 import sympy as sp
 
 from ..equations import Equations
+from ..trajectory import Dataset
 
 EXPONENT = 0.05
 COEFFICIENT = 0.1
@@ -30,6 +31,12 @@ def recovered(found: Equations, truth: Equations, middle: np.ndarray) -> bool:
         return False
     sizes = [(w, a * np.prod(middle**w, axis=1)[:, None]) for w, a in (left, right)]
     return all(_same_equation(*[(w[a[:, e] != 0], a[a[:, e] != 0, e]) for w, a in sizes]) for e in range(len(middle)))
+
+
+def middle_of(data: Dataset) -> np.ndarray:
+    """Return the geometric mean (d,) of the sizes of each state's readings, those near zero at a millionth of the largest."""
+    x = np.abs(data.stacked())
+    return np.exp(np.nanmean(np.log(np.maximum(x, 1e-6 * np.nanmax(x, axis=0))), axis=0))
 
 
 def _same_quotients(found: Equations, truth: Equations, middle: np.ndarray) -> bool:
