@@ -171,6 +171,7 @@ class _Fit:
 
         data = self.roles.read(self.table, self.output)
         unseen = None if self.validate is None else self.roles.read(self.validate, self.output)
+        self._tell_sample(data)
         folder = create_run(self.folder, data, self.config, source=self.table, words=sys.argv)
         with open_progress(self.output.quiet) as progress:
             journal = RunJournal(folder, progress, self.config.time_limit)
@@ -189,6 +190,14 @@ class _Fit:
             folder.write_discovery(found, self.table, keep_checkpoint=journal.interrupted)
         self._answer()
         return INTERRUPTED if journal.interrupted else STATUS_OF[found.verdict]
+
+    def _tell_sample(self, data: Dataset) -> None:
+        part = data if self.config.hidden else data.sample()
+        if len(part) < len(data):
+            self.output.tell(
+                f"{self.table}: law, numbers and intervals are those of {len(part):,} of {len(data):,} trajectories, evenly chosen "
+                f"({part.rows:,} of {data.rows:,} rows); starts and errors are those of all."
+            )
 
     def _answer(self) -> None:
         from .answer import write_answer

@@ -20,6 +20,7 @@ import torch
 from . import __version__
 from .config import FitConfig
 from .description import FLOOR
+from .ensemble import fit_ensemble
 from .equations import Equations, Parameter
 from .errors import DataError, OptionError
 from .field import Chain
@@ -88,6 +89,7 @@ class Discovery:
     versions: dict[str, str]
     bootstrap: Bootstrap | None = None
     flat: tuple[str, ...] = ()
+    fitted: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.selected < len(self.front):
@@ -161,7 +163,12 @@ class Discovery:
                 "front": self._entries(),
                 "selected": self.selected,
                 "ci_level": LEVEL,
-                "data": {"file": self.data.file, "rows": self.data.rows, "trajectories": len(self.data.trajectories)},
+                "data": {
+                    "file": self.data.file,
+                    "rows": self.data.rows,
+                    "trajectories": len(self.data.trajectories),
+                    "fitted": self.fitted,
+                },
                 "config": asdict(self.config),
                 "seed": self.seed,
                 "device": self.device,
@@ -229,6 +236,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
             f"{unseen.file} has the states {', '.join(unseen.states)}; {whole.file} has {', '.join(whole.states)}."
         )
     device = _device(config.device)
+    everything, whole = whole, whole.sample()
     early, later = whole.split(config.held_out) if config.held_out else (whole, None)
     names = (*whole.formula_names, *whole.input_names)
     problem, joint, pick = _search(early, config, device, journal)
@@ -259,6 +267,10 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     entries, at = _undominated(entries, at)
     replicates = _bootstrap(problem, joint, pick, config, names, journal)
     errors = _errors(pick_score, entries[at].unseen if later is not None else None, printed, unseen)
+    initial = _initial(final, whole, printed)
+    if len(whole) < len(everything):
+        journal.record("starts of all records")
+        initial, errors = _extend(everything, printed, errors)
     return Discovery(
         data=table,
         front=tuple(entries),
@@ -267,7 +279,8 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
         reasons=verdict.reasons,
         alternatives=tuple(print_law(problem, r, names, journal).equations for r in rivals),
         parameters=printed.parameters,
-        initial=tuple(_initial(final, whole, printed)),
+        initial=tuple(initial),
+        fitted=whole.rows,
         sigma={whole.states[e]: float(printed.sigma[e]) for e in problem.measured},
         errors=errors,
         chain=_chain(final, printed),
@@ -432,14 +445,25 @@ def _cut_starts(problem: Problem, printed: Printed) -> dict[int, np.ndarray]:
     return {k: printed.starts[of.index(k)] for k in set(of) if of.count(k) > 1}
 
 
+def _extend(data: Dataset, printed: Printed, errors: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the starts of all records and the error over all their readings, of which a part was fitted."""
+    found = fit_ensemble(printed.equations, data, printed.sigma)
+    lost = {"lost": [data.trajectories[k].name for k in found.lost]} if found.lost else {}
+    return _name_starts(dict(enumerate(found.starts)), data), errors | {"train": _number(found.error)} | lost
+
+
 def _initial(problem: Problem, data: Dataset, printed: Printed) -> list[dict[str, Any]]:
     """Return the estimated start of every trajectory: that of its first segment."""
     first: dict[int, np.ndarray] = {}
     for q, k in enumerate(problem.engine.mesh.trajectory):
         first.setdefault(k, printed.starts[q])
+    return _name_starts(first, data)
+
+
+def _name_starts(starts: dict[int, np.ndarray], data: Dataset) -> list[dict[str, Any]]:
     return [
         {"trajectory": data.trajectories[k].name, "x0": {s: float(v) for s, v in zip(data.states, x0, strict=True)}}
-        for k, x0 in sorted(first.items())
+        for k, x0 in sorted(starts.items())
     ]
 
 

@@ -21,7 +21,7 @@ from .inputs import curve_of
 from .markup import write_interval, write_number
 from .printers import MathPrinter, write_math
 from .residuals import Residual, residuals_of, test_residuals
-from .runs import Run
+from .runs import MOST_SHOWN, Run
 from .simulation import HUGE, simulate
 from .status import Status
 
@@ -144,14 +144,14 @@ def _draw(run: Run, found: tuple[Residual, ...]) -> Iterator[tuple[str, Picture]
     """Yield every picture of a run by its name; residuals only where a record can be followed."""
     from . import plotting as draw
 
-    d, curves = len(run.states), run.simulate(smooth=True)
+    d, curves = len(run.states), run.simulate(smooth=True, most=MOST_SHOWN)
     figures = {name: draw.new_figure(d) for name in ("fit", "foretold")}
     figures |= {"residuals": draw.new_figure(len(run.measured))}
     figures |= {"front": draw.new_row(1), "phase": draw.new_row(max(len(draw.phase_planes(d)), 1))}
     axes = {name: made for name, (_, made) in figures.items()}
-    draw.plot_fit(run.data, curves, axes=axes["fit"])
+    draw.plot_fit(run.shown, curves, axes=axes["fit"])
     draw.plot_front(run.front, run.result["selected"], ax=axes["front"][0])
-    draw.plot_phase(run.equations, curves, run.data, axes=axes["phase"])
+    draw.plot_phase(run.equations, curves, run.shown, axes=axes["phase"])
     draw.plot_curves([(f"from {k.start}", k.t, k.x) for k in _foretell(run)], run.data, axes=axes["foretold"])
     if found:
         draw.plot_residuals(found, run.measured, time=run.data.time, axes=axes["residuals"])

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 PACKAGES = ("torch", "torchdiffeq", "sympy", "scipy", "numpy", "pandas")
+MOST_SHOWN = 100  # records in a picture and in tests of residuals
 SAMPLES = 201  # times of a simulation whose end was asked for
 FILES = (
     "config.json",
@@ -154,8 +155,8 @@ class RunFolder:
         from .plotting import new_figure, plot_fit
 
         figure, axes = new_figure(len(run.states))
-        curves = run.simulate(smooth=True)
-        plot_fit(run.data, curves, equations=run.equations, axes=axes)
+        curves = run.simulate(smooth=True, most=MOST_SHOWN)
+        plot_fit(run.shown, curves, equations=run.equations, axes=axes)
         with replacing(self.path / "fit.png") as draft:
             figure.savefig(draft)
 
@@ -381,30 +382,43 @@ class Run:
         return read_table(place, states=list(self.measured), inputs=inputs, **roles).with_hidden(len(self.hidden))
 
     @property
+    def shown(self) -> Dataset:
+        """What pictures and tests of residuals show: the first records."""
+        return self.data.subset(range(min(len(self.data), MOST_SHOWN)))
+
+    @property
     def config(self) -> FitConfig:
         """How it was fitted."""
         return FitConfig(**self.result["config"])
 
     def start_of(self, trajectory: str) -> Float[np.ndarray, "d"]:
         """Return the estimated initial state (d,) of one trajectory; raises RunError where there is none."""
-        for entry in self.result["initial"]:
-            if entry["trajectory"] == trajectory:
-                return np.array([entry["x0"][name] for name in self.states], float)
-        raise RunError(f"{self.folder}: result.json has no initial state for trajectory {trajectory!r}.")
+        if trajectory not in self._starts:
+            raise RunError(f"{self.folder}: result.json has no initial state for trajectory {trajectory!r}.")
+        return np.array([self._starts[trajectory][name] for name in self.states], float)
+
+    @cached_property
+    def _starts(self) -> dict[str, Mapping[str, float]]:
+        return {entry["trajectory"]: entry["x0"] for entry in self.result["initial"]}
 
     def simulate(
-        self, x0: Mapping[str, float] | None = None, *, t_end: float | None = None, smooth: bool = False
+        self,
+        x0: Mapping[str, float] | None = None,
+        *,
+        t_end: float | None = None,
+        smooth: bool = False,
+        most: int | None = None,
     ) -> dict[str, Simulation]:
         """Simulate the law: every trajectory of the data from its estimated start, or one from `x0`.
 
         Times are the data's (those of the first trajectory for `x0`); with `t_end` or `smooth`, even ones up to `t_end`
         or the data's last. States that `x0` leaves out start where the first trajectory does. Returns
-        simulations by the trajectory's name, each up to its last valid time. Raises OptionError for a state that is not
+        simulations by the trajectory's name, the first `most` of them, each up to its last valid time. Raises OptionError for a state that is not
         there or an end before the start.
         """
         from .simulation import TIGHT_ATOL, TIGHT_RTOL, simulate
 
-        pieces = self.data.trajectories if x0 is None else self.data.trajectories[:1]
+        pieces = self.data.trajectories[: most if x0 is None else 1]
         found = {}
         for number, k in enumerate(pieces):
             start = self.start_of(k.name) if x0 is None else self._start(x0)

@@ -27,6 +27,7 @@ from .errors import DataError, OptionError
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_ROWS = 10_000  # that a search fits, where they are of several records
 FUNCTIONS = ("sqrt", "exp", "log", "sin", "cos", "Abs", "abs", "sign", "Max", "Min")  # the words of a formula
 TAKEN = frozenset((*keyword.kwlist, *FUNCTIONS, "t"))
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -260,6 +261,19 @@ class Dataset:
     def subset(self, indices: Iterable[int]) -> Dataset:
         """Return those trajectories."""
         return replace(self, trajectories=tuple(self.trajectories[i] for i in indices))
+
+    def sample(self, rows: int = MOST_ROWS) -> Dataset:
+        """Return as many trajectories, evenly chosen, as have about `rows` rows together; all of them where they have no more.
+
+        With groups or inputs nothing is left out: each record may say what no other does.
+
+        >>> Dataset(tuple(Trajectory(np.arange(5), np.ones((5, 1)), name=str(k)) for k in range(9)), ("x",)).sample(15).sizes
+        (5, 5, 5)
+        """
+        count = max(1, round(rows / self.rows * len(self)))
+        if count >= len(self) or self.group or self.inputs or self.hidden:
+            return self
+        return self.subset(np.unique(np.linspace(0, len(self) - 1, count).round().astype(int)).tolist())
 
     def with_hidden(self, number: int) -> Dataset:
         """Return the data with states of which nothing was measured: h1, h2, ... (with underscores where a column has that name).

@@ -51,7 +51,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "thinning",
         "extraction",
     }
-    | {"intervals", "refinement", "simulation", "systems", "literature", "peers"},
+    | {"intervals", "refinement", "simulation", "ensemble", "systems", "literature", "peers"},
     "judgement": {"selection", "uncertainty", "validation", "verdict"},
     "road": {"discovery"},
     "paper": {"runs", "plotting", "experiments", "design", "export", "residuals", "report", "comparison"},
