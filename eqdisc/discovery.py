@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+COMPLETED = 24  # laws found as if nothing were known that are completed by what is
+
 
 @dataclass(frozen=True, eq=False)
 class FrontEntry:
@@ -358,8 +360,10 @@ def _search(
 
 def _settle(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal) -> Solved | None:
     """Prune a dense chain around the best laws and choose among all that were fitted."""
-    if problem.judge.knowledge is None:  # pruning would take what is known
+    if problem.judge.knowledge is None:
         pick = thin_dense_chain(joint, pick, problem, journal)
+    elif not problem.data.hidden:
+        pick = _complete_found(problem, joint, pick, journal)
     residual, seen = joint.engine.mesh.residuals(pick.fit.x[0])
     share = 1.0 if problem.denoised.clean else independent_share(residual, seen)
     chosen = select_pick(joint.seen.values(), pick, share)
@@ -367,6 +371,20 @@ def _settle(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal
         joint.coarsen(FLOOR)
         return joint.best(joint.seen.values())
     return chosen
+
+
+def _complete_found(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal) -> Solved:
+    """Complete by what is known the laws that are found, and left when a dense chain is pruned, as if nothing were known.
+
+    Moves that keep a sum are few, and pruning would take what is known: another way leads further.
+    """
+    without = problem.without_knowledge()
+    other, found = search_by_proposals(without, journal)
+    if found is not None and not journal.stop:
+        thin_dense_chain(other, found, without, journal)
+    laws = [without_padding(s.law) for s in sorted(other.seen.values(), key=lambda s: s.cost)[:COMPLETED]]
+    best = joint.best([*joint.solve(laws, pick), *joint.solve(laws)], pick) or pick
+    return pick if best is pick else joint.improve(best, problem.library)
 
 
 def _bootstrap(

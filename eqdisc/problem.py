@@ -65,6 +65,12 @@ class Problem:
         terms = lay_rows(library(denoised.positive[:plain], prior), plain, scaled.d)
         return cls(scaled, scaling, denoised, judge, engine, terms, weights)
 
+    def without_knowledge(self) -> Problem:
+        """Return the problem as if nothing had been said beforehand."""
+        engine = Collocation(self.engine.mesh, self.denoised.positive, self.engine.bounds, self.engine.floor)
+        invariants = tuple(find_invariants(self.data, self.denoised, self.scaling.states))
+        return replace(self, engine=engine, judge=replace(self.judge, knowledge=None, invariants=invariants))
+
     @property
     def d(self) -> int:
         """Number of states; the data's further columns are inputs."""

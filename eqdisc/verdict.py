@@ -7,11 +7,10 @@ not identified  nothing found deserves to be called the law
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from .collocation import Collocation
 from .description import FLOOR
 from .journal import Journal
 from .laws import Solved, unround_exponents, without_padding
@@ -91,9 +90,8 @@ def object_to(
 
     It is looked for near the pick and, where the pick leaves more of the data than noise, anew.
     """
-    engine = Collocation(problem.engine.mesh, problem.denoised.positive, problem.engine.bounds, problem.engine.floor)
-    without = replace(problem, engine=engine, judge=replace(problem.judge, knowledge=None))
-    free = JointSearch(engine, without.judge, joint.x, pick.fit.sigma[0].cpu().numpy(), journal)
+    without = problem.without_knowledge()
+    free = JointSearch(without.engine, without.judge, joint.x, pick.fit.sigma[0].cpu().numpy(), journal)
     start = free.best(free.solve([without_padding(pick.law)], pick))
     if start is None:
         return None
