@@ -35,7 +35,8 @@ def found_with(data: Dataset, **said: str | tuple[str, ...]) -> Discovery:
 
 def test_a_conserved_sum_rests_to_the_last_digit() -> None:
     found = found_with(simulate_system("fsir", noise=0.05, seed=1), conserve="S + I + R")
-    printed = [sp.sympify(side, rational=True) for side in found.equations.strings().values()]  # decimals, not doubles
+    names = {s: sp.Symbol(s) for s in "SIR"}
+    printed = [sp.sympify(s, locals=names, rational=True) for s in found.equations.strings().values()]  # decimals
     assert sp.expand(sum(printed)) == 0
     assert "S + I + R" in found.equations.invariants()
 
