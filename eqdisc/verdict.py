@@ -86,7 +86,8 @@ def object_to(
     problem: Problem, joint: JointSearch, pick: Solved, said: tuple[str, ...], journal: Journal
 ) -> str | None:
     """Return what the data object to knowledge: by how much a law without it, near the pick, describes them better."""
-    engine = Collocation(problem.engine.mesh, problem.denoised.positive, problem.engine.bounds, problem.engine.floor)
+    known = problem.engine
+    engine = Collocation(known.mesh, problem.denoised.positive, known.bounds, known.floor, journal=journal)
     free = JointSearch(
         engine, replace(problem.judge, knowledge=None), joint.x, pick.fit.sigma[0].cpu().numpy(), journal
     )
