@@ -17,6 +17,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,6 +29,7 @@ from .errors import DataWarning, EqdiscError, OptionError
 
 if TYPE_CHECKING:
     from .comparison import Comparison
+    from .job import Job
     from .runs import Run
     from .trajectory import Dataset
 
@@ -134,6 +136,7 @@ def fit(
     output: Output = Output(),
 ) -> int:
     """Find the law behind a table."""
+    from .job import Job
     from .runs import refuse_taken
 
     if not data:
@@ -145,70 +148,33 @@ def fit(
         refuse_taken(folder)
     statuses = []
     for path, folder in zip(data, folders, strict=True):
-        work = _Fit(path, folder, roles, validate, config, output, one_of_many=len(data) > 1)
-        statuses.append(_fenced(work.run, folder))
+        job = Job(path, folder, config, asdict(roles), validate, tuple(sys.argv))
+        statuses.append(_fenced(partial(_fit, job, output, one_of_many=len(data) > 1), folder))
         if statuses[-1] == INTERRUPTED:
             break
     return statuses[0] if len(data) == 1 else max((s for s in statuses if s != NOTHING), default=FOUND)
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """One table, one run folder."""
+def _fit(job: Job, output: Output, *, one_of_many: bool) -> int:
+    """Do one job and answer; return the exit status."""
+    from .job import start
+    from .progress import open_progress
 
-    table: Path
-    folder: Path
-    roles: Roles
-    validate: Path | None
-    config: FitConfig
-    output: Output
-    one_of_many: bool
+    with open_progress(output.quiet) as progress:
+        interrupted = start(job, progress, output.tell)
+    return _answer(job.folder, output, interrupted, str(job.table) if one_of_many else "")
 
-    def run(self) -> int:
-        """Read, search, save, answer; return the exit status."""
-        from .progress import RunJournal, obeying_interrupts, open_progress
-        from .runs import create_run
 
-        data = self.roles.read(self.table, self.output)
-        unseen = None if self.validate is None else self.roles.read(self.validate, self.output)
-        self._tell_sample(data)
-        folder = create_run(self.folder, data, self.config, source=self.table, words=sys.argv)
-        with open_progress(self.output.quiet) as progress:
-            journal = RunJournal(folder, progress, self.config.time_limit)
-            progress.show("loading", None, None, "")
-            from .discovery import discover  # torch is loaded here, with config.json and data.csv in place
+def _answer(folder: Path, output: Output, interrupted: bool, title: str = "") -> int:
+    """Print what a run has found; return the exit status."""
+    from .answer import write_answer
+    from .runs import load
 
-            try:
-                with obeying_interrupts(journal):
-                    found = discover(data, self.config, validate=unseen, journal=journal)
-            except EqdiscError:
-                if journal.interrupted:
-                    return INTERRUPTED
-                folder.discard()
-                raise
-            progress.show("saving", None, None, "")
-            folder.write_discovery(found, self.table, keep_checkpoint=journal.interrupted)
-        self._answer()
-        return INTERRUPTED if journal.interrupted else STATUS_OF[found.verdict]
-
-    def _tell_sample(self, data: Dataset) -> None:
-        part = data if self.config.hidden else data.sample()
-        if len(part) < len(data):
-            self.output.tell(
-                f"{self.table}: law, numbers and intervals are those of {len(part):,} of {len(data):,} trajectories, evenly chosen "
-                f"({part.rows:,} of {data.rows:,} rows); starts and errors are those of all."
-            )
-
-    def _answer(self) -> None:
-        from .answer import write_answer
-        from .runs import load
-
-        run = load(self.folder)
-        text = "" if self.output.json else write_answer(run)
-        if self.one_of_many:
-            text = f"{self.table}\n\n{text}\n"
-        self.output.answer(text, run.result, one_of_many=self.one_of_many)
-        self.output.tell(f"saved in {self.folder}")
+    run = load(folder)
+    text = "" if output.json else write_answer(run)
+    output.answer(f"{title}\n\n{text}\n" if title else text, run.result, one_of_many=bool(title))
+    output.tell(f"saved in {folder}")
+    return INTERRUPTED if interrupted else STATUS_OF[run.verdict]
 
 
 def _choose_folders(tables: Sequence[Path], out: Path | None) -> list[Path]:
@@ -454,6 +420,32 @@ def propose(run: Folder, /, *, output: Output = Output()) -> int:
     output.answer(write_experiments(found, experiments), facts)
     output.tell(f"saved in {run / 'next.png'}")
     return FOUND
+
+
+@app.command(help_epilogue="example:  eqdisc resume runs/fsir")
+def resume(run: Annotated[Path, Parameter(help="Folder of a fit.")], /, *, output: Output = Output()) -> int:
+    """Go on with a fit that was interrupted or killed, to the same law as if it had not been; the front so far is in RUN/front.csv."""
+    from .job import resume
+    from .progress import open_progress
+
+    def work() -> int:
+        with open_progress(output.quiet) as progress:
+            interrupted = resume(run, progress)
+        return _answer(run, output, interrupted)
+
+    return _fenced(work, run)
+
+
+@app.command(help_epilogue="example:  eqdisc rerun runs/fsir")
+def rerun(run: Folder, /, *, output: Output = Output()) -> int:
+    """Fit the data of a run again, as it was fitted, and compare with its result."""
+    from .job import repeat
+    from .progress import open_progress
+
+    with open_progress(output.quiet) as progress:
+        found = repeat(run, progress)
+    output.answer(f"{run}: {found.sentence}.", {"same": found.same, **asdict(found)})
+    return FOUND if found.same else UNUSABLE
 
 
 @app.command(help_epilogue="example:  eqdisc compare data/fsir.csv --out runs/compared")

@@ -17,6 +17,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .description import EXPONENT_LIMIT, FLOOR, limits
+from .journal import Form, Journal, Packed, digest
 from .mesh import Mesh
 from .pins import Pins
 from .status import Status
@@ -63,6 +66,24 @@ class Fit:
             self.status[lanes],
         )
 
+    def pack(self) -> Packed:
+        """Return every array under its name, those of `terms` and `index` behind a dot."""
+        flat = {
+            **vars(self),
+            **{f"{part}.{f}": v for part in ("terms", "index") for f, v in vars(getattr(self, part)).items()},
+        }
+        return {name: v.detach().cpu().numpy() for name, v in flat.items() if isinstance(v, Tensor)}
+
+    @classmethod
+    def unpack(cls, packed: Packed, device: torch.device) -> Fit:
+        """Return what was packed."""
+        own: dict[str, Any] = {name: torch.tensor(v, device=device) for name, v in packed.items()}
+        parts = {
+            part: {f.removeprefix(f"{part}."): own.pop(f) for f in list(own) if f.startswith(f"{part}.")}
+            for part in ("terms", "index")
+        }
+        return cls(terms=Terms(**parts["terms"]), index=Parameters(**parts["index"]), **own)
+
 
 class Collocation:
     """The engine: a mesh, which states carry real exponents, how far these may go, and the least sigma that counts."""
@@ -74,8 +95,9 @@ class Collocation:
         bounds: tuple[float, float] = (-EXPONENT_LIMIT, EXPONENT_LIMIT),
         floor: float = FLOOR,
         coupling: Float[Tensor, "d d"] | None = None,
+        journal: Journal | None = None,
     ) -> None:
-        self.mesh, self.bounds, self.floor = mesh, bounds, floor
+        self.mesh, self.bounds, self.floor, self.journal = mesh, bounds, floor, journal or Journal()
         self.coupling = coupling  # [e, f]: how a trial coefficient in equation f moves with that in equation e
         self.positive = torch.as_tensor(positive, device=mesh.x.device)
         self.d = mesh.x.shape[-1]  # columns: states, then inputs, which are known and never move
@@ -83,6 +105,11 @@ class Collocation:
         exact = min(1.0, floor / FLOOR)  # where less is noise, less is zero
         self.tiny, self.lowest = exact * TINY, exact * LOWEST
         self._lane = torch.arange(len(mesh.trajectory), device=mesh.x.device)[:, None]
+
+    @cached_property
+    def digest(self) -> bytes:
+        """What tells this engine from others that fit the same terms."""
+        return digest(self.mesh, self.bounds, self.floor, self.coupling, self.positive)
 
     # ---------------------------------------------------------------- the field and its derivatives
 
@@ -232,8 +259,15 @@ class Collocation:
         """Fit every lane's coefficients, free exponents and starts; sigma is re-estimated on the way (profile likelihood).
 
         A lane that after four steps is far above the data term of a `rival` is given up: Gauss-Newton is near by then, or lost. `pins`
-        hold one number of each lane.
+        hold one number of each lane. The journal is asked for the fit first.
         """
+        given = (terms, x, sigma, steps, tolerance, rival, pins)
+        form = Form(Fit.pack, partial(Fit.unpack, device=x.device))
+        return self.journal.recall("fit", lambda: (self.digest, given), lambda: self._fit(*given), form)
+
+    def _fit(
+        self, terms: Terms, x: Tensor, sigma: Tensor, steps: int, tolerance: float, rival: float, pins: Pins | None
+    ) -> Fit:
         lanes = terms.lanes
         index = Parameters.of(terms, self.positive)
         x, sigma = x.expand(lanes, -1, -1, -1).clone(), sigma.expand(lanes, -1).clone()

@@ -24,6 +24,7 @@ from scipy.interpolate import CubicSpline, PchipInterpolator, make_interp_spline
 
 from .config import read_noise
 from .inputs import curve_of, part_inputs
+from .journal import Form, Journal
 from .noise import EVIDENCE, LEAST, MODELS, ErrorModel, may_change
 from .trajectory import Dataset
 
@@ -33,6 +34,11 @@ CLEAN = 2e-4  # interpolation residual over range below which a state counts as 
 CHUNK = 300  # samples smoothed at once; longer records go in overlapping chunks
 DEGREES = (3, 5, 7)  # of the splines through exact data
 FEWEST = 8  # samples that a smoothing spline needs; fewer are interpolated
+
+_SMOOTHED: Form[tuple[np.ndarray, float, float]] = Form(
+    lambda found: {"smooth": found[0], "told": np.array(found[1:])},
+    lambda packed: (packed["smooth"], *map(float, packed["told"])),  # type: ignore[arg-type, return-value]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,18 +73,19 @@ class Denoised:
         return np.where(self.positive, np.maximum(x, np.maximum(1e-5, 0.3 * self.sigma)), x)
 
 
-def denoise(data: Dataset, noise: str = "auto") -> Denoised:
+def denoise(data: Dataset, noise: str = "auto", journal: Journal | None = None) -> Denoised:
     """Smooth every state of every trajectory of a scaled dataset, each from its own measured samples.
 
     `noise` is constant, poisson, relative, or auto: the constant one unless another is eight nats likelier. A known size (0.02 of each
     state's standard deviation, relative:0.05 of each reading, or the standard errors in the data) takes the place of the estimate.
+    Each smoothing is asked of the journal.
     """
     if data.driven:
         parted = part_inputs(data)
-        return _with_inputs(denoise(parted, noise), parted)
+        return _with_inputs(denoise(parted, noise, journal), parted)
     x = np.concatenate([k.x for k in data.trajectories])
     word, size = read_noise(noise)
-    error, curves, estimates = _choose_error(data, word, x)
+    error, curves, estimates = _choose_error(data, word, x, journal or Journal())
     counts = np.array([np.isfinite(k.x).sum(0) for k in data.trajectories], float)
     sigma = np.sqrt((estimates**2 * counts).sum(0) / np.maximum(counts.sum(0), 1))
     spread = np.nanstd(x, axis=0)
@@ -132,25 +139,25 @@ def _column(curve: Curve, i: int, t: np.ndarray) -> np.ndarray:
     return curve(t)[:, i]
 
 
-def _choose_error(data: Dataset, word: str, x: np.ndarray) -> tuple[ErrorModel, list, np.ndarray]:
+def _choose_error(data: Dataset, word: str, x: np.ndarray, journal: Journal) -> tuple[ErrorModel, list, np.ndarray]:
     """Return the shape of the error that was asked for, or told from the data, with its curves and noise (K, d)."""
     if word != "auto" or data.weighed:
         error = next((m for m in MODELS if m.name == word), MODELS[0])
-        return error, *_denoise_all(data, error)[:2]
-    error, (curves, noise, least) = MODELS[0], _denoise_all(data, MODELS[0])
+        return error, *_denoise_all(data, error, journal)[:2]
+    error, (curves, noise, least) = MODELS[0], _denoise_all(data, MODELS[0], journal)
     least -= 2 * EVIDENCE  # what another shape has to beat
     for model in MODELS[1:] if may_change(x) and (noise > 1e-3).any() else ():
-        found = _denoise_all(data, model)
+        found = _denoise_all(data, model, journal)
         if found[2] < least:
             error, (curves, noise, least) = model, found
     return error, curves, noise
 
 
-def _denoise_all(data: Dataset, error: ErrorModel) -> tuple[list, np.ndarray, float]:
+def _denoise_all(data: Dataset, error: ErrorModel, journal: Journal) -> tuple[list, np.ndarray, float]:
     """Return the curves and the noise (K, d) of every trajectory, and the evidence (-2 log) for this shape of the error."""
     shapes = _known_errors(data)[0] if data.weighed else np.full((data.rows, data.d), np.nan)
     parts = np.split(np.nan_to_num(shapes, nan=1.0), np.cumsum(data.sizes)[:-1])
-    found = [_denoise_trajectory(k.t, k.x, v, error) for k, v in zip(data.trajectories, parts, strict=True)]
+    found = [_denoise_trajectory(k.t, k.x, v, error, journal) for k, v in zip(data.trajectories, parts, strict=True)]
     return [f[0] for f in found], np.array([f[1] for f in found]), sum(f[2] for f in found)
 
 
@@ -160,7 +167,7 @@ def _judge_positive(lowest: np.ndarray, smooth_lowest: np.ndarray, tolerance: np
 
 
 def _denoise_trajectory(
-    t: np.ndarray, x: np.ndarray, v: np.ndarray, error: ErrorModel
+    t: np.ndarray, x: np.ndarray, v: np.ndarray, error: ErrorModel, journal: Journal
 ) -> tuple[tuple[Curve, ...], np.ndarray, float]:
     d = x.shape[1]
     measured = [np.isfinite(x[:, i]) for i in range(d)]
@@ -173,7 +180,8 @@ def _denoise_trajectory(
         for i in noisy:
             m = measured[i]
             tau = t[m] if clock is None else clock(t[m])
-            smooth, score, noise = smooth_reml(tau, error.forward(x[m, i]), v[m, i])
+            given = tau, error.forward(x[m, i]), v[m, i]
+            smooth, score, noise = journal.recall("smoothing", lambda: given, lambda: smooth_reml(*given), _SMOOTHED)  # noqa: B023
             score -= 2 * error.log_slope(x[m, i])
             if score < evidence[i] - 1:
                 evidence[i] = score

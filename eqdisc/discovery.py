@@ -46,7 +46,7 @@ from .thinning import thin_dense_chain
 from .threads import one_thread
 from .trajectory import Dataset
 from .uncertainty import Bootstrap, bootstrap
-from .validation import METRIC, MOST, Score, leave_the_data, score, stretches_of_fit, stretches_unseen
+from .validation import METRIC, MOST, SCORE, Score, Stretch, leave_the_data, score, stretches_of_fit, stretches_unseen
 from .verdict import is_curve_fit, judge, object_to
 
 if TYPE_CHECKING:
@@ -246,13 +246,13 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
         raise DataError(f"{whole.file}: no equation could be fitted to the trajectories; check them with eqdisc check.")
     rivals = select_rivals(joint.seen.values(), pick)
     front = select_front(joint.seen.values(), pick)
-    final = _final_problem(problem, whole, config, device)
+    final = _final_problem(problem, whole, config, device, journal)
     final, refitted = polish(*_refit(final, problem, pick, journal), journal)
     printed = print_law(final, impose_ties(final, refitted), names, journal, profile=True)
     fitted = whole if later is not None else early
     entries = [_judge_entry(problem, early, s, pick, later, unseen, journal) for s in front]
     at = front.index(pick)
-    pick_score = score(printed.equations, stretches_of_fit(final, fitted, printed.starts), printed.sigma)
+    pick_score = _score(journal, printed.equations, stretches_of_fit(final, fitted, printed.starts), printed.sigma)
     share = share_of(pick, joint.seen.values())
     left = list(leave_the_data(printed.equations, fitted, _cut_starts(final, printed)))
     verdict = judge(problem, pick, rivals, share, names, pick_score, left)
@@ -268,7 +268,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     entries[at] = replace(entries[at], equations=printed.equations, train=pick_score.error, status=pick_score.status)
     entries, at = _undominated(entries, at)
     replicates = _bootstrap(problem, joint, pick, config, names, journal)
-    errors = _errors(pick_score, entries[at].unseen if later is not None else None, printed, unseen)
+    errors = _errors(pick_score, entries[at].unseen if later is not None else None, printed, unseen, journal)
     initial = _initial(final, whole, printed)
     if len(whole) < len(everything):
         journal.record("starts of all records")
@@ -288,7 +288,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
         chain=_chain(final, printed),
         config=config,
         device=device,
-        seconds=round(time.monotonic() - started, 3),
+        seconds=round(journal.spent + time.monotonic() - started, 3),
         versions=_versions(),
         bootstrap=replicates,
         flat=printed.flat,
@@ -337,7 +337,7 @@ def _search(
     if config.hidden:
         problem, joint, pick = search_hidden(data, config, device, journal)
     else:
-        problem = Problem.of(data, config.exponents, device, config.noise, config)
+        problem = Problem.of(data, config.exponents, device, config.noise, config, journal)
         by_network = config.search == "network"
         joint, pick = (
             search_by_network(problem, config, journal)
@@ -395,8 +395,8 @@ def _bootstrap(
     return bootstrap(problem, pick, joint.seen.values(), names, config.bootstrap, config.seed, journal)
 
 
-def _final_problem(problem: Problem, whole: Dataset, config: FitConfig, device: str) -> Problem:
-    return Problem.of(whole, config.exponents, device, config.noise, config) if config.held_out else problem
+def _final_problem(problem: Problem, whole: Dataset, config: FitConfig, device: str, journal: Journal) -> Problem:
+    return Problem.of(whole, config.exponents, device, config.noise, config, journal) if config.held_out else problem
 
 
 def _refit(final: Problem, problem: Problem, pick: Solved, journal: Journal) -> tuple[Problem, Solved]:
@@ -412,6 +412,14 @@ def _refit(final: Problem, problem: Problem, pick: Solved, journal: Journal) -> 
     return (final, again) if again is not None else (problem, pick)
 
 
+def _score(
+    journal: Journal, law: Equations, stretches: list[Stretch], sigma: np.ndarray, most: int | None = None
+) -> Score:
+    """Score a printed law once: a simulation may be ended by the clock, which is not the same twice."""
+    given = law.strings(), stretches, sigma, most
+    return journal.recall("score", lambda: given, lambda: score(law, stretches, sigma, most), SCORE)
+
+
 def _judge_entry(
     problem: Problem,
     data: Dataset,
@@ -424,9 +432,9 @@ def _judge_entry(
     """Print one law of the front and simulate it on what was fitted and, if there is any, on what was not."""
     printed = print_law(problem, solved, (*data.formula_names, *data.input_names), journal)
     sigma = (pick.fit.sigma[0].cpu().numpy() * problem.scaling.states)[: problem.d]
-    train = score(printed.equations, stretches_of_fit(problem, data, printed.starts), sigma, MOST)
+    train = _score(journal, printed.equations, stretches_of_fit(problem, data, printed.starts), sigma, MOST)
     fresh = later if later is not None else unseen
-    new = score(printed.equations, stretches_unseen(fresh), sigma, MOST) if fresh is not None else None
+    new = None if fresh is None else _score(journal, printed.equations, stretches_unseen(fresh), sigma, MOST)
     return FrontEntry(
         equations=printed.equations,
         complexity=complexity_of(solved.law),
@@ -448,8 +456,10 @@ def _undominated(entries: list[FrontEntry], at: int) -> tuple[list[FrontEntry], 
     return kept, kept.index(pick)
 
 
-def _errors(fit: Score, later: float | None, printed: Printed, unseen: Dataset | None) -> dict[str, Any]:
-    new = score(printed.equations, stretches_unseen(unseen), printed.sigma) if unseen is not None else None
+def _errors(
+    fit: Score, later: float | None, printed: Printed, unseen: Dataset | None, journal: Journal
+) -> dict[str, Any]:
+    new = None if unseen is None else _score(journal, printed.equations, stretches_unseen(unseen), printed.sigma)
     errors: dict[str, Any] = {"metric": METRIC, "train": _number(fit.error), "later": _number(later)}
     errors["new_start"] = None if new is None else _number(new.error)
     errors["horizon"] = fit.horizon

@@ -77,8 +77,8 @@ def search_hidden(
     data: Dataset, config: FitConfig, device: str, journal: Journal
 ) -> tuple[Problem, JointSearch, Solved | None]:
     """Search for a law of the states and one hidden state, of which `data` has nothing (`Dataset.with_hidden`)."""
-    base = Problem.of(data.without_hidden(), config.exponents, device, config.noise)
-    lay = partial(_lay, config=config, device=device)
+    base = Problem.of(data.without_hidden(), config.exponents, device, config.noise, journal=journal)
+    lay = partial(_lay, config=config, device=device, journal=journal)
     best = _search_gauges(base, QUIET if base.denoised.clean else LOUD, lay, journal, config.seed, None)
     if best is None:
         x = base.engine.mesh.states(base.denoised)
@@ -327,7 +327,7 @@ def _distinct(gauges: Iterable[Gauge], by_size: bool = True) -> list[Gauge]:
     return list(found.values())
 
 
-def _lay(base: Problem, gauge: Gauge, course: list[Curve], config: FitConfig, device: str) -> Problem:
+def _lay(base: Problem, gauge: Gauge, course: list[Curve], config: FitConfig, device: str, journal: Journal) -> Problem:
     """Return the problem of the states and h, whose course stands for readings in proposals, and in fits for nothing."""
     d, data = base.d, base.data
     values = [h(k.t) for h, k in zip(course, data.trajectories, strict=True)]
@@ -349,7 +349,7 @@ def _lay(base: Problem, gauge: Gauge, course: list[Curve], config: FitConfig, de
     known = read_knowledge(config, scaled, scaling) if config.knows else Knowledge.nothing(scaled.d)
     known = replace(known, known=(*known.known, (row, gauge.e, sign)))
     return Problem.lay(
-        scaled, scaling, _denoised(base, course, sign * everything, sign), config.exponents, device, known
+        scaled, scaling, _denoised(base, course, sign * everything, sign), config.exponents, device, known, journal
     )
 
 

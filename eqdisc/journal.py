@@ -1,22 +1,44 @@
-"""What a long search says while it runs, and how it is asked to stop.
+r"""What a long search says while it runs, how it is asked to stop, and what it need not do twice.
 
 `discover` is pure: it prints nothing and writes nothing. It tells a `Journal` where it stands; the command turns
 that into progress, checkpoints and a front that can be read while the search runs.
+
+A search is deterministic, so that what it has to remember is no state, but the results of its dear steps. Each step is asked of
+the journal: `recall` gives what the same work on the same inputs gave before, or has it done and keeps it. An interrupted search that
+runs again finds its finished steps and goes the same way to the same end.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+Packed = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Form(Generic[T]):
+    """How the result of a step is written as arrays by name, and read again: `unpack(pack(x))` is x to the last bit."""
+
+    pack: Callable[[T], Packed]
+    unpack: Callable[[Packed], T]
 
 
 class Journal:
-    """A journal that keeps nothing; subclasses show, write and interrupt.
+    """A journal that keeps nothing; subclasses show, keep and interrupt.
 
     >>> Journal().record("matching", done=1, total=3)
     >>> Journal().stop
     False
     """
+
+    spent = 0.0  # seconds that went into the search before this process took it up
 
     @property
     def stop(self) -> bool:
@@ -28,12 +50,9 @@ class Journal:
     ) -> None:
         """Take note that `stage` has finished `done` of `total` steps."""
 
-    def save(self, name: str, state: dict[str, Any]) -> None:
-        """Keep `state` (arrays, numbers, texts) under `name`, so that an interrupted search can go on."""
-
-    def load(self, name: str) -> dict[str, Any] | None:
-        """Return what was kept under `name`, or None."""
-        return None
+    def recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:
+        """Return what `work` gave for the same `inputs` (whatever `digest` takes) in a step of this name, or have it done."""
+        return work()
 
 
 class TimedJournal(Journal):
@@ -49,3 +68,43 @@ class TimedJournal(Journal):
     @property
     def stop(self) -> bool:
         return self.deadline is not None and time.monotonic() >= self.deadline
+
+
+def digest(*values: Any) -> bytes:
+    """Return 16 bytes that name values to the last bit: numbers, texts, arrays, tensors, records and collections of them.
+
+    >>> digest(1.0, np.zeros(2)) == digest(1.0, np.zeros(2)), digest(1.0) == digest(1)
+    (True, False)
+    """
+    state = hashlib.blake2b(digest_size=16)
+    for value in values:
+        _feed(state, value)
+    return state.digest()
+
+
+def _feed(state: Any, value: Any) -> None:
+    if value is None or isinstance(value, (bool, int, float, str, bytes, np.generic)):
+        plain = value if isinstance(value, bytes) else repr(value).encode()
+        state.update(f"{type(value).__name__}:{len(plain)}:".encode() + plain)
+    elif isinstance(value, np.ndarray) or hasattr(value, "detach"):
+        array = value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
+        state.update(f"array:{array.dtype.str}:{array.shape}:".encode())
+        state.update(np.ascontiguousarray(array).data if array.size else b"")
+    elif is_dataclass(value):
+        state.update(type(value).__name__.encode())
+        _feed(state, [getattr(value, f.name) for f in fields(value)])
+    elif isinstance(value, Mapping):
+        _feed(state, list(value.items()))
+    elif isinstance(value, (list, tuple)):
+        state.update(f"list:{len(value)}:".encode())
+        for part in value:
+            _feed(state, part)
+    elif isinstance(value, frozenset):
+        _feed(state, sorted(value))
+    elif " at 0x" in (text := repr(value)):
+        raise TypeError(f"a {type(value).__name__} has no digest")
+    else:
+        state.update(text.encode())
+
+
+__all__ = ["Form", "Journal", "Packed", "TimedJournal", "digest"]

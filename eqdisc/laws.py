@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .collocation import Fit
 from .description import Tie
+from .journal import Form, Packed
 from .matching import Proposal
 from .terms import Terms, loosen, tidy, widen
 
@@ -47,6 +48,35 @@ class Solved:
         w, a, _ = self.law
         used = (a != 0).any(1)
         return int((a != 0).sum() + ((w[used] != 0) & (w[used] != 1)).sum())
+
+
+def pack_laws(laws: Sequence[Law]) -> Packed:
+    """Return the arrays of many laws end to end, with their shapes.
+
+    >>> law = np.eye(2), -np.eye(2), np.zeros((2, 2), bool)
+    >>> [[part.tolist() for part in again] for again in unpack_laws(pack_laws([law]))] == [[part.tolist() for part in law]]
+    True
+    """
+    parts = list(zip(*laws, strict=True)) or [(), (), ()]
+    flat = [np.concatenate([np.ravel(v) for v in vs]) if vs else np.zeros(0) for vs in parts]
+    shapes = np.array([(*w.shape, a.shape[1]) for w, a, _ in laws], np.int64).reshape(-1, 3)
+    return {"exponents": flat[0], "coefficients": flat[1], "free": flat[2].astype(bool), "shapes": shapes}
+
+
+def unpack_laws(packed: Packed) -> list[Law]:
+    """Return the laws that were packed."""
+    shapes = packed["shapes"]
+    sizes = shapes[:, :1] * shapes[:, [1, 2, 1]]
+    ends = np.vstack([np.zeros(3, np.int64), np.cumsum(sizes, 0)])
+    names = ("exponents", "coefficients", "free")
+    out = []
+    for (m, c, d), start, end in zip(shapes.tolist(), ends[:-1], ends[1:], strict=True):
+        w, a, free = (packed[name][i:j].copy() for name, i, j in zip(names, start, end, strict=True))
+        out.append((w.reshape(m, c), a.reshape(m, d), free.reshape(m, c)))
+    return out
+
+
+LAWS: Form[list[Law]] = Form(pack_laws, unpack_laws)
 
 
 def structure_key(law: Law) -> tuple:

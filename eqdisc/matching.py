@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .denoising import Denoised
 from .description import FLOOR, Prior
+from .journal import Form, Packed
 from .regression import Lanes, Regression, slots_of
 from .subsets import Subsets
 from .terms import loosen, saturating
@@ -41,6 +42,26 @@ class Proposal:
     coefficients: np.ndarray
     free: np.ndarray
     cost: float
+
+
+def _pack(proposals: list[Proposal]) -> Packed:
+    """Return proposals of one equation as arrays, their rows end to end."""
+    widths = {p.exponents.shape[1] for p in proposals}
+    assert len(widths) <= 1, "proposals of one library have rows alike wide"
+    rows = lambda name: np.concatenate([getattr(p, name) for p in proposals]) if proposals else np.zeros(0)  # noqa: E731
+    lengths = np.array([len(p.exponents) for p in proposals], np.int64)
+    cost = np.array([p.cost for p in proposals])
+    return {name: rows(name) for name in ("exponents", "coefficients", "free")} | {"lengths": lengths, "cost": cost}
+
+
+def _unpack(packed: Packed) -> list[Proposal]:
+    cuts = np.cumsum(packed["lengths"])[:-1]
+    parts = [np.split(packed[name], cuts) for name in ("exponents", "coefficients", "free")]
+    cost = packed["cost"].tolist()
+    return [Proposal(w.copy(), a.copy(), f.copy(), c) for w, a, f, c in zip(*parts, cost, strict=True)] if cost else []
+
+
+PROPOSALS: Form[list[Proposal]] = Form(_pack, _unpack)
 
 
 def match(

@@ -8,6 +8,7 @@ proposals, which see a chain's weights before it is trained.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 from .config import FitConfig
 from .errors import OptionError
 from .field import Chain
-from .journal import Journal
+from .journal import Form, Journal, Packed
 from .laws import Solved
 from .problem import Problem
 from .proposals import entry_of
@@ -68,15 +69,44 @@ def match_starts(problem: Problem, config: FitConfig, journal: Journal) -> Chain
         device
     )
     regression = Regression(problem.data, problem.denoised.at, problem.denoised.positive, device, problem.weights)
-    chain, loss = match_chain(chain, regression, MATCHING_STEPS, config.l1, MATCHING_RATE, journal)
+    given = MATCHING_STEPS, config.l1, MATCHING_RATE
+    chain, loss = journal.recall(
+        "matching chains",
+        lambda: (config.chain, chain.state_dict(), vars(regression), given),
+        lambda: match_chain(chain, regression, *given, journal),
+        Form(_pack, partial(_unpack, chain)),
+    )
     chain = chain.select(loss.argsort())
-    if not isinstance(chain.units[0], RealNPU):  # complex powers are beyond the engine of real ones
-        data, positive = stretches(problem), problem.engine.positive
-        chain = chain.select(range(min(SURVIVORS, chain.lanes)))
-        chain = train_chain(
-            chain, data, positive, TRAINING_STEPS, 0.1 * config.l1, TRAINING_RATE, POLISH_STEPS, journal
-        ).chain
-    return chain
+    # complex powers are beyond the engine of real ones
+    return chain if isinstance(chain.units[0], RealNPU) else _train_survivors(problem, config, chain, journal)
+
+
+def _train_survivors(problem: Problem, config: FitConfig, chain: Chain, journal: Journal) -> Chain:
+    """Train the best lanes through the ODE."""
+    data, positive = stretches(problem), problem.engine.positive
+    chain = chain.select(range(min(SURVIVORS, chain.lanes)))
+    given = TRAINING_STEPS, 0.1 * config.l1, TRAINING_RATE, POLISH_STEPS
+
+    def train() -> tuple[Chain, Tensor]:
+        trained = train_chain(chain, data, positive, *given, journal)
+        return trained.chain, trained.mse
+
+    inputs = config.chain, chain.state_dict(), data, positive, given
+    return journal.recall("training", lambda: inputs, train, Form(_pack, partial(_unpack, chain)))[0]
+
+
+def _pack(matched: tuple[Chain, Tensor]) -> Packed:
+    chain, loss = matched
+    return {name: v.detach().cpu().numpy() for name, v in {**chain.state_dict(), "loss": loss}.items()}
+
+
+def _unpack(like: Chain, packed: Packed) -> tuple[Chain, Tensor]:
+    """Return a chain of the form of another, and the loss of its lanes."""
+    device = next(like.parameters()).device
+    tensors = {name: torch.tensor(v, device=device) for name, v in packed.items()}
+    loss = tensors.pop("loss")
+    like.load_state_dict(tensors)
+    return like, loss
 
 
 def refuse_deep(specification: str) -> None:

@@ -12,6 +12,7 @@ from .denoising import Denoised, denoise
 from .description import Judge, Prior
 from .inputs import join_inputs
 from .invariants import find_invariants
+from .journal import Journal
 from .knowledge import Knowledge, read_knowledge
 from .library import lay_rows, library
 from .mesh import Mesh
@@ -39,17 +40,25 @@ class Problem:
         device: str = "cpu",
         noise: str = "auto",
         config: FitConfig | None = None,
+        journal: Journal | None = None,
     ) -> Problem:
-        """Scale and denoise `data`, inputs as columns beside the states."""
+        """Scale and denoise `data`, inputs as columns beside the states; dear steps are asked of the journal."""
         data = join_inputs(data)
         scaling = Scaling.of(data)
         scaled = scaling.apply(data)
         known = read_knowledge(config, data, scaling) if config is not None and config.knows else None
-        return cls.lay(scaled, scaling, denoise(scaled, noise), exponents, device, known)
+        return cls.lay(scaled, scaling, denoise(scaled, noise, journal), exponents, device, known, journal)
 
     @classmethod
     def lay(
-        cls, scaled: Dataset, scaling: Scaling, denoised: Denoised, exponents: str, device: str, known: Knowledge | None
+        cls,
+        scaled: Dataset,
+        scaling: Scaling,
+        denoised: Denoised,
+        exponents: str,
+        device: str,
+        known: Knowledge | None,
+        journal: Journal | None = None,
     ) -> Problem:
         """Lay the mesh for scaled and denoised data, and make ready what else a search needs."""
         plain = scaled.d - scaled.grouped
@@ -60,14 +69,15 @@ class Problem:
             invariants = tuple(c for c in invariants if not known.rests(c * scaling.states))
         judge = Judge(prior, mesh.samples, scaling.states, denoised.near_zero, invariants, known)
         coupling = None if known is None else known.couple(mesh.x)
-        engine = Collocation(mesh, denoised.positive, (prior.lower, prior.upper), coupling=coupling)
+        engine = Collocation(mesh, denoised.positive, (prior.lower, prior.upper), coupling=coupling, journal=journal)
         weights = denoised.weights(scaled) if denoised.error.power or scaled.weighed else None
         terms = lay_rows(library(denoised.positive[:plain], prior), plain, scaled.d)
         return cls(scaled, scaling, denoised, judge, engine, terms, weights)
 
     def without_knowledge(self) -> Problem:
         """Return the problem as if nothing had been said beforehand."""
-        engine = Collocation(self.engine.mesh, self.denoised.positive, self.engine.bounds, self.engine.floor)
+        known = self.engine
+        engine = Collocation(known.mesh, self.denoised.positive, known.bounds, known.floor, journal=known.journal)
         invariants = tuple(find_invariants(self.data, self.denoised, self.scaling.states))
         return replace(self, engine=engine, judge=replace(self.judge, knowledge=None, invariants=invariants))
 
@@ -102,4 +112,5 @@ class Problem:
         return replace(self, engine=self._engine(self.engine.mesh, floor))
 
     def _engine(self, mesh: Mesh, floor: float) -> Collocation:
-        return Collocation(mesh, self.denoised.positive, self.engine.bounds, floor, self.engine.coupling)
+        engine = self.engine
+        return Collocation(mesh, self.denoised.positive, engine.bounds, floor, engine.coupling, engine.journal)

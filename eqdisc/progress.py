@@ -10,12 +10,13 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from .journal import Journal, TimedJournal
+from .checkpoint import Checkpoint
+from .journal import Form, Journal, T, TimedJournal, digest
 from .runs import RunFolder
 
 if TYPE_CHECKING:
@@ -99,13 +100,20 @@ class ShownJournal(Journal):
 class RunJournal(TimedJournal):
     """The journal of a fit with a run folder.
 
-    `interrupted` is set by Ctrl-C; `stop` is true then, and when `time_limit` seconds have passed. A record with
-    the fact `front` (entries as in result.json) replaces front.csv.
+    `interrupted` is set by Ctrl-C; `stop` is true then, and when `time_limit` seconds have passed, those before an interruption
+    included. A record with the fact `front` (entries as in result.json) replaces front.csv. Steps are kept in a checkpoint.
     """
 
-    def __init__(self, folder: RunFolder, progress: Progress, time_limit: float | None = None) -> None:
-        super().__init__(time_limit)
-        self.folder, self.progress = folder, progress
+    def __init__(
+        self,
+        folder: RunFolder,
+        progress: Progress,
+        time_limit: float | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self.spent = 0.0 if checkpoint is None else checkpoint.spent
+        super().__init__(None if time_limit is None else time_limit - self.spent)
+        self.folder, self.progress, self.checkpoint = folder, progress, checkpoint
         self.interrupted = False
 
     @property
@@ -119,11 +127,18 @@ class RunJournal(TimedJournal):
         if facts.get("front"):
             self.folder.write_front(facts["front"])
 
-    def save(self, name: str, state: dict[str, Any]) -> None:
-        self.folder.save_checkpoint(name, state)
-
-    def load(self, name: str) -> dict[str, Any] | None:
-        return self.folder.load_checkpoint(name)
+    def recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:
+        if self.checkpoint is None:
+            return work()
+        key = digest(step, inputs())
+        known = self.checkpoint.get(key)
+        if known is not None:
+            with suppress(KeyError, TypeError, ValueError, RuntimeError):  # what was kept is of another form
+                return form.unpack(known)
+        found = work()
+        if not self.stop:  # a step that was told to stop is not finished
+            self.checkpoint.put(key, form.pack(found))
+        return found
 
 
 @contextmanager

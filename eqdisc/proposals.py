@@ -22,7 +22,7 @@ from .journal import Journal
 from .knowledge import Knowledge
 from .laws import Solved, alike, complexity_of, unround_exponents, without_padding
 from .library import lay_rows, saturating_library, signed_library
-from .matching import LARGEST, Proposal, match, rounded, shared_terms
+from .matching import LARGEST, PROPOSALS, Proposal, match, rounded, shared_terms
 from .problem import Problem
 from .refinement import polish
 from .regression import Regression
@@ -250,16 +250,12 @@ def _match_all(
         if known is not None:
             terms = terms[known.allowed(terms, e)]
             own = [*_given(known, e, terms.shape[1]), *(own or [])]
-        proposals = match(
-            regression,
-            problem.denoised,
-            sigma,
-            e,
-            terms,
-            problem.judge.prior,
-            own,
-            seed + e,
-            problem.engine.floor,
+        given = sigma, e, terms, problem.judge.prior, own, seed + e, problem.engine.floor
+        proposals = journal.recall(
+            "matching",
+            lambda: (vars(regression), problem.denoised.clean, problem.denoised.spread, given),  # noqa: B023
+            lambda: match(regression, problem.denoised, *given),  # noqa: B023
+            PROPOSALS,
         )
         if known is not None:
             proposals = [replace(p, exponents=known.settle(p.exponents, e)) for p in proposals]

@@ -1,11 +1,12 @@
 r"""Runs: the folder of one fit, complete at every moment, and the same folder read again without torch.
 
-    RUN/config.json  data.csv                 there before the search starts
+    RUN/config.json  data.csv  validate.csv   there before the search starts; config.json is the last of them
         checkpoint/  front.csv                while it runs
         result.json  equations.tex  front.csv  field.safetensors  fit.png
 
-Every file is written beside its place and moved there in one step, so that a reader never meets half a file. Nothing
-that is read is executed: formulas go through the parser of `Equations`, weights and checkpoints are safetensors.
+Every file is written beside its place and moved there in one step, so that a reader never meets half a file; whoever writes holds
+the folder's lock (`holding`). Nothing that is read is executed: formulas go through the parser of `Equations`, weights and
+checkpoints are safetensors.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ import csv
 import json
 import os
 import platform
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -50,6 +50,7 @@ SAMPLES = 201  # times of a simulation whose end was asked for
 FILES = (
     "config.json",
     "data.csv",
+    "validate.csv",
     "front.csv",
     "checkpoint",
     "result.json",
@@ -104,40 +105,20 @@ class RunFolder:
                 cells = ["" if entry.get(key) is None else entry[key] for key in keys]
                 writer.writerow([int(k == selected), *cells, *(entry["equations"][name] for name in states)])
 
-    def save_checkpoint(self, name: str, state: Mapping[str, Any]) -> None:
-        """Keep arrays, numbers, texts and lists of them under `name`."""
-        from safetensors.numpy import save_file
-
-        arrays = {key: np.ascontiguousarray(value) for key, value in state.items() if isinstance(value, np.ndarray)}
-        plain = {key: value for key, value in state.items() if key not in arrays}
-        place = self._checkpoint(name)
-        place.parent.mkdir(exist_ok=True)
-        with replacing(place) as draft:
-            save_file(arrays, draft, metadata={"plain": json.dumps(as_json(plain))})
-
-    def load_checkpoint(self, name: str) -> dict[str, Any] | None:
-        """Return what was kept under `name`, or None."""
-        from safetensors import safe_open
-
-        place = self._checkpoint(name)
-        if not place.exists():
-            return None
-        with safe_open(place, framework="numpy") as file:
-            plain = json.loads((file.metadata() or {}).get("plain", "{}"))
-            return plain | {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-
-    def _checkpoint(self, name: str) -> Path:
-        return self.path / "checkpoint" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.safetensors"
+    @property
+    def steps(self) -> Path:
+        """The log of the search's finished steps (`checkpoint`)."""
+        return self.path / "checkpoint" / "steps"
 
     def write_discovery(
-        self, found: Discovery, source: str | Path | None = None, keep_checkpoint: bool = False
+        self, found: Discovery, sha256: str | None = None, keep_checkpoint: bool = False
     ) -> dict[str, Any]:
         """Write everything a fit ends with and return the contents of result.json, which comes first: it is the answer.
 
-        `source` is the file that was fitted; the checkpoint goes unless it is kept for an interrupted search.
+        `sha256` is that of the table that was fitted; the checkpoint goes unless it is kept for an interrupted search.
         """
         result = as_json(found.result())
-        result["data"] = {"sha256": hash_file(source or self.path / "data.csv")} | result["data"]
+        result["data"] = {"sha256": sha256 or hash_file(self.path / "data.csv")} | result["data"]
         self.write_text("result.json", json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         self.write_text("equations.tex", write_latex(result, found.equations))
         self.write_front(result["front"], result["selected"])
@@ -148,7 +129,9 @@ class RunFolder:
                 save_chain(found.chain, draft)
         self._draw(load(self.path))
         if not keep_checkpoint:
-            shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
+            self.steps.unlink(missing_ok=True)
+            with suppress(OSError):  # the lock goes last, with whoever holds it
+                self.steps.parent.rmdir()
         return result
 
     def _draw(self, run: Run) -> None:
@@ -163,22 +146,55 @@ class RunFolder:
     def discard(self) -> None:
         """Remove what was written here, and the folder if nothing else is in it: a refusal leaves no run."""
         shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
-        for name in FILES:
+        for name in set(FILES) - {"checkpoint"}:
             (self.path / name).unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
 
+@contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Keep every other process out of a run folder; the lock goes with the process, however it ends.
+
+    Raises RunError when another one holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    place = path / "checkpoint" / "lock"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise RunError(f"{path} is being written by another process; wait until that has ended.") from None
+    try:
+        yield
+    finally:
+        if (path / "result.json").exists() and not RunFolder(path).steps.exists():
+            shutil.rmtree(place.parent, ignore_errors=True)
+        lock.release()
+
+
 def create_run(
-    path: Path, data: Dataset, config: FitConfig, *, source: str | Path | None = None, words: Sequence[str] = ()
+    path: Path,
+    data: Dataset,
+    config: FitConfig,
+    *,
+    source: str | Path | None = None,
+    words: Sequence[str] = (),
+    unseen: Dataset | None = None,
 ) -> RunFolder:
-    """Make the folder of a fit with config.json and data.csv in it; `words` is the command line it came from.
+    """Make the folder of a fit with config.json, data.csv and what it is validated on; `words` is the command line it came from.
 
     Raises OptionError when the folder holds a run or a file that a run would overwrite.
     """
     refuse_taken(path)
     path.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(path)
+    for name, table in (("data.csv", data), ("validate.csv", unseen)):
+        if table is not None:
+            with replacing(path / name) as draft:
+                write_table(table, draft)
     about = {
         "format": FORMAT,
         "eqdisc": __version__,
@@ -191,12 +207,12 @@ def create_run(
         "group": data.group,
         "units": dict(data.units),
         "config": config.as_dict(),
-        "versions": {"python": platform.python_version()} | _versions(PACKAGES),
+        "versions": {"python": platform.python_version()} | versions_of(),
         "platform": platform.platform(),
+        "fitted": hash_file(path / "data.csv"),
+        "validate": None if unseen is None else unseen.file,
     }
     folder.write_text("config.json", json.dumps(as_json(about), indent=2, ensure_ascii=False) + "\n")
-    with replacing(path / "data.csv") as draft:
-        write_table(data, draft)
     return folder
 
 
@@ -204,12 +220,17 @@ def refuse_taken(path: Path) -> None:
     """Raise OptionError unless a run can be written to `path` without touching anything that is there."""
     if path.exists() and not path.is_dir():
         raise OptionError(f"--out {path} is a file; name a folder.")
-    taken = [name for name in FILES if (path / name).exists()]
+    taken = [name for name in FILES if (path / name).exists() and not _only_locked(path / name)]
     if "result.json" in taken or "config.json" in taken:
         state = "a run" if "result.json" in taken else "a run without a result"
         raise OptionError(f"{path} holds {state} already; name another folder with --out or remove it.")
     if taken:
         raise OptionError(f"{path} holds a {taken[0]} that the run would overwrite; name another folder with --out.")
+
+
+def _only_locked(path: Path) -> bool:
+    """Tell whether this is the checkpoint of a run in which nothing stands yet."""
+    return path.name == "checkpoint" and path.is_dir() and {p.name for p in path.iterdir()} <= {"lock"}
 
 
 def default_folder(source: str | Path, parent: Path = Path("runs")) -> Path:
@@ -255,7 +276,8 @@ def as_json(value: Any) -> Any:
     return str(value)
 
 
-def _versions(packages: Iterable[str]) -> dict[str, str]:
+def versions_of(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the versions of installed packages by name; none is loaded."""
     found = {}
     for name in packages:
         try:
@@ -377,9 +399,8 @@ class Run:
     @cached_property
     def data(self) -> Dataset:
         """What was fitted."""
-        place, inputs = self.folder / "data.csv", list(self.inputs) or None
-        roles = {"time": self.result["time"], "group": self.group or None}
-        return read_table(place, states=list(self.measured), inputs=inputs, **roles).with_hidden(len(self.hidden))
+        about = {**self.result, "states": list(self.measured)}
+        return read_fitted(self.folder / "data.csv", about).with_hidden(len(self.hidden))
 
     @property
     def shown(self) -> Dataset:
@@ -470,33 +491,79 @@ def _even_times(t: Float[np.ndarray, "n"], end: float | None, samples: int) -> F
     return np.linspace(t[0], last, samples)
 
 
+def read_fitted(place: Path, facts: Mapping[str, Any]) -> Dataset:
+    """Read data.csv or validate.csv of a run in the roles that config.json or result.json name."""
+    roles = {"time": facts["time"], "group": facts.get("group") or None}
+    return read_table(place, states=list(facts["states"]), inputs=list(facts.get("inputs", ())) or None, **roles)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a run began with: everything that is needed to go on with it, or to do it again."""
+
+    data: Dataset
+    unseen: Dataset | None
+    config: FitConfig
+    sha256: str | None  # of the table that data.csv was made from
+
+
+def read_begun(folder: Path) -> Begun:
+    """Read config.json, data.csv and validate.csv.
+
+    Raises RunError when the folder is missing, when nothing was started in it, and when its data are not those that were fitted.
+    """
+    about = _read_json(
+        folder, "config.json", f"{folder} has no config.json: nothing was started there; run eqdisc fit."
+    )
+    try:
+        config, facts, unseen = FitConfig(**about["config"]), about["data"], about["validate"]
+        data = read_fitted(folder / "data.csv", about)
+        same = hash_file(folder / "data.csv") == about["fitted"]
+        data = replace(data, file=str(facts["file"]), notes=tuple(map(str, facts["notes"])))
+        other = None if unseen is None else replace(read_fitted(folder / "validate.csv", about), file=str(unseen))
+        sha256 = facts["sha256"]
+    except (KeyError, TypeError, AttributeError, OptionError) as error:
+        raise RunError(f"{folder / 'config.json'} is not that of a run of eqdisc {__version__} ({error}).") from None
+    if not same:
+        raise RunError(f"{folder / 'data.csv'} was changed after the run began; run eqdisc fit on it instead.")
+    return Begun(data, other, config, sha256)
+
+
 def load(folder: str | Path) -> Run:
     """Read a finished run; torch is not needed.
 
     Raises RunError when the folder is missing, has no result yet, or was written in a format that is not known here.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        siblings = [str(p) for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
-        raise RunError(f"there is no folder {folder}.{did_you_mean(str(folder), siblings)}")
-    place = folder / "result.json"
-    if not place.exists():
-        what = (
-            "has no result yet; its fit still runs or ended early"
-            if (folder / "config.json").exists()
-            else "is not a run of eqdisc"
-        )
-        raise RunError(f"{folder} {what}.")
-    try:
-        result = json.loads(place.read_text(encoding="utf-8"))
-        found, missing = result["format"], [key for key in _NEEDED if key not in result]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-        raise RunError(f"{place} is not a result of eqdisc; run the fit again.") from None
-    if found != FORMAT:
-        raise RunError(f"{place} has format {found}; eqdisc {__version__} reads format {FORMAT}.")
+    going = (folder / "config.json").exists()
+    what = (
+        f"has no result yet; its fit still runs, or eqdisc resume {folder} goes on with it"
+        if going
+        else "is not a run of eqdisc"
+    )
+    result, place = _read_json(folder, "result.json", f"{folder} {what}."), folder / "result.json"
+    if result["format"] != FORMAT:
+        raise RunError(f"{place} has format {result['format']!r}; eqdisc {__version__} reads format {FORMAT}.")
+    missing = [key for key in _NEEDED if key not in result]
     if missing:
         raise RunError(f"{place} lacks {missing[0]!r}; run the fit again.")
     return Run(folder, result)
+
+
+def _read_json(folder: Path, name: str, missing: str) -> dict[str, Any]:
+    """Read a JSON file of a run that has a format."""
+    if not folder.is_dir():
+        siblings = [str(p) for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
+        raise RunError(f"there is no folder {folder}.{did_you_mean(str(folder), siblings)}")
+    place = folder / name
+    if not place.exists():
+        raise RunError(missing)
+    try:
+        facts = json.loads(place.read_text(encoding="utf-8"))
+        _ = facts["format"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise RunError(f"{place} is not a result of eqdisc; run the fit again.") from None
+    return facts
 
 
 _NEEDED = (

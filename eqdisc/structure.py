@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 from .collocation import Collocation, Fit
 from .description import Judge, conserves
 from .journal import Journal
-from .laws import Law, Solved, close_sum, covariance_of, join, merge_equal, structure_key
+from .laws import LAWS, Law, Solved, close_sum, covariance_of, join, merge_equal, structure_key
 from .matching import Proposal
 from .moves import Neighbourhood
 from .terms import Terms
@@ -184,19 +185,19 @@ class JointSearch:
     def improve(self, solved: Solved, library: np.ndarray, rounds: int = 40) -> Solved:
         """Take the best of the foretold moves as long as one shortens the description."""
         for _ in range(rounds):
-            better = self._step(solved, Neighbourhood(self.engine, self.judge, solved, library))
+            better = self._step(solved, library)
             if better is None or better.cost >= solved.cost - 1e-6 or self.journal.stop:
                 return solved
             solved = better
         return solved
 
-    def _step(self, solved: Solved, near: Neighbourhood) -> Solved | None:
+    def _step(self, solved: Solved, library: np.ndarray) -> Solved | None:
         """Return the best law of the first batch of moves that shortens the description: single moves, then exchanges."""
-        for moves in (self.moves, Neighbourhood.exchanges):
-            foretold: dict[tuple, Law] = {}
-            for change, law in moves(near):
-                if change < MARGIN and (law[1] != 0).any():
-                    foretold.setdefault(structure_key(law), law)
+        near = cache(lambda: Neighbourhood(self.engine, self.judge, solved, library))
+        for name, moves in (("moves", self.moves), ("exchanges", Neighbourhood.exchanges)):
+            given = self.engine.digest, self.judge, solved.law, solved.fit.x, solved.fit.sigma, library
+            laws = self.journal.recall(name, lambda: given, lambda: _likely(moves(near())), LAWS)  # noqa: B023
+            foretold = {structure_key(law): law for law in laws}
             better = self.best(self.tried[key] for key in foretold if key in self.tried)
             fresh = [key for key in foretold if key not in self.tried and key not in self.failed][:BATCH]
             for chunk in (fresh[: BATCH // 2], fresh[BATCH // 2 :]):
@@ -228,6 +229,15 @@ class JointSearch:
     def moves(self, near: Neighbourhood) -> list[tuple[float, Law]]:
         """Return the single moves around a law with the change in description length that is foretold, the best first."""
         return sorted(near, key=lambda m: m[0])
+
+
+def _likely(moves: Iterable[tuple[float, Law]]) -> list[Law]:
+    """Return the laws that are foretold to lose little or to win, each structure once."""
+    likely: dict[tuple, Law] = {}
+    for change, law in moves:
+        if change < MARGIN and (law[1] != 0).any():
+            likely.setdefault(structure_key(law), law)
+    return list(likely.values())
 
 
 def _equation(law: Law, e: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -155,9 +155,8 @@ def _fit(
     problem: Problem, laws: Sequence[Solved], mesh: Mesh, index: np.ndarray, journal: Journal
 ) -> list[Solved | None]:
     """Fit every law to a replicate, from where it stands; None for a lane that did not end well."""
-    engine = Collocation(
-        mesh, problem.denoised.positive, problem.engine.bounds, problem.engine.floor, problem.engine.coupling
-    )
+    base = problem.engine
+    engine = Collocation(mesh, problem.denoised.positive, base.bounds, base.floor, base.coupling, journal)
     at: Tensor = torch.as_tensor(index, device=mesh.x.device)
     x, sigma = torch.cat([s.fit.x[:, at] for s in laws]), torch.cat([s.fit.sigma for s in laws])
     terms = Terms.of([s.law for s in laws], device=str(x.device))

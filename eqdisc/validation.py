@@ -8,6 +8,7 @@ is a time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .inputs import InputCurve, curve_of
+from .journal import Form, Packed
 from .problem import Problem
 from .scaling import Scaling
 from .simulation import RightHandSide, simulate
@@ -36,6 +38,16 @@ class Score:
     horizon: float
     status: Status
     end: float | None = None
+
+
+def _unpack(packed: Packed) -> Score:
+    error, horizon, status, end = packed["score"].tolist()
+    return Score(error, horizon, Status(int(status)), None if math.isnan(end) else end)
+
+
+SCORE = Form(
+    lambda s: {"score": np.array([s.error, s.horizon, s.status, math.nan if s.end is None else s.end])}, _unpack
+)
 
 
 class Stretch(NamedTuple):

@@ -24,7 +24,7 @@ from stand_in import discovery_of
 from eqdisc.cli import FOUND, INTERRUPTED, MISTYPED, NOTHING, UNUSABLE, app, main
 from eqdisc.config import FitConfig
 from eqdisc.errors import DataError
-from eqdisc.journal import Journal
+from eqdisc.journal import Form, Journal
 from eqdisc.trajectory import Dataset
 
 COMMANDS = ("fit", "check", "show", "simulate", "validate", "compare", "systems")
@@ -281,7 +281,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
 def interrupted_search(data: Dataset, config: FitConfig, *, validate: Any = None, journal: Journal) -> Any:
     """A search that is interrupted by Ctrl-C and obeys its journal."""
     assert not journal.stop
-    journal.save("search", {"round": 1})
+    journal.recall("step", lambda: 1, lambda: np.ones(1), Form(lambda v: {"v": v}, lambda packed: packed["v"]))
     os.kill(os.getpid(), signal.SIGINT)
     deadline = time.monotonic() + 5
     while not journal.stop:

@@ -54,8 +54,8 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
     | {"intervals", "refinement", "simulation", "ensemble", "systems", "literature", "peers"},
     "judgement": {"selection", "uncertainty", "validation", "verdict"},
     "road": {"discovery"},
-    "paper": {"runs", "plotting", "experiments", "design", "export", "residuals", "report", "comparison"},
-    "door": {"answer", "progress", "estimator", "cli"},
+    "paper": {"runs", "checkpoint", "plotting", "experiments", "design", "export", "residuals", "report", "comparison"},
+    "door": {"answer", "progress", "job", "estimator", "cli"},
 }
 LIVES_IN = {  # floors and modules that may import a library that is slow to load or belongs to one kind of work
     "torch": {"mechanism", "stages", "uncertainty", "road", "experiments"},

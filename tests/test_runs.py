@@ -13,7 +13,7 @@ from stand_in import RATE, discovery_of
 
 from eqdisc.config import FitConfig
 from eqdisc.errors import FormulaError, OptionError, RunError
-from eqdisc.runs import FILES, Run, RunFolder, as_json, create_run, default_folder, load, refuse_taken, replacing
+from eqdisc.runs import FILES, Run, as_json, create_run, default_folder, load, refuse_taken, replacing
 from eqdisc.status import Status
 from eqdisc.trajectory import Dataset, Trajectory
 
@@ -166,30 +166,13 @@ def test_a_write_that_fails_leaves_the_former_file(tmp_path: Path) -> None:
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "former")]
 
 
-def test_a_checkpoint_comes_back_as_it_went(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    state = {
-        "w": np.arange(6.0).reshape(2, 3).T,
-        "mask": np.array([True, False]),
-        "round": 3,
-        "names": ["S", "I"],
-        "note": "ü",
-    }
-    folder.save_checkpoint("search/1", state)
-    back = folder.load_checkpoint("search/1")
-    assert back is not None
-    np.testing.assert_array_equal(back["w"], state["w"])
-    np.testing.assert_array_equal(back["mask"], state["mask"])
-    assert (back["round"], back["names"], back["note"]) == (3, ["S", "I"], "ü")
-    assert folder.load_checkpoint("other") is None
-
-
 def test_the_checkpoint_goes_with_a_finished_search_and_stays_with_an_interrupted_one(
     data: Dataset, tmp_path: Path
 ) -> None:
     for keep in (False, True):
         folder = create_run(tmp_path / str(keep), data, FitConfig())
-        folder.save_checkpoint("search", {"round": 1})
+        folder.steps.parent.mkdir()
+        folder.steps.write_text("steps")
         folder.write_discovery(discovery_of(data), keep_checkpoint=keep)
         assert (folder.path / "checkpoint").exists() == keep
 
@@ -198,7 +181,7 @@ def test_folders_that_are_no_finished_runs_are_refused_in_a_sentence(run: Run, d
     with pytest.raises(RunError, match=r"there is no folder .*rum\. Did you mean '.*run'"):
         load(tmp_path / "rum")
     create_run(tmp_path / "going", data, FitConfig())
-    with pytest.raises(RunError, match="has no result yet; its fit still runs or ended early"):
+    with pytest.raises(RunError, match="has no result yet; its fit still runs, or eqdisc resume .* goes on with it"):
         load(tmp_path / "going")
     (tmp_path / "other").mkdir()
     with pytest.raises(RunError, match="is not a run of eqdisc"):

@@ -1,0 +1,143 @@
+r"""Checkpoint: the finished steps of a search in one file that is only ever appended to.
+
+    line      what wrote it, as JSON: steps of another version, on another kind of machine, need not agree to the last bit
+    record    key (16 bytes)  digest (16)  seconds (8)  length (8)  content (length)
+
+A record is written whole when its step has ended, and forced to the disk every two seconds, so that a process that is killed loses the
+step that it was in, and a machine that loses its power two seconds. A record whose digest does not fit, such as half a one at the end, and
+whatever follows it are cut off when the file is opened. The content is safetensors: arrays, nothing that could be executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import struct
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from .errors import RunError
+from .journal import Packed
+
+INTERVAL = 2.0  # seconds after which what was written is forced to the disk
+LONGEST_HEAD = 10_000
+_RECORD = struct.Struct("<16s16sdQ")
+
+
+class Checkpoint:
+    """The log of one run's search: `get` what is there, `put` what is new.
+
+    Raises RunError where it cannot be written; what is in it stays good.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+        self.path, self.spent = path, 0.0
+        self._places: dict[bytes, tuple[int, int]] = {}
+        self._started = self._forced = time.monotonic()
+        self._file = self._open(json.dumps({"checkpoint": 1, "machine": platform.machine(), **about}).encode() + b"\n")
+        self._base = self.spent
+
+    def _open(self, head: bytes) -> IO[bytes]:
+        path = self.path
+        try:
+            path.parent.mkdir(exist_ok=True)
+            known = path.exists() and _starts_with(path, head)
+            file = path.open("r+b" if known else "w+b", buffering=0)
+            self._end = self._scan(file, len(head)) if known else file.write(head)
+            file.truncate(self._end)
+        except OSError as error:
+            raise self._refusal(error) from None
+        return file
+
+    def _scan(self, file: IO[bytes], start: int) -> int:
+        """Learn where each record is; return the end of the last good one."""
+        size, end = os.fstat(file.fileno()).st_size, start
+        while end + _RECORD.size <= size:
+            file.seek(end)
+            key, seal, spent, length = _RECORD.unpack(file.read(_RECORD.size))
+            if end + _RECORD.size + length > size or _seal(key, spent, file.read(length)) != seal:
+                break
+            self._places[key] = (end + _RECORD.size, length)
+            self.spent, end = spent, end + _RECORD.size + length
+        return end
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def get(self, key: bytes) -> Packed | None:
+        """Return the arrays that were put under a key, or None."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        if key not in self._places:
+            return None
+        place, length = self._places[key]
+        self._file.seek(place)
+        try:
+            return load(self._file.read(length))
+        except (SafetensorError, ValueError, KeyError):
+            return None
+
+    def put(self, key: bytes, arrays: Packed) -> None:
+        """Keep arrays under a key."""
+        from safetensors.numpy import save
+
+        content = save({name: np.ascontiguousarray(v) for name, v in arrays.items()})
+        self.spent = self._base + time.monotonic() - self._started
+        record = _RECORD.pack(key, _seal(key, self.spent, content), self.spent, len(content)) + content
+        try:
+            self._file.seek(self._end)
+            _write(self._file, record)
+            if time.monotonic() - self._forced > INTERVAL:
+                os.fsync(self._file.fileno())
+                self._forced = time.monotonic()
+        except OSError as error:
+            self._file.truncate(self._end)
+            raise self._refusal(error) from None
+        self._places[key] = (self._end + _RECORD.size, len(content))
+        self._end += len(record)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _refusal(self, error: OSError) -> RunError:
+        run = self.path.parent.parent
+        return RunError(f"{self.path}: {error.strerror or error}; mend that and go on with eqdisc resume {run}.")
+
+
+def count_steps(path: Path) -> int:
+    """Return how many whole records a log holds, without changing it; none where there is no log."""
+    if not path.exists():
+        return 0
+    found = 0
+    with path.open("rb") as file:
+        file.readline(LONGEST_HEAD)
+        while len(head := file.read(_RECORD.size)) == _RECORD.size:
+            length = _RECORD.unpack(head)[3]
+            found += len(file.read(min(length, path.stat().st_size))) == length
+    return found
+
+
+def _starts_with(path: Path, head: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.readline(LONGEST_HEAD) == head
+
+
+def _seal(key: bytes, spent: float, content: bytes) -> bytes:
+    return hashlib.blake2b(key + struct.pack("<d", spent) + content, digest_size=16).digest()
+
+
+def _write(file: IO[bytes], record: bytes) -> None:
+    view = memoryview(record)
+    while view:
+        view = view[file.write(view) :]
+
+
+__all__ = ["Checkpoint", "count_steps"]

@@ -1,0 +1,148 @@
+"""Endurance: fits that are killed at random moments and gone on with, and fits by the thousand in one process.
+
+python -m eqdisc.experiments.endurance kills data/fsir.csv --count 50
+python -m eqdisc.experiments.endurance late data/fsir.csv --share 0.8
+python -m eqdisc.experiments.endurance soak --count 1000
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..checkpoint import count_steps
+from ..job import differ
+
+COMMAND = (sys.executable, "-m", "eqdisc.cli")
+PATIENCE = 600.0  # seconds for one fit
+
+
+def fit_until(table: Path, run: Path, share: float, seconds: float, options: Sequence[str] = ()) -> float:
+    """Begin a fit and kill it `share` of `seconds` after config.json stands; return the seconds until that stood."""
+    begin = time.monotonic()
+    process = subprocess.Popen(
+        [*COMMAND, "fit", str(table), "--out", str(run), "--quiet", *options], stdout=subprocess.DEVNULL
+    )
+    while not (run / "config.json").exists() and process.poll() is None:
+        time.sleep(0.002)
+    stood = time.monotonic() - begin
+    try:
+        process.wait(share * seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    return stood
+
+
+def run_whole(words: Sequence[str]) -> float:
+    """Run a command to its end and return how long it took; raises RuntimeError where it ends with 1 or 2."""
+    begin = time.monotonic()
+    done = subprocess.run([*COMMAND, *words, "--quiet"], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    if done.returncode not in (0, 3):
+        raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}: {done.stderr}")
+    return time.monotonic() - begin
+
+
+def compare_runs(one: Path, other: Path) -> list[str]:
+    """Return where the results of two runs differ, but for the time they took."""
+    facts = [json.loads((run / "result.json").read_text(encoding="utf-8")) for run in (one, other)]
+    return [place for place, _ in differ(*facts) if place not in ("seconds", "data.file")]
+
+
+def kill(table: Path, count: int, seed: int, options: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """Kill `count` fits at random moments, go on with each, and yield what came of it."""
+    rng = random.Random(seed)
+    with tempfile.TemporaryDirectory() as place:
+        whole = Path(place) / "whole"
+        seconds = run_whole(["fit", str(table), "--out", str(whole), *options])
+        for number in range(count):
+            run, share = Path(place) / str(number), rng.random()
+            stood = fit_until(table, run, share, seconds, options)
+            kept, ended = count_steps(run / "checkpoint" / "steps"), (run / "result.json").exists()
+            took = run_whole(["resume", str(run)])
+            yield {
+                "share": round(share, 3),
+                "stood": round(stood, 2),
+                "steps": kept,
+                "had ended": ended,
+                "resume": round(took / seconds, 2),
+                "differences": compare_runs(whole, run),
+            }
+
+
+def soak(count: int) -> Iterator[tuple[int, float]]:
+    """Fit `count` small tables in this process; yield the number done and the megabytes held, every fifty."""
+    from ..config import FitConfig
+    from ..discovery import discover
+    from ..trajectory import Dataset, Trajectory
+
+    t = np.linspace(0.0, 5.0, 12)
+    for number in range(1, count + 1):
+        rate = 0.2 + 0.6 * (number % 50) / 50
+        discover(Dataset((Trajectory(t, 2.0 * np.exp(-rate * t)[:, None]),), ("x",)), FitConfig(seed=number))
+        if number % 50 == 0:
+            gc.collect()
+            yield number, resident()
+
+
+def resident() -> float:
+    """Return the megabytes of memory that this process holds."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except OSError:  # no Linux: the most it ever held
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run one of the experiments and print a line for each step."""
+    parser = argparse.ArgumentParser(prog="python -m eqdisc.experiments.endurance")
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    for kind in ("kills", "late"):
+        one = kinds.add_parser(kind)
+        one.add_argument("table", type=Path)
+        one.add_argument("--count", type=int, default=50 if kind == "kills" else 1)
+        one.add_argument("--seed", type=int, default=0)
+        one.add_argument("--share", type=float, default=0.8)
+        one.add_argument("--options", default="", help="options of eqdisc fit, in one text")
+    kinds.add_parser("soak").add_argument("--count", type=int, default=1000)
+    given = parser.parse_args(words)
+    if given.kind == "soak":
+        for number, size in soak(given.count):
+            print(f"{number} fits, {size:.1f} MB", flush=True)
+    elif given.kind == "kills":
+        rows = []
+        for row in kill(given.table, given.count, given.seed, given.options.split()):
+            rows.append(row)
+            print(row, flush=True)
+        print(f"{sum(not row['differences'] for row in rows)} of {len(rows)} the same to the last bit")
+    else:
+        _kill_late(given.table, given.share, given.options.split())
+
+
+def _kill_late(table: Path, share: float, options: Sequence[str]) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        whole, run = Path(place) / "whole", Path(place) / "run"
+        seconds = run_whole(["fit", str(table), "--out", str(whole), *options])
+        fit_until(table, run, share, seconds, options)
+        size = (run / "checkpoint" / "steps").stat().st_size / 1e6
+        took = run_whole(["resume", str(run)])
+        print(f"whole {seconds:.1f} s, resumed after {100 * share:.0f} %: {took:.1f} s = {100 * took / seconds:.0f} %")
+        print(f"checkpoint {size:.1f} MB, differences {compare_runs(whole, run)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Jobs: a search with a run folder, begun, gone on with after an interruption, or done again to see whether it ends alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .checkpoint import Checkpoint
+from .config import FitConfig
+from .errors import DataError, EqdiscError, OptionError
+from .progress import Progress, RunJournal, ShownJournal, obeying_interrupts
+from .runs import Begun, RunFolder, as_json, create_run, hash_file, holding, load, read_begun, refuse_taken, versions_of
+from .tables import read_table
+
+if TYPE_CHECKING:
+    from .trajectory import Dataset
+
+CLOSE = 1e-6  # relative: numbers that differ by less are of the same law, fitted on another machine
+PASSING = ("seconds", "versions", "eqdisc", "device")  # facts of a result that belong to the time it was made
+
+
+@dataclass(frozen=True)
+class Job:
+    """One table and the run folder that its law goes to; `roles` are those of `read_table`."""
+
+    table: Path
+    folder: Path
+    config: FitConfig = FitConfig()
+    roles: Mapping[str, Any] = field(default_factory=dict)
+    validate: Path | None = None
+    words: tuple[str, ...] = ()
+
+
+def start(job: Job, progress: Progress, tell: Callable[[str], None]) -> bool:
+    """Fit a table; return whether the search was interrupted. `tell` passes on what was mended in the table."""
+    refuse_taken(job.folder)
+    data = _read(job.table, job.roles, tell)
+    unseen = None if job.validate is None else _read(job.validate, job.roles, tell)
+    _tell_sample(data if job.config.hidden else data.sample(), data, tell)
+    with holding(job.folder):
+        folder = create_run(job.folder, data, job.config, source=job.table, words=job.words, unseen=unseen)
+        try:
+            return _search(folder, Begun(data, unseen, job.config, hash_file(job.table)), progress)
+        except (DataError, OptionError):
+            folder.discard()
+            raise
+
+
+def resume(path: Path, progress: Progress) -> bool:
+    """Go on with a run; return whether the search was interrupted. What is finished is left as it is."""
+    begun = read_begun(path)
+    if _is_finished(path):
+        return False
+    with holding(path):
+        return False if _is_finished(path) else _search(RunFolder(path), begun, progress)
+
+
+def _is_finished(path: Path) -> bool:
+    return (path / "result.json").exists() and not RunFolder(path).steps.exists()
+
+
+def _read(path: Path, roles: Mapping[str, Any], tell: Callable[[str], None]) -> Dataset:
+    data = read_table(path, **roles)
+    for note in data.notes:
+        tell(f"warning: {note}")
+    return data
+
+
+def _tell_sample(part: Dataset, data: Dataset, tell: Callable[[str], None]) -> None:
+    if len(part) < len(data):
+        tell(
+            f"{data.file}: law, numbers and intervals are those of {len(part):,} of {len(data):,} trajectories, evenly chosen "
+            f"({part.rows:,} of {data.rows:,} rows); starts and errors are those of all."
+        )
+
+
+def _search(folder: RunFolder, begun: Begun, progress: Progress) -> bool:
+    """Search, save, and tell whether the search was interrupted."""
+    checkpoint = Checkpoint(folder.steps, {"eqdisc": __version__, "versions": versions_of()})
+    journal = RunJournal(folder, progress, begun.config.time_limit, checkpoint)
+    progress.show("loading", None, None, "")
+    from .discovery import discover  # torch is loaded here, with config.json and data.csv in place
+
+    try:
+        with obeying_interrupts(journal):
+            found = discover(begun.data, begun.config, validate=begun.unseen, journal=journal)
+    except EqdiscError:
+        if journal.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        checkpoint.close()
+    progress.show("saving", None, None, "")
+    folder.write_discovery(found, begun.sha256, keep_checkpoint=journal.interrupted)
+    return journal.interrupted
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """How a search that was done again compares: what differs, by its place in result.json, and the largest relative change of a number."""
+
+    differences: tuple[str, ...]
+    change: float
+
+    @property
+    def same(self) -> bool:
+        """Whether it ended with the same law: nothing differs but numbers, and these by less than a millionth."""
+        return not self.differences or self.change < CLOSE
+
+    @property
+    def sentence(self) -> str:
+        """What to say of it."""
+        if not self.differences:
+            return "the same result, to the last bit"
+        where = ", ".join(self.differences[:4]) + (", ..." if len(self.differences) > 4 else "")
+        if self.same:
+            return f"the same law; numbers differ by {self.change:.1g} of themselves at most ({where})"
+        return f"another result: {where} differ"
+
+
+def repeat(path: Path, progress: Progress) -> Repetition:
+    """Search again from what a finished run began with, and compare with its result.json."""
+    run, begun = load(path), read_begun(path)
+    from .discovery import discover
+
+    found = discover(begun.data, begun.config, validate=begun.unseen, journal=ShownJournal(progress))
+    now = as_json(found.result())
+    before = {key: value for key, value in run.result.items() if key not in PASSING}
+    before["data"] = {key: value for key, value in before["data"].items() if key in now["data"]}
+    differences = dict(differ(before, {key: value for key, value in now.items() if key not in PASSING}))
+    return Repetition(tuple(differences), max(differences.values(), default=0.0))
+
+
+def differ(one: Any, other: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """Yield each place at which two results differ, and by how much: infinitely, where it is no number that differs.
+
+    >>> list(differ({"a": [1.0, "x"]}, {"a": [1.5, "y"]}))
+    [('a[0]', 0.333...), ('a[1]', inf)]
+    """
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in sorted({*one, *other}):
+            yield from differ(one.get(key), other.get(key), f"{place}.{key}" if place else key)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for k, (a, b) in enumerate(zip(one, other, strict=True)):
+            yield from differ(a, b, f"{place}[{k}]")
+    elif one != other:
+        both = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (one, other))
+        yield place, abs(one - other) / max(abs(one), abs(other)) if both else math.inf
