@@ -46,7 +46,7 @@ class Checkpoint:
     def _open(self, head: bytes) -> IO[bytes]:
         path = self.path
         try:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             known = path.exists() and _starts_with(path, head)
             file = path.open("r+b" if known else "w+b", buffering=0)
             self._end = self._scan(file, len(head)) if known else file.write(head)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,19 @@ from .checkpoint import Checkpoint
 from .config import FitConfig
 from .errors import DataError, EqdiscError, OptionError
 from .progress import Progress, RunJournal, ShownJournal, obeying_interrupts
-from .runs import Begun, RunFolder, as_json, create_run, hash_file, holding, load, read_begun, refuse_taken, versions_of
+from .runs import (
+    Begun,
+    RunFolder,
+    as_json,
+    create_run,
+    differ,
+    hash_file,
+    holding,
+    load,
+    read_begun,
+    refuse_taken,
+    versions_of,
+)
 from .tables import read_table
 
 if TYPE_CHECKING:
@@ -133,20 +144,3 @@ def repeat(path: Path, progress: Progress) -> Repetition:
     before["data"] = {key: value for key, value in before["data"].items() if key in now["data"]}
     differences = dict(differ(before, {key: value for key, value in now.items() if key not in PASSING}))
     return Repetition(tuple(differences), max(differences.values(), default=0.0))
-
-
-def differ(one: Any, other: Any, place: str = "") -> Iterator[tuple[str, float]]:
-    """Yield each place at which two results differ, and by how much: infinitely, where it is no number that differs.
-
-    >>> list(differ({"a": [1.0, "x"]}, {"a": [1.5, "y"]}))
-    [('a[0]', 0.333...), ('a[1]', inf)]
-    """
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for key in sorted({*one, *other}):
-            yield from differ(one.get(key), other.get(key), f"{place}.{key}" if place else key)
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for k, (a, b) in enumerate(zip(one, other, strict=True)):
-            yield from differ(a, b, f"{place}[{k}]")
-    elif one != other:
-        both = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (one, other))
-        yield place, abs(one - other) / max(abs(one), abs(other)) if both else math.inf

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import platform
 import shutil
@@ -495,6 +496,23 @@ def read_fitted(place: Path, facts: Mapping[str, Any]) -> Dataset:
     """Read data.csv or validate.csv of a run in the roles that config.json or result.json name."""
     roles = {"time": facts["time"], "group": facts.get("group") or None}
     return read_table(place, states=list(facts["states"]), inputs=list(facts.get("inputs", ())) or None, **roles)
+
+
+def differ(one: Any, other: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """Yield each place at which two results differ, and by how much: infinitely, where it is no number that differs.
+
+    >>> list(differ({"a": [1.0, "x"]}, {"a": [1.5, "y"]}))
+    [('a[0]', 0.333...), ('a[1]', inf)]
+    """
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in sorted({*one, *other}):
+            yield from differ(one.get(key), other.get(key), f"{place}.{key}" if place else key)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for k, (a, b) in enumerate(zip(one, other, strict=True)):
+            yield from differ(a, b, f"{place}[{k}]")
+    elif one != other:
+        both = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (one, other))
+        yield place, abs(one - other) / max(abs(one), abs(other)) if both else math.inf
 
 
 @dataclass(frozen=True)

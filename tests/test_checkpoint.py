@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ from eqdisc.collocation import Fit
 from eqdisc.config import FitConfig
 from eqdisc.discovery import discover
 from eqdisc.errors import RunError
-from eqdisc.job import Job, differ, repeat, resume, start
+from eqdisc.job import Job, repeat, resume, start
 from eqdisc.journal import Form, digest
 from eqdisc.laws import pack_laws, unpack_laws
 from eqdisc.problem import Problem
 from eqdisc.progress import Progress, RunJournal
-from eqdisc.runs import RunFolder, as_json, create_run, holding, load, read_begun
+from eqdisc.runs import RunFolder, as_json, create_run, differ, holding, load, read_begun
 from eqdisc.systems import simulate_system
 from eqdisc.tables import read_table, write_table
 from eqdisc.terms import Terms
@@ -53,6 +54,17 @@ class Killing(RunJournal):
         if self.left < 0:
             raise Killed
         return found
+
+
+@pytest.fixture(autouse=True)
+def _closing_every_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close what a test leaves open, as the end of a process does."""
+    logs: list[Checkpoint] = []
+    opened = Checkpoint._open
+    monkeypatch.setattr(Checkpoint, "_open", lambda self, head: (logs.append(self), opened(self, head))[1])
+    yield
+    for log in logs:
+        log.close()
 
 
 @pytest.fixture
@@ -144,8 +156,7 @@ def test_the_seconds_before_an_interruption_count(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_ends_in_a_sentence_and_leaves_what_was_kept(tmp_path: Path) -> None:
-    log = Checkpoint(tmp_path / "run/checkpoint/steps", ABOUT) if (tmp_path / "run").mkdir() is None else None
-    assert log is not None
+    log = Checkpoint(tmp_path / "run/checkpoint/steps", ABOUT)
     log.put(digest(1), {"v": np.ones(1)})
     code = (
         "import resource, signal, numpy as np; from pathlib import Path; from eqdisc.checkpoint import Checkpoint\n"

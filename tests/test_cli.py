@@ -111,7 +111,7 @@ def test_config_and_data_are_there_before_the_search_begins(search: Any, table: 
 
     search(discover)
     assert main(["fit", str(table), "--out", "run", "--seed", "7"]) == FOUND
-    assert seen == ["config.json", "data.csv"]
+    assert seen == ["checkpoint", "config.json", "data.csv"]
 
 
 def test_every_option_of_the_search_arrives(search: Any, table: Path) -> None:

@@ -181,7 +181,7 @@ def test_folders_that_are_no_finished_runs_are_refused_in_a_sentence(run: Run, d
     with pytest.raises(RunError, match=r"there is no folder .*rum\. Did you mean '.*run'"):
         load(tmp_path / "rum")
     create_run(tmp_path / "going", data, FitConfig())
-    with pytest.raises(RunError, match="has no result yet; its fit still runs, or eqdisc resume .* goes on with it"):
+    with pytest.raises(RunError, match=r"has no result yet; its fit still runs, or eqdisc resume .* goes on with it"):
         load(tmp_path / "going")
     (tmp_path / "other").mkdir()
     with pytest.raises(RunError, match="is not a run of eqdisc"):

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint import count_steps
-from ..job import differ
+from ..runs import differ
 
 COMMAND = (sys.executable, "-m", "eqdisc.cli")
 PATIENCE = 600.0  # seconds for one fit
