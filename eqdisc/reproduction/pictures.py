@@ -1,0 +1,103 @@
+"""Pictures of the experiments, in the style of `plotting`; each says what it shows, and the page beside it where the numbers are from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..plotting import DOTS, INK, MARK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+OPERATIONS = ("x + y", "x y", "x / y", "√x")
+CLIP = (-4.0, 2.0)  # of the logarithm of errors, as in Fig. 6
+BRIGHTEST = 2.5  # of gradient norms, as in Fig. 3
+
+
+def draw_norms(norms: Mapping[str, np.ndarray], w1: np.ndarray, w2: np.ndarray) -> Figure:
+    """Draw gradient norms over two exponents, a panel a unit; what is beyond the scale is black."""
+    figure = Figure(figsize=(9.0, 3.0), dpi=150, layout="constrained")
+    axes = figure.subplots(1, len(norms), sharey=True)
+    image = None
+    for ax, (name, norm) in zip(axes, norms.items(), strict=True):
+        image = ax.contourf(
+            w1, w2, np.clip(norm.T, 0, BRIGHTEST), levels=np.linspace(0, BRIGHTEST, 15), cmap="inferno_r"
+        )
+        ax.plot(1.0, 0.0, "+", color=INK, ms=9, mew=1.5)
+        ax.set_title(name, fontsize=9)
+        ax.set_xlabel("w₁", fontsize=9)
+        ax.tick_params(labelsize=8)
+    axes[0].set_ylabel("w₂", fontsize=9)
+    if image is not None:
+        bar = figure.colorbar(image, ax=axes, ticks=(0, 0.5, 1, 1.5, 2, 2.5))
+        bar.set_label("gradient norm", fontsize=9)
+        bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def draw_surfaces(errors: Mapping[str, np.ndarray], grid: np.ndarray, roots: np.ndarray) -> Figure:
+    """Draw log10 of absolute errors (4, n, n) over both inputs, an operation a row, a model a column."""
+    figure = Figure(figsize=(1.35 * len(errors) + 1.0, 5.8), dpi=150, layout="constrained")
+    axes = figure.subplots(4, len(errors), squeeze=False)
+    image = None
+    for column, (model, error) in zip(axes.T, errors.items(), strict=True):
+        column[0].set_title(model, fontsize=9)
+        for i, ax in enumerate(column):
+            at = roots if i == 3 else grid
+            with np.errstate(divide="ignore"):
+                shown = np.clip(np.log10(error[i, : len(at), : len(at)]), *CLIP)
+            image = ax.pcolormesh(at, at, shown.T, vmin=CLIP[0], vmax=CLIP[1], cmap="inferno_r", rasterized=True)
+            ax.set_aspect("equal")
+            ax.tick_params(labelsize=6)
+    for ax, name in zip(axes[:, 0], OPERATIONS, strict=True):
+        ax.set_ylabel(f"{name}\n\ny", fontsize=8)
+    for ax in axes[-1]:
+        ax.set_xlabel("x", fontsize=8)
+    if image is not None:
+        bar = figure.colorbar(image, ax=axes, shrink=0.6)
+        bar.set_label("log₁₀ |error|", fontsize=8)
+        bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+def scatter(
+    ax: Axes, size: Sequence[float], error: Sequence[float], colour: str, name: str, front: Sequence[int] = ()
+) -> None:
+    """Draw runs as dots of error over size on two logarithmic axes, and the front of those that none beats as a line."""
+    ax.plot(size, error, "o", ms=3, mfc="none", mec=colour, mew=0.7, alpha=0.6)
+    if front:
+        ax.plot([size[i] for i in front], [error[i] for i in front], "-o", color=colour, ms=3.5, lw=1.0, label=name)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.tick_params(labelsize=8)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+COLOURS = (INK, MARK, DOTS, "#3d8b5f", "#8e5aa8", "#c9a227", "#4aa3b5")
+
+
+def draw_shares(shares: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str]) -> Figure:
+    """Draw the share of seeds that solved each range (columns) by each unit (lines), a panel a task."""
+    most = max(len(lines) for lines in shares.values())
+    figure = Figure(figsize=(4.3 * len(shares) + 0.8, 1.5 + 0.28 * most), dpi=150, layout="constrained")
+    axes = figure.subplots(1, len(shares), squeeze=False)[0]
+    image = None
+    for ax, (task, lines) in zip(axes, shares.items(), strict=True):
+        table = np.array(list(lines.values()))
+        image = ax.imshow(table, vmin=0.0, vmax=1.0, cmap="Blues", aspect="auto")
+        for (i, j), share in np.ndenumerate(table):
+            ax.text(
+                j, i, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color="white" if share > 0.6 else INK
+            )
+        ax.set_title(task, fontsize=9)
+        ax.set_xticks(range(len(names)), names, fontsize=7, rotation=45, ha="right")
+        ax.set_yticks(range(len(lines)), list(lines), fontsize=8)
+        ax.set_xlabel("range trained on", fontsize=8)
+    if image is not None:
+        figure.colorbar(image, ax=axes).set_label("share solved", fontsize=8)
+    return figure
