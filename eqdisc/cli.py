@@ -35,7 +35,7 @@ FOUND, UNUSABLE, MISTYPED, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
 STATUS_OF = {"identified": FOUND, "ambiguous": FOUND, "not identified": NOTHING}
 
 PICTURES = (".png", ".svg", ".pdf")
-TARGETS = "fig3; fig6 or tableA2 (simple arithmetic); nalm (one unit, nine ranges)."
+TARGETS = "fig3; fig4 or fig5 (epidemic); fig6 or tableA2 (simple arithmetic); fig7 or table1 (large-scale); nalm (one unit, nine ranges)."
 TABLE, SEARCH, OUTPUT = Group("Table", sort_key=1), Group("Search", sort_key=2), Group("Output", sort_key=3)
 
 app = App(

@@ -203,7 +203,11 @@ def find(target: str) -> Experiment:
 
 TARGETS = {
     "fig3": "surfaces",
+    "fig4": "epidemic",
+    "fig5": "epidemic",
     "fig6": "simple",
     "tableA2": "simple",
+    "fig7": "large",
+    "table1": "large",
     "nalm": "single",
 }

@@ -29,6 +29,16 @@ def relative(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return (z - y) / size, 1.0 / size
 
 
+def proportional(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (z - y) over the root mean square of y, and its slope.
+
+    >>> proportional(torch.tensor([[2.0]]), torch.tensor([[4.0]]))
+    (tensor([[-0.5000]]), tensor([[0.2500]]))
+    """
+    size = y.square().mean(1, keepdim=True).sqrt().expand_as(y)
+    return (z - y) / size, 1.0 / size
+
+
 def logarithmic(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return log |z / y| and its slope, which know nothing of signs.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from ..plotting import DOTS, INK, MARK
+from .statistics import undominated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,4 +101,69 @@ def draw_shares(shares: Mapping[str, Mapping[str, Sequence[float]]], names: Sequ
         ax.set_xlabel("range trained on", fontsize=8)
     if image is not None:
         figure.colorbar(image, ax=axes).set_label("share solved", fontsize=8)
+    return figure
+
+
+def draw_epidemic(
+    points: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    fronts: Mapping[str, Sequence[tuple[float, float]]],
+    best: Mapping[str, Any] | None,
+) -> Figure:
+    """Draw error against size of all runs, the undominated joined, the paper's dashed; beside it the best RealNPU's numbers."""
+    figure = Figure(figsize=(10.5, 3.9), dpi=150, layout="constrained")
+    axes = figure.subplots(1, 4 if best else 1, width_ratios=[2.2, 1.3, 0.35, 0.9] if best else [1], squeeze=False)[0]
+    ax = axes[0]
+    for (model, (size, error)), colour in zip(points.items(), COLOURS, strict=False):
+        scatter(ax, size, error, colour, model, undominated(size, error))
+        if model in fronts:
+            ax.plot(
+                *zip(*fronts[model], strict=True),
+                ":s",
+                color=colour,
+                ms=2.5,
+                lw=1.0,
+                mfc="white",
+                label=f"{model}, paper",
+            )
+    ax.set_xlabel("numbers above 0.001", fontsize=9)
+    ax.set_ylabel("mean squared error", fontsize=9)
+    ax.set_ylim(top=3e3)
+    ax.legend(frameon=False, fontsize=7, ncols=2)
+    if best:
+        powers = np.array(best["realnpu.exponents"])
+        there = np.abs(powers).max(1) > 1e-3
+        _draw_matrix(axes[1], powers[there], "exponents", ("S", "I", "R"))
+        _draw_matrix(axes[2], np.array(best["realnpu.gate"])[:, None], "gates", ("g",), ("S", "I", "R"))
+        _draw_matrix(axes[3], np.array(best["nau.coefficients"])[:, there].T, "coefficients", ("dS", "dI", "dR"))
+        axes[1].set_ylabel(f"hidden units of the best RealNPU, error {best['error']:.3g}", fontsize=8)
+    return figure
+
+
+def _draw_matrix(ax: Axes, values: np.ndarray, title: str, columns: Sequence[str], rows: Sequence[str] = ()) -> None:
+    most = max(float(np.abs(values).max(initial=0.0)), 1e-9)
+    ax.imshow(values, vmin=-most, vmax=most, cmap="RdBu_r", aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        ax.text(j, i, f"{value:.2g}", ha="center", va="center", fontsize=7)
+    ax.set_title(title, fontsize=9)
+    ax.set_xticks(range(values.shape[1]), columns, fontsize=8)
+    ax.set_yticks(range(len(rows)), rows, fontsize=8)
+
+
+def draw_sizes(
+    points: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
+    paper: Mapping[str, Sequence[tuple[float, float]]],
+) -> Figure:
+    """Draw error against size of all runs, a panel a task, with the medians that the paper prints as crosses."""
+    figure = Figure(figsize=(3.0 * len(points) + 0.5, 3.2), dpi=150, layout="constrained")
+    axes = figure.subplots(1, len(points), squeeze=False)[0]
+    colours = dict(zip(("NPU", "RealNPU", "NALU", "NMU", "NaiveNPU", "ours"), COLOURS, strict=False))
+    for ax, (task, lines) in zip(axes, points.items(), strict=True):
+        for model, (size, error) in lines.items():
+            scatter(ax, size, np.clip(error, 1e-34, 1e20).tolist(), colours[model], model)
+            ax.plot([], [], "o", ms=4, color=colours[model], label=model)
+        ax.plot(*zip(*paper[task], strict=True), "x", color="black", ms=5, label="paper, medians")
+        ax.set_title(task, fontsize=9)
+        ax.set_xlabel("numbers", fontsize=9)
+    axes[0].set_ylabel("mean squared error", fontsize=9)
+    axes[-1].legend(frameon=False, fontsize=7)
     return figure
