@@ -113,7 +113,7 @@ def write_time(seconds: float) -> str:
     """Return a time in words.
 
     >>> write_time(42.3), write_time(150), write_time(7300)
-    ('42 s', '2 min 30 s', '2 h 2 min')
+    ('42 s', '2 min 30 s', '2 h 1 min')
     """
     s = round(seconds)
     if s < 60:

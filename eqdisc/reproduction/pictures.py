@@ -21,7 +21,7 @@ BRIGHTEST = 2.5  # of gradient norms, as in Fig. 3
 
 def draw_norms(norms: Mapping[str, np.ndarray], w1: np.ndarray, w2: np.ndarray) -> Figure:
     """Draw gradient norms over two exponents, a panel a unit; what is beyond the scale is black."""
-    figure = Figure(figsize=(9.0, 3.0), dpi=150, layout="constrained")
+    figure = Figure(figsize=(9.0, 3.0), dpi=120, layout="constrained")
     axes = figure.subplots(1, len(norms), sharey=True)
     image = None
     for ax, (name, norm) in zip(axes, norms.items(), strict=True):
@@ -42,7 +42,7 @@ def draw_norms(norms: Mapping[str, np.ndarray], w1: np.ndarray, w2: np.ndarray) 
 
 def draw_surfaces(errors: Mapping[str, np.ndarray], grid: np.ndarray, roots: np.ndarray) -> Figure:
     """Draw log10 of absolute errors (4, n, n) over both inputs, an operation a row, a model a column."""
-    figure = Figure(figsize=(1.35 * len(errors) + 1.0, 5.8), dpi=150, layout="constrained")
+    figure = Figure(figsize=(1.35 * len(errors) + 1.0, 5.8), dpi=120, layout="constrained")
     axes = figure.subplots(4, len(errors), squeeze=False)
     image = None
     for column, (model, error) in zip(axes.T, errors.items(), strict=True):
@@ -85,7 +85,7 @@ COLOURS = (INK, MARK, DOTS, "#3d8b5f", "#8e5aa8", "#c9a227", "#4aa3b5")
 def draw_shares(shares: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str]) -> Figure:
     """Draw the share of seeds that solved each range (columns) by each unit (lines), a panel a task."""
     most = max(len(lines) for lines in shares.values())
-    figure = Figure(figsize=(4.3 * len(shares) + 0.8, 1.5 + 0.28 * most), dpi=150, layout="constrained")
+    figure = Figure(figsize=(4.3 * len(shares) + 0.8, 1.5 + 0.28 * most), dpi=120, layout="constrained")
     axes = figure.subplots(1, len(shares), squeeze=False)[0]
     image = None
     for ax, (task, lines) in zip(axes, shares.items(), strict=True):
@@ -110,7 +110,7 @@ def draw_epidemic(
     best: Mapping[str, Any] | None,
 ) -> Figure:
     """Draw error against size of all runs, the undominated joined, the paper's dashed; beside it the best RealNPU's numbers."""
-    figure = Figure(figsize=(10.5, 3.9), dpi=150, layout="constrained")
+    figure = Figure(figsize=(10.5, 3.9), dpi=120, layout="constrained")
     axes = figure.subplots(1, 4 if best else 1, width_ratios=[2.2, 1.3, 0.35, 0.9] if best else [1], squeeze=False)[0]
     ax = axes[0]
     for (model, (size, error)), colour in zip(points.items(), COLOURS, strict=False):
@@ -154,7 +154,7 @@ def draw_sizes(
     paper: Mapping[str, Sequence[tuple[float, float]]],
 ) -> Figure:
     """Draw error against size of all runs, a panel a task, with the medians that the paper prints as crosses."""
-    figure = Figure(figsize=(3.0 * len(points) + 0.5, 3.2), dpi=150, layout="constrained")
+    figure = Figure(figsize=(3.0 * len(points) + 0.5, 3.2), dpi=120, layout="constrained")
     axes = figure.subplots(1, len(points), squeeze=False)[0]
     colours = dict(zip(("NPU", "RealNPU", "NALU", "NMU", "NaiveNPU", "ours"), COLOURS, strict=False))
     for ax, (task, lines) in zip(axes, points.items(), strict=True):

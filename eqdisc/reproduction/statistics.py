@@ -28,8 +28,8 @@ class Spread:
 def spread(values: Sequence[float] | np.ndarray) -> Spread:
     """Return where values lie.
 
-    >>> spread([1.0, 2.0, 6.0])
-    Spread(n=3, best=1.0, median=2.0, mad=1.0, mean=3.0, sem=1.5275252316519465)
+    >>> spread([1.0, 2.0, 3.0])
+    Spread(n=3, best=1.0, median=2.0, mad=1.0, mean=2.0, sem=0.5773502691896258)
     >>> spread([1.0, 2.0, float("nan")]).median
     2.0
     """
