@@ -9,7 +9,8 @@ r"""Gradient norms on the identity task, Fig. 3: the loss of one power unit that
 | gates at 1/2 | gradient in real exponents | in real and imaginary ones |
 
 The claim: without gates the gradient vanishes where w_2 is large, with gates it does not. A row is one panel for one batch of 32: the
-median norm and the share of points where it is below 0.05, over the whole panel and where w_2 > 0.75. Each point of the surface is a lane.
+median norm and the share of points where it is flat, below 0.05 (times 32 for a sum), over the whole panel and where w_2 > 0.75. Each
+point of the surface is a lane.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def measure(cell: Cell, desk: Desk) -> list[Row]:
         if seed == 0:
             np.save(desk.folder / f"{cell.file}.npy", norm.astype(np.float32))
         far = norm[:, w2.numpy() > FAR]
-        flat = [float((part < FLAT).mean()) for part in (far, norm)]
+        level = FLAT if cell.variant == "coded" else FLAT * BATCH
+        flat = [float((part < level).mean()) for part in (far, norm)]
         rows.append(
             {"seed": seed, "norm far": float(np.median(far)), "norm all": float(np.median(norm))}
             | dict(zip(FIELDS[3:], flat, strict=True))
@@ -103,7 +105,7 @@ def write(rows: list[Row], folder: Path) -> str:
         if some:
             values = [spread([row[name] for row in some]) for name in FIELDS[1:]]
             lines.append([panel, *(f"{short(v.median)} ± {short(v.mad)}" for v in values)])
-    head = ["panel", f"norm at w2 > {FAR:g}", "norm", f"share below {FLAT:g} at w2 > {FAR:g}", f"share below {FLAT:g}"]
+    head = ["panel", f"norm at w2 > {FAR:g}", "norm", f"flat share at w2 > {FAR:g}", "flat share"]
     return markdown(head, lines) + f"\n\nMedian ± MAD over {len(select(rows, model=PANELS[0]))} batches of {BATCH}.\n"
 
 
