@@ -6,9 +6,10 @@ side. Units train as published there: Adam at 0.001, the power units at 0.005 wi
 the paper's gates; NMU and NAU clipped in place and driven to whole choices; iNALU's gradients clipped at 0.1, without starting anew.
 
 `RealNPU modified` is that of Mistry et al. (TMLR 2022): exponents in [-1, 1], gates in [0, 1], constrained initial values, and a penalty
-that drives them to the ends. `ours` is a RealNPU with open gates in double precision whose exponents are fitted by least squares on 1,000
-points: first to log|y| over |x|, where a product of powers is linear and there is nothing to get stuck in, then to y over x, signs
-included. It uses that the task is one product; its exponents need not be whole.
+that drives them to the ends. `ours` is a RealNPU with open gates, in double precision, from 32 random starts side by side (16 for ten
+inputs): L-BFGS lowers the mean squared error on 400 points of the training range, and the start where that ends lowest is kept. Exponents
+need not be whole, and nothing of the task is used but that its data have no noise. `least squares` is the benchmark's own yardstick:
+log|y| is linear in the exponents of log|x|, so one step of regression on 1,000 points solves it, and a second fit to y over x takes the signs.
 
 As `coded` a run has solved the task below a mean squared error of 1e-5, as the code for division has it; as `printed`, below the error of a solution
 whose numbers are off by 1e-4 (JMLR 2022).
@@ -27,6 +28,7 @@ from torch import Tensor
 from ..units import NALU, NAU, NMU, NPU, Dense, NaiveNPU, RealNPU, Unit, iNALU
 from .experiment import Cell, Desk, Experiment, Row, markdown, select
 from .least_squares import fit, logarithmic, relative
+from .quasi_newton import minimise
 from .statistics import rate, short
 from .training import Network, Recipe, squared_error, train
 
@@ -46,24 +48,30 @@ RANGES = (  # trained on, asked on
 )
 NAMES = tuple(f"[{low:g}, {high:g}]" for (low, high), _ in RANGES)
 MIXED = 4  # the range that holds both signs
-MODELS = ("NPU", "RealNPU", "RealNPU modified", "ours", "NaiveNPU", "NMU", "NALU", "iNALU", "NAU", "Dense")
+MODELS = (
+    *("ours", "least squares", "RealNPU", "RealNPU modified", "NPU", "NMU", "NaiveNPU"),
+    *("NALU", "iNALU", "NAU", "Dense"),
+)
 TASKS = ("/, 2 inputs", "x, 2 inputs", "/, 10 inputs", "x, 10 inputs")
 FLAT, NEARLY = 1e-5, 1e-4
 BATCH, SEEDS, POINTS, TESTS = 128, 10, 1000, 10_000
+STARTS = {2: 32, 10: 16}  # random starts of ours, by the number of inputs
+FEW, TRIALS = 400, 300  # points and evaluations of L-BFGS
+EXACT = 1e-20  # of the mean square of y: a start that found the product
 SHARES = {
     "/, 10 inputs": {"RealNPU": 0.70, "RealNPU modified": 0.853}
 }  # published, 225 runs; NMRU, the best published, 91.6 %
 NMRU = 0.916
-FIELDS = ("range", "seed", "error", "threshold", "inside", "indecision", "seconds")
+FIELDS = ("range", "seed", "error", "threshold", "inside", "indecision", "seconds", "starts")
 
 
 def list_cells(variant: str, budget: str) -> list[Cell]:
     """Return a cell a model and task, what is quick first."""
-    cost = {"NPU": 1.4, "NMU": 0.6, "NAU": 0.3, "Dense": 0.4, "iNALU": 1.8, "ours": 0.02}
+    cost = {"NPU": 1.4, "NMU": 0.6, "NAU": 0.3, "Dense": 0.4, "iNALU": 1.8, "ours": 0.5, "least squares": 0.02}
+    few, many = ([(task, model) for model in MODELS for task in tasks] for tasks in (TASKS[:2], TASKS[2:]))
     return [
-        Cell(variant, budget, model, task, cost.get(model, 1.0) * (60.0 if "2 inputs" in task else 400.0))
-        for task in (TASKS if budget == "full" else TASKS[:2])
-        for model in MODELS
+        Cell(variant, budget, model, task, cost.get(model, 1.0) * (60.0 if "2 inputs" in task else 250.0))
+        for task, model in (few + many if budget == "full" else few)
     ]
 
 
@@ -143,9 +151,13 @@ def measure(cell: Cell, desk: Desk) -> list[Row]:
     divides, inputs = parse(cell.task)
     seeds = SEEDS if cell.budget == "full" else 2
     begin = time.perf_counter()
-    if cell.model == "ours":
+    starts: list[float] | None = None
+    if cell.model in ("ours", "least squares"):
         numbers = Numbers(cell.task, seeds, torch.float64)
-        network = fit_ours(numbers)
+        if cell.model == "ours":
+            network, starts = fit_ours(numbers, 8 if cell.budget == "smoke" else STARTS[inputs])
+        else:
+            network = fit_logarithms(numbers)
     else:
         numbers = Numbers(cell.task, seeds)
         network, recipe = build(cell.model, inputs, len(RANGES) * seeds, divides)
@@ -161,10 +173,39 @@ def measure(cell: Cell, desk: Desk) -> list[Row]:
             tell=desk.tell,
             keeper=desk.keeper,
         )
-    return _rows(network, numbers, (time.perf_counter() - begin) / network.lanes)
+    rows = _rows(network, numbers, (time.perf_counter() - begin) / network.lanes)
+    return rows if starts is None else [row | {"starts": share} for row, share in zip(rows, starts, strict=True)]
 
 
-def fit_ours(numbers: Numbers) -> Network:
+def fit_ours(numbers: Numbers, starts: int) -> tuple[Network, list[float]]:
+    """Return RealNPUs with open gates, the best of many random starts for each lane, and the share of starts that found the product.
+
+    >>> network, found = fit_ours(Numbers("/, 2 inputs", seeds=1), starts=16)
+    >>> network.list[0].get_parameter("exponents")[6].detach().round(decimals=3).tolist()
+    [[1.0, -1.0]]
+    """
+    lanes, generator = len(numbers.low), torch.Generator().manual_seed(0)
+    unit = RealNPU(numbers.inputs, 1, lanes=lanes * starts, generator=generator)
+    network = Network([unit])
+    x, y = (v.double().repeat_interleave(starts, 0) for v in numbers.draw(FEW, 1))
+    size = y.square().mean((1, 2))
+
+    def evaluate(theta: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            unit.exponents.copy_(theta[:, None])
+        network.zero_grad()
+        error = squared_error(network, x, y) / size
+        error.sum().backward()
+        assert unit.exponents.grad is not None
+        return error.detach(), unit.exponents.grad[:, 0]
+
+    error, _ = evaluate(minimise(evaluate, unit.exponents.detach()[:, 0].clone(), TRIALS))
+    error = error.nan_to_num(torch.inf).reshape(lanes, starts)
+    best = torch.arange(lanes) * starts + error.argmin(1)
+    return Network([unit.keep(best)]), (error < EXACT).double().mean(1).tolist()
+
+
+def fit_logarithms(numbers: Numbers) -> Network:
     """Return RealNPUs with open gates whose exponents were fitted to log|y| over |x|, then to y over x."""
     lanes = len(numbers.low)
     generator = torch.Generator().manual_seed(0)
@@ -186,7 +227,11 @@ def _rows(network: Network, numbers: Numbers, seconds: float) -> list[Row]:
     names = [name for name in NAMES for _ in range(numbers.seeds)]
     return [
         dict(
-            zip(FIELDS, (names[i], i % numbers.seeds, error[i], threshold[i], inside[i], far[i], seconds), strict=True)
+            zip(
+                FIELDS[:-1],
+                (names[i], i % numbers.seeds, error[i], threshold[i], inside[i], far[i], seconds),
+                strict=True,
+            )
         )
         for i in range(network.lanes)
     ]
@@ -213,12 +258,14 @@ def write(rows: list[Row], folder: Path) -> str:
                     rate(sum(map(solved, some)), len(some)),
                 ]
                 cells += [f"{100 * published:g} %" if published else "", short(1000 * some[0]["seconds"])]
+                shares = [row["starts"] for row in some if row["starts"] != ""]
+                cells.append(f"{100 * sum(shares) / len(shares):.0f} %" if shares else "")
                 lines.append(cells)
         if lines:
             each_of = len(select(rows, task=task, model=lines[0][0], range=NAMES[0]))
             parts.append(
                 f"## {task}: seeds of {each_of} that solved it\n\n"
-                + markdown(["unit", *NAMES, "all", "published", "ms a run"], lines)
+                + markdown(["unit", *NAMES, "all", "published", "ms a run", "starts that found it"], lines)
             )
     return (
         "\n\n".join(
