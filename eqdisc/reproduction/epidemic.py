@@ -351,7 +351,7 @@ def write(rows: list[Row], folder: Path) -> str:
             [
                 markdown(head, lines),
                 "Undominated runs (numbers above 0.001, error):\n\n" + "\n".join(fronts),
-                _remarks(rows),
+                _remarks(rows, folder),
             ]
         )
         + "\n"
@@ -368,7 +368,7 @@ def _front(rows: list[Row], model: str) -> list[tuple[float, float]]:
     return [(size[i], error[i]) for i in undominated(size, error)]
 
 
-def _remarks(rows: list[Row]) -> str:
+def _remarks(rows: list[Row], folder: Path) -> str:
     solver = "Euler's steps of 1" if rows[0]["variant"] == "coded" else "Runge-Kutta steps of 1"
     known = truth_errors(rows[0]["variant"])
     lines = [
@@ -377,7 +377,39 @@ def _remarks(rows: list[Row]) -> str:
         f"{short(known['figure 5'])}. ODE: "
         "the same network integrated well, by Runge-Kutta steps of 1/4."
     ]
-    return "\n".join(lines)
+    best = _best_of(rows, folder)
+    if best is not None:
+        errors = read_out(best, rows[0]["variant"])
+        lines.append(
+            f"The best RealNPU as Fig. 5 is read: its error is {short(errors['trained'])}; with exponents and coefficients to two digits "
+            f"{short(errors['two digits'])}; with its gates opened or closed, as a monomial has them, {short(errors['gates decided'])}."
+        )
+    return "\n\n".join(lines)
+
+
+def _best_of(rows: list[Row], folder: Path) -> dict[str, Any] | None:
+    """Return the numbers of the RealNPU that is drawn, if they are there."""
+    path = folder / f"{Cell(rows[0]['variant'], rows[0]['budget'], 'RealNPU', TASK).file}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def read_out(best: dict[str, Any], variant: str) -> dict[str, float]:
+    """Return the errors of a RealNPU as it was trained, with two digits of its numbers, and with its gates at 0 or 1."""
+    t, x = record()
+    run = Rollout(t, x, solver="euler" if variant == "coded" else "rk4")
+    powers, gate, sums = (
+        torch.tensor(best[name], dtype=torch.float64)[None]
+        for name in ("realnpu.exponents", "realnpu.gate", "nau.coefficients")
+    )
+
+    def error(digits: int, decided: bool) -> float:
+        unit, head = RealNPU(3, powers.shape[1], epsilon="add"), NAU(powers.shape[1], 3)
+        unit.exponents.data.copy_(powers.round(decimals=digits))
+        unit.gate.data.copy_((gate > 0.5).double() if decided else gate)
+        head.coefficients.data.copy_(sums.round(decimals=digits))
+        return float(run.errors(run.states(freeze(Network([unit, head])), 1))[0])
+
+    return {"trained": error(12, False), "two digits": error(2, False), "gates decided": error(12, True)}
 
 
 def truth_errors(variant: str) -> dict[str, float]:
@@ -418,13 +450,11 @@ def draw(rows: list[Row], folder: Path) -> Figure:
     from .pictures import draw_epidemic
 
     points = {}
-    for model in (*MODELS, *EXACT, *SEARCHES):
+    for model in (*MODELS, "eqdisc"):
         some = select(rows, model=model)
         if some:
             points[model] = ([_number(row["numbers"]) for row in some], [_number(row["error"]) for row in some])
-    cell = Cell(rows[0]["variant"], rows[0]["budget"], "RealNPU", TASK)
-    path = folder / f"{cell.file}.json"
-    best = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    best = _best_of(rows, folder)
     return draw_epidemic(points, FRONTS, best)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from ..plotting import DOTS, INK, MARK
 from .statistics import undominated
@@ -74,6 +75,7 @@ def scatter(
         ax.plot([size[i] for i in front], [error[i] for i in front], "-o", color=colour, ms=3.5, lw=1.0, label=name)
     ax.set_xscale("log")
     ax.set_yscale("log")
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.tick_params(labelsize=8)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
@@ -128,6 +130,8 @@ def draw_epidemic(
     ax.set_xlabel("numbers above 0.001", fontsize=9)
     ax.set_ylabel("mean squared error", fontsize=9)
     ax.set_ylim(top=3e3)
+    ax.xaxis.set_major_locator(FixedLocator([10, 20, 50, 100, 200, 500]))
+    ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.legend(frameon=False, fontsize=7, ncols=2)
     if best:
         powers = np.array(best["realnpu.exponents"])
@@ -143,7 +147,8 @@ def _draw_matrix(ax: Axes, values: np.ndarray, title: str, columns: Sequence[str
     most = max(float(np.abs(values).max(initial=0.0)), 1e-9)
     ax.imshow(values, vmin=-most, vmax=most, cmap="RdBu_r", aspect="auto")
     for (i, j), value in np.ndenumerate(values):
-        ax.text(j, i, f"{value:.2g}", ha="center", va="center", fontsize=7)
+        text = f"{value:.2f}" if abs(value) > 1e-3 else "0"
+        ax.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if abs(value) > 0.7 * most else "black")
     ax.set_title(title, fontsize=9)
     ax.set_xticks(range(values.shape[1]), columns, fontsize=8)
     ax.set_yticks(range(len(rows)), rows, fontsize=8)
