@@ -54,7 +54,17 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
     | {"intervals", "refinement", "simulation", "systems", "literature", "peers"},
     "judgement": {"selection", "uncertainty", "validation", "verdict"},
     "road": {"discovery"},
-    "paper": {"runs", "plotting", "experiments", "reproduction", "design", "export", "residuals", "report", "comparison"},
+    "paper": {
+        "runs",
+        "plotting",
+        "experiments",
+        "reproduction",
+        "design",
+        "export",
+        "residuals",
+        "report",
+        "comparison",
+    },
     "door": {"answer", "progress", "estimator", "cli"},
 }
 LIVES_IN = {  # floors and modules that may import a library that is slow to load or belongs to one kind of work

@@ -8,7 +8,7 @@ r"""Large-scale arithmetic, Fig. 7 and Table 1: operations on sums of two subset
 | optimiser | not said; here Adam | RMSProp |
 | penalty | L1 | sum of the arrays' 2-norms |
 | its weight for a b | 1e-5 to 1e-7, which cannot grow; here 1e-5 | 1e-5 to 1e-4 |
-| asked on | (-4, 4) for sum and product, (-0.5, 0.5), (0, 4) | (-2, 2), (-0.5, 0), (0, 4) |
+| asked on | (-4, 4) for sum and product, (-0.5, 0.5), where 1 / a has no bound, (0, 4) | (-2, 2), (-0.5, 0), (0, 4) |
 | steps | 100,000 | 100,000; NMU 10,000 for the sum, 20,000 for the product |
 
 Both: NAU(100, 100) -> unit(100, 1), NALU -> NALU; consecutive Sobol points, 128 a batch, from (-1, 1), (0, 0.5) or (0, 2); 10,000 Sobol points to
