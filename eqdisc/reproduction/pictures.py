@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from ..plotting import DOTS, INK, MARK
@@ -165,10 +166,12 @@ def draw_sizes(
     for ax, (task, lines) in zip(axes, points.items(), strict=True):
         for model, (size, error) in lines.items():
             scatter(ax, size, np.clip(error, 1e-34, 1e20).tolist(), colours[model], model)
-            ax.plot([], [], "o", ms=4, color=colours[model], label=model)
-        ax.plot(*zip(*paper[task], strict=True), "x", color="black", ms=5, label="paper, medians")
+        ax.plot(*zip(*paper[task], strict=True), "x", color="black", ms=5)
         ax.set_title(task, fontsize=9)
         ax.set_xlabel("numbers", fontsize=9)
     axes[0].set_ylabel("mean squared error", fontsize=9)
-    axes[-1].legend(frameon=False, fontsize=7)
+    seen = dict.fromkeys(model for lines in points.values() for model in lines)
+    marks = [Line2D([], [], marker="o", ls="", ms=4, color=colours[model], label=model) for model in seen]
+    marks.append(Line2D([], [], marker="x", ls="", ms=5, color="black", label="paper, medians"))
+    figure.legend(handles=marks, loc="outside right upper", frameon=False, fontsize=7)
     return figure
