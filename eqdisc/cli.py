@@ -37,6 +37,7 @@ FOUND, UNUSABLE, MISTYPED, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
 STATUS_OF = {"identified": FOUND, "ambiguous": FOUND, "not identified": NOTHING}
 
 PICTURES = (".png", ".svg", ".pdf")
+TARGETS = "fig3; fig4 or fig5 (epidemic); fig6 or tableA2 (simple arithmetic); fig7 or table1 (large-scale); nalm (one unit, nine ranges)."
 TABLE, SEARCH, OUTPUT = Group("Table", sort_key=1), Group("Search", sort_key=2), Group("Output", sort_key=3)
 
 app = App(
@@ -594,6 +595,46 @@ def benchmark(
     summary = write_summary(rows, out)
     output.answer(write_benchmark(summary), summary.to_dict("records"))
     output.tell(f"saved in {out}")
+    return FOUND
+
+
+@app.command(help_epilogue="example:  eqdisc reproduce tableA2 --budget smoke --out runs/tableA2")
+def reproduce(
+    target: Annotated[str, Parameter(help=TARGETS)],
+    /,
+    *,
+    variant: Annotated[
+        Literal["coded", "printed"],
+        Parameter(name="--as", help="What the paper's code does, or what its text says."),
+    ] = "coded",
+    budget: Annotated[
+        Literal["smoke", "full"], Parameter(help="smoke: seconds, to see that it runs; full: as long as the paper.")
+    ] = "smoke",
+    out: Annotated[
+        Path | None,
+        Parameter(
+            group=OUTPUT,
+            help="Folder of rows, table and picture; what is there is not run again [default: runs/reproduce/TARGET].",
+        ),
+    ] = None,
+    output: Output = Output(),
+) -> int:
+    """Train a figure or table of the Neural Power Units paper anew, with its numbers beside ours."""
+    from .progress import open_progress
+    from .reproduction.experiment import find, read_rows, run, write_results
+
+    experiment = find(target)
+    folder = out or Path("runs/reproduce") / target
+    with open_progress(output.quiet) as progress:
+
+        def tell(share: float, text: str) -> None:
+            progress.show(target, round(100 * share), 100, text)
+
+        for _ in run(experiment, variant, budget, folder, tell):
+            pass
+    chosen = [r for r in read_rows(folder / "rows.csv") if (r["variant"], r["budget"]) == (variant, budget)]
+    output.answer(write_results(experiment, chosen, folder), chosen)
+    output.tell(f"saved in {folder}")
     return FOUND
 
 

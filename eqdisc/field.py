@@ -64,17 +64,21 @@ class Chain(nn.Module):
 
         Weights come from U(-a, a), a = init_scale * sqrt(6 / (in + out)).
 
-        `options` go to every power unit: gate_init=1.0 (the paper starts at 0.5), per="input" or "output" (whether the
-        outputs share a gate), epsilon="clamp" or "add" (what is done at zero).
+        `options` go to every unit that has them: for power units gate_init=1.0 (the paper starts at 0.5), per="input" or
+        "output" (whether the outputs share a gate), epsilon="clamp" or "add" (what is done at zero); see `units`.
 
         Raises:
-            OptionError: a unit or a width is not known, or the last unit's width is not the number of states.
+            OptionError: a unit, a width or an option is not known, or the last unit's width is not the number of states.
         """
+        parsed = parse_specification(specification, states)
+        known = sorted({key for unit in UNITS.values() for key in unit.accepts})
+        for key in options.keys() - set(known):
+            raise OptionError(f"No unit has an option {key!r}.{did_you_mean(key, known)}")
         generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
         units: list[Unit] = []
         n_in = states
-        for name, n_out in parse_specification(specification, states):
-            own = {} if name == NAU.name else options
+        for name, n_out in parsed:
+            own = {key: value for key, value in options.items() if key in UNITS[name].accepts}
             units.append(
                 UNITS[name](n_in, n_out, lanes=lanes, generator=generator, init_scale=init_scale, dtype=dtype, **own)
             )

@@ -54,11 +54,22 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
     | {"intervals", "refinement", "simulation", "ensemble", "systems", "literature", "peers"},
     "judgement": {"selection", "uncertainty", "validation", "verdict"},
     "road": {"discovery"},
-    "paper": {"runs", "checkpoint", "plotting", "experiments", "design", "export", "residuals", "report", "comparison"},
+    "paper": {
+        "runs",
+        "checkpoint",
+        "plotting",
+        "experiments",
+        "reproduction",
+        "design",
+        "export",
+        "residuals",
+        "report",
+        "comparison",
+    },
     "door": {"answer", "progress", "job", "estimator", "cli"},
 }
 LIVES_IN = {  # floors and modules that may import a library that is slow to load or belongs to one kind of work
-    "torch": {"mechanism", "stages", "uncertainty", "road", "experiments"},
+    "torch": {"mechanism", "stages", "uncertainty", "road", "experiments", "reproduction"},
     "torchdiffeq": {"integration"},
     "sympy": {
         "hidden",
@@ -76,10 +87,10 @@ LIVES_IN = {  # floors and modules that may import a library that is slow to loa
         "comparison",
         "peers",
     },
-    "scipy": {"mechanism", "stages", "experiments", "residuals"},
+    "scipy": {"mechanism", "stages", "experiments", "reproduction", "residuals"},
     "pandas": {"sheet", "tables", "experiments", "answer", "plotting", "estimator"}
     | {"simulation", "discovery", "runs", "trajectory"},  # for type checkers only
-    "matplotlib": {"plotting", "report"},
+    "matplotlib": {"plotting", "report", "reproduction"},
     "rich": {"answer", "progress"},
     "cyclopts": {"cli"},
     "pint": {"dimensions"},

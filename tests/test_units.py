@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from eqdisc.errors import OptionError
-from eqdisc.units import NAU, NPU, UNITS, NaiveNPU, PowerUnit, RealNPU, Unit
+from eqdisc.units import NALU, NAU, NMU, NPU, UNITS, Dense, NaiveNPU, PowerUnit, RealNPU, Unit, iNALU
 
 POWER_UNITS = (NPU, RealNPU, NaiveNPU)
 NUMBERS = st.sampled_from([-2.0, -1.5, -1.0, -1 / 3, 0.0, 0.25, 0.5, 1.0, 2.0, 3.0])
@@ -76,18 +76,24 @@ def test_open_npu_is_the_real_part_of_a_product_of_complex_powers(
     assert_allclose(unit(tensor([[x]])).item(), truth.real, rtol=1e-9, atol=1e-12 * abs(truth))
 
 
-@pytest.mark.parametrize("per", ["input", "output"])
-@pytest.mark.parametrize("kind", POWER_UNITS)
-def test_gradients_of_power_units_pass_gradcheck(kind: type[PowerUnit], per: str) -> None:
+VARIANTS: list[tuple[str, dict[str, object]]] = [
+    *((name, {"gate_init": 0.6} if name in ("npu", "realnpu") else {}) for name in UNITS),
+    *((kind.name, {"gate_init": 0.6, "per": "output"}) for kind in (NPU, RealNPU)),
+    *((kind.name, {"gate_init": 0.6, "epsilon": "add", "clip": "plain"}) for kind in (NPU, RealNPU)),
+    ("nmu", {"clip": "plain"}),
+    ("inalu", {"gate": "free"}),
+    ("dense", {"activation": "sigmoid"}),
+    ("dense", {"activation": "none"}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_gradients_pass_gradcheck(name: str, options: dict[str, object]) -> None:
     generator = torch.Generator().manual_seed(1)
-    unit = kind(3, 2, lanes=2, generator=generator, gate_init=0.6, per=per)  # type: ignore[arg-type]
-    if unit.complex:
+    unit = UNITS[name](3, 2, lanes=2, generator=generator, **options)  # type: ignore[arg-type]
+    if isinstance(unit, PowerUnit) and unit.complex:
         unit.exponents_im.data.uniform_(-1, 1, generator=generator)
     check_gradients(unit, torch.randn(2, 4, 3, generator=generator, dtype=torch.float64))
-
-
-def test_gradients_of_the_nau_pass_gradcheck() -> None:
-    check_gradients(NAU(3, 2, lanes=2), torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0)).double())
 
 
 def check_gradients(unit: Unit, x: Tensor) -> None:
@@ -149,8 +155,7 @@ def test_gates_are_clipped_exactly_and_pass_their_gradient(gate: float, clipped:
 @pytest.mark.parametrize("name", UNITS)
 def test_pruned_entries_are_zero_and_get_no_gradient(name: str) -> None:
     unit = UNITS[name](2, 2)
-    p = unit.coefficients if isinstance(unit, NAU) else unit.exponents
-    support = unit.coefficients_support if isinstance(unit, NAU) else unit.exponents_support
+    p, support = next(unit.supported())
     support[0, 1, 0] = 0.0
     x = tensor([[[2.0, 3.0]]])
     before = unit(x).detach()
@@ -181,21 +186,110 @@ def test_parameter_counts_are_the_papers() -> None:
 
 
 def test_an_unknown_option_is_refused() -> None:
-    with pytest.raises(OptionError, match="'clamp' or 'add'"):
-        RealNPU(1, 1, epsilon="none")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="'clamp', 'add'"):
+        RealNPU(1, 1, epsilon="none")
+
+
+SHUT, OPEN, FULL = -40.0, 40.0, 20.0  # a logistic gate's argument that is 0 or 1 to the last bit; tanh(20) is 1
+PRODUCTS: dict[type[Unit], dict[str, float]] = {  # units that hold products of powers: what makes all exponents 1
+    NPU: {"exponents": 1.0, "gate": 1.0},
+    RealNPU: {"exponents": 1.0, "gate": 1.0},
+    NaiveNPU: {"exponents": 1.0},
+    NMU: {"choices": 1.0},
+    NALU: {"weights": FULL, "masks": OPEN, "gain": 0.0, "bias": SHUT},
+    iNALU: {"product_weights": FULL, "product_masks": OPEN, "gain": SHUT},
+}
+
+
+@pytest.mark.parametrize("kind", PRODUCTS)
+def test_open_gates_give_the_product_and_closed_gates_give_1(kind: type[Unit]) -> None:
+    options: dict[str, object] = {"gate": "free"} if kind is iNALU else {}
+    unit = UNITS[kind.name](3, 2, **options)  # type: ignore[arg-type]
+    for name, value in PRODUCTS[kind].items():
+        getattr(unit, name).data.fill_(value)
+    x = tensor([[[0.5, 2.0, 3.0], [1.5, 0.1, 7.0]]])
+    # atol, rtol: NALU adds 1e-8 to |x|
+    assert_allclose(unit(x).detach()[..., 0], x.prod(-1), rtol=2e-7)
+    for shut in ("gate", "choices", "weights", "product_weights", "exponents"):
+        if isinstance(getattr(unit, shut, None), Tensor):
+            getattr(unit, shut).data.zero_()
+            break
+    assert_allclose(unit(-x).detach(), torch.ones(1, 2, 2), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [NPU, RealNPU, NaiveNPU, NMU, iNALU])
+def test_signs_of_factors_multiply(kind: type[Unit]) -> None:
+    options: dict[str, object] = {"gate": "free"} if kind is iNALU else {}
+    unit = UNITS[kind.name](2, 1, **options)  # type: ignore[arg-type]
+    for name, value in PRODUCTS[kind].items():
+        getattr(unit, name).data.fill_(value)
+    x = tensor([[[-0.5, 2.0], [-1.5, -4.0]]])
+    assert_allclose(unit(x).detach()[..., 0], x.prod(-1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_constraining_brings_numbers_into_their_interval_and_no_further(name: str) -> None:
+    options = {key: value for key, value in {"clip": "in place", "bound": 1.0}.items() if key in UNITS[name].accepts}
+    unit = UNITS[name](3, 2, lanes=2, **options)  # type: ignore[arg-type]
+    before = [p.detach().clone() for p in unit.parameters()]
+    for p in unit.parameters():
+        p.data.mul_(10.0)
+    unit.constrain()
+    for key, p in unit.named_parameters():
+        free = key not in ("choices", "gate") and not (key in ("exponents", "coefficients") and options)
+        assert free or float(p.detach().abs().max()) <= 1.0
+    for p, q in zip(unit.parameters(), before, strict=True):
+        p.data.copy_(q.clamp(0.0, 1.0))
+    inside = [p.detach().clone() for p in unit.parameters()]
+    unit.constrain()
+    assert all(torch.equal(p, q) for p, q in zip(unit.parameters(), inside, strict=True))
+
+
+def test_all_or_nothing_is_no_indecision_and_halves_are_the_most() -> None:
+    unit = real_npu([[1.0, -1.0]], gate=[1.0, 0.0])
+    assert unit.indecision().item() == 0.0
+    unit.gate.data.fill_(0.5)
+    assert unit.indecision().item() == 0.5
+    products = NMU(2, 1)
+    products.choices.data.copy_(tensor([[[1.0, 0.0]]]))
+    sums = NAU(3, 1)
+    sums.coefficients.data.copy_(tensor([[[1.0, 0.0, -1.0]]]))
+    assert [u.indecision().item() for u in (products, sums, Dense(2, 1))] == [0.0, 0.0, 0.0]
+
+
+def test_initial_values_lie_where_they_should() -> None:
+    options = {"lanes": 50, "generator": torch.Generator().manual_seed(0)}
+    spans = {"constrained": (-0.5, 0.5), "glorot": (-(2**0.5), 2**0.5), "positive": (0.0, 1.0), "centred": (0.25, 0.75)}
+    for init, (low, high) in spans.items():
+        w = RealNPU(2, 1, init=init, **options).exponents.detach()  # type: ignore[arg-type]
+        assert_allclose([w.min(), w.max()], [low, high], atol=0.05 * (high - low))
+    imaginary = NPU(2, 1, im_scale=0.01, **options).exponents_im.detach()  # type: ignore[arg-type]
+    assert 0.009 < float(imaginary.abs().max()) <= 0.01
+
+
+@pytest.mark.parametrize("clip", ["plain", "straight", "in place"])
+def test_a_gate_beyond_its_interval_is_lost_unless_the_gradient_passes(clip: str) -> None:
+    unit = RealNPU(1, 1, clip=clip)
+    unit.exponents.data.fill_(1.0)
+    unit.gate.data.fill_(1.2)
+    unit.constrain()
+    unit(tensor([[[0.5]]])).sum().backward()
+    assert (unit.gate.grad.item() == 0.0) == (clip == "plain")
 
 
 @pytest.mark.parametrize("kind", POWER_UNITS)
 def test_training_finds_the_one_input_that_matters(kind: type[PowerUnit]) -> None:
-    # NeuralArithmetic.jl, test/npu.jl: target x_1; the exponents of x_1 become 1, and x_2 is left out
-    unit = kind(2, 3, generator=torch.Generator().manual_seed(0), gate_init=0.5)
-    x = torch.rand(1, 10, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.01
-    optimiser = torch.optim.Adam(unit.parameters(), lr=0.02)
-    for _ in range(1500):
-        optimiser.zero_grad()
-        loss = (unit(x) - x[..., :1]).square().sum()
-        loss.backward()
-        optimiser.step()
-    gate = unit.open_gate()[0] if unit.gated else torch.ones(2)
-    w = unit.exponents[0] * (gate > 1e-3)
-    assert_allclose(w.detach(), [[1, 0]] * 3, atol=1e-2)
+    # NeuralArithmetic.jl, test/npu.jl: target x_1, RMSProp; exponents of x_1 become 1, the gate of x_2 closes, within 1e-3
+    generator = torch.Generator().manual_seed(0)
+    options: dict[str, object] = {"gate_init": 0.5, "clip": "plain"} if kind.gated else {}
+    unit = kind(2, 3, lanes=5, generator=generator, **options)  # type: ignore[arg-type]
+    x = torch.rand(1, 10, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for rate, steps in ((2e-3, 3500), (5e-4, 500)):
+        optimiser = torch.optim.RMSprop(unit.parameters(), lr=rate, alpha=0.9)
+        for _ in range(steps):
+            optimiser.zero_grad()
+            (unit(x) - x[..., :1]).square().sum().backward()
+            optimiser.step()
+    assert_allclose(unit.exponents[..., 0].detach(), torch.ones(5, 3), atol=1e-3)
+    nothing = unit.open_gate()[:, 1] if unit.gated else unit.exponents[..., 1]
+    assert_allclose(nothing.detach(), torch.zeros_like(nothing), atol=1e-3)

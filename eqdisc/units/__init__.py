@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from .dense import Dense
+from .inalu import iNALU
 from .naive_npu import NaiveNPU
+from .nalu import NALU
 from .nau import NAU
+from .nmu import NMU
 from .npu import NPU
 from .power import PowerUnit
 from .real_npu import RealNPU
 from .unit import Unit
 
-UNITS: dict[str, type[NPU] | type[RealNPU] | type[NaiveNPU] | type[NAU]] = {
-    unit.name: unit for unit in (NPU, RealNPU, NaiveNPU, NAU)
-}
+Kind = type[NPU] | type[RealNPU] | type[NaiveNPU] | type[NAU] | type[NMU] | type[NALU] | type[iNALU] | type[Dense]
+UNITS: dict[str, Kind] = {unit.name: unit for unit in (NPU, RealNPU, NaiveNPU, NAU, NMU, NALU, iNALU, Dense)}
 
-__all__ = ["NAU", "NPU", "UNITS", "NaiveNPU", "PowerUnit", "RealNPU", "Unit"]
+__all__ = ["NALU", "NAU", "NMU", "NPU", "UNITS", "Dense", "NaiveNPU", "PowerUnit", "RealNPU", "Unit", "iNALU"]

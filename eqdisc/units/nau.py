@@ -1,18 +1,18 @@
 r"""Neural Addition Unit: y_e = sum_j a_ej x_j, without a bias (Madsen & Johansen, ICLR 2020).
 
-The definition clips a to [-1, 1] (Heim et al. 2020, eq. 5); here, as in the code of Heim et al., it is free: rate
-constants are not confined to an interval.
+The definition clips a to [-1, 1] (Heim et al. 2020, eq. 5) and drives it to -1, 0 or 1 by min(|a|, |1 - |a||). Here, as
+in the code of Heim et al., it is free unless `bound` is given: rate constants are not confined to an interval.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .unit import Unit, glorot
+from .unit import Unit, draw, weighted
 
 if TYPE_CHECKING:
     import sympy as sp
@@ -26,6 +26,7 @@ class NAU(Unit):
     """
 
     name = "nau"
+    accepts = frozenset({"init", "bound"})
     coefficients: Tensor
 
     def __init__(
@@ -36,10 +37,29 @@ class NAU(Unit):
         lanes: int = 1,
         generator: torch.Generator | None = None,
         init_scale: float = 1.0,
+        init: str = "glorot",
+        bound: float | None = None,
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(n_in, n_out)
-        self._add("coefficients", glorot(lanes, n_out, n_in, scale=init_scale, generator=generator, dtype=dtype))
+        self.bound = bound
+        weights = draw(lanes, n_out, n_in, init=init, scale=init_scale, generator=generator, dtype=dtype)
+        self._add("coefficients", weights)
+
+    def options(self) -> dict[str, Any]:
+        """Return the interval of the coefficients, if there is one."""
+        return {} if self.bound is None else {"bound": self.bound}
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Clip coefficients to [-bound, bound], in place."""
+        if self.bound is not None:
+            self.coefficients.clamp_(-self.bound, self.bound)
+
+    def indecision(self) -> Float[Tensor, "lanes"]:
+        """Return the mean distance of coefficients from -1, 0 and 1."""
+        a = self.effective("coefficients").abs()
+        return torch.minimum(a, (1.0 - a).abs()).mean((1, 2))
 
     def forward(self, x: Float[Tensor, "lanes batch in"]) -> Float[Tensor, "lanes batch out"]:
         """Return the sums at x; a lane axis of length 1 is shared by all lanes."""
@@ -54,13 +74,5 @@ class NAU(Unit):
         >>> unit.symbols(list(sp.symbols("x y")))
         [0.75*x - y]
         """
-        import sympy as sp
-
         rows = self.effective("coefficients")[lane].tolist()
-        return [sp.Add(*(_number(a) * z for a, z in zip(row, inputs, strict=True) if a != 0.0)) for row in rows]
-
-
-def _number(value: float) -> sp.Expr:
-    import sympy as sp
-
-    return sp.Integer(int(value)) if value.is_integer() else sp.Float(value)
+        return [weighted(row, inputs) for row in rows]

@@ -13,18 +13,22 @@ A gate g_i = 0 takes input i out of the product, 1 lets it in; in between the un
 joint: the cosine of the sum, not the product of the cosines. r is clamped from below at the smallest normal number,
 where the paper adds a machine epsilon to |x|, so that the unit is exact for every normal number, 0**0 is 1 and 0**w is
 tiny for w > 0.
+
+What later work found is there as options (Mistry, Farrahi & Hare, "Exploring the Learning Mechanisms of Neural Division
+Modules", TMLR 2022, arXiv:2110.05177, for the division of two inputs): gates that are clipped in place after each step,
+exponents kept in [-bound, bound], constrained initial values, and `indecision`, a penalty that drives gates to 0 or 1
+and exponents to -1 or 1.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import OptionError
-from .unit import Unit, exact, glorot
+from .unit import Unit, choice, clip, draw, exact
 
 if TYPE_CHECKING:
     import sympy as sp
@@ -39,6 +43,7 @@ class PowerUnit(Unit):
 
     complex: ClassVar[bool]
     gated: ClassVar[bool]
+    accepts = frozenset({"init", "gate_init", "im_scale", "per", "epsilon", "clip", "bound"})
     exponents: Tensor
     exponents_im: Tensor
     gate: Tensor
@@ -52,33 +57,68 @@ class PowerUnit(Unit):
         lanes: int = 1,
         generator: torch.Generator | None = None,
         init_scale: float = 1.0,
+        init: str = "glorot",
         gate_init: float = 1.0,
-        per: Literal["input", "output"] = "input",
-        epsilon: Literal["clamp", "add"] = "clamp",
+        im_scale: float = 0.0,
+        per: str = "input",
+        epsilon: str = "clamp",
+        clip: str = "straight",
+        bound: float | None = None,
         dtype: torch.dtype = torch.float64,
     ) -> None:
+        """Draw exponents.
+
+        Args:
+            init: where exponents are drawn from, see `draw`; times `init_scale`.
+            gate_init: where gates start; the paper starts at 0.5.
+            im_scale: imaginary exponents are drawn from U(-im_scale, im_scale). At 0 they never move while inputs are
+                nonnegative.
+            per: "input" shares a gate between outputs, as in the paper; "output" gives each output gates of its own.
+            epsilon: "clamp" |x| from below, or "add" the machine's epsilon to it, as in the paper.
+            clip: how gates are clipped to [0, 1]: "plain", as in the paper, with no gradient outside; "straight" through;
+                "in place", after each step.
+            bound: exponents are clipped to [-bound, bound] after each step.
+        """
         super().__init__(n_in, n_out)
-        if per not in ("input", "output") or epsilon not in ("clamp", "add"):
-            raise OptionError(
-                f"per={per!r}, epsilon={epsilon!r}: per is 'input' or 'output', epsilon 'clamp' or 'add'."
-            )
-        self.per, self.epsilon = per, epsilon
-        self._add("exponents", glorot(lanes, n_out, n_in, scale=init_scale, generator=generator, dtype=dtype))
+        self.per, self.epsilon = choice("per", per, ("input", "output")), choice("epsilon", epsilon, ("clamp", "add"))
+        self.clip, self.bound = choice("clip", clip, ("straight", "plain", "in place")), bound
+        kwargs: dict[str, Any] = {"generator": generator, "dtype": dtype}
+        self._add("exponents", draw(lanes, n_out, n_in, init=init, scale=init_scale, **kwargs))
         if self.complex:
-            self._add("exponents_im", torch.zeros(lanes, n_out, n_in, dtype=dtype))
+            imaginary = torch.zeros(lanes, n_out, n_in, dtype=dtype)
+            if im_scale:
+                imaginary = im_scale * (2.0 * draw(lanes, n_out, n_in, init="positive", **kwargs) - 1.0)
+            self._add("exponents_im", imaginary)
         if self.gated:
             shape = (lanes, n_in) if per == "input" else (lanes, n_out, n_in)
             self._add("gate", torch.full(shape, gate_init, dtype=dtype))
 
     def options(self) -> dict[str, Any]:
         """Return how gates and zeros are treated."""
-        return {"per": self.per, "epsilon": self.epsilon}
+        return {"per": self.per, "epsilon": self.epsilon, "clip": self.clip, "bound": self.bound}
 
     def open_gate(self) -> Tensor:
-        """Return the gates clipped to [0, 1], pruned ones 0; clipping passes the gradient straight through."""
-        gate = self.gate
-        clipped = gate.detach().clamp(0.0, 1.0) + (gate - gate.detach())  # exactly the clipped value, with slope 1
-        return clipped * self.gate_support
+        """Return the gates clipped to [0, 1], pruned ones 0."""
+        return clip(self.gate, 0.0, 1.0, "plain" if self.clip == "plain" else "straight") * self.gate_support
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Clip gates and bounded exponents, in place."""
+        if self.gated and self.clip == "in place":
+            self.gate.clamp_(0.0, 1.0)
+        if self.bound is not None:
+            self.exponents.clamp_(-self.bound, self.bound)
+
+    def indecision(self) -> Float[Tensor, "lanes"]:
+        """Return the mean distance of gates from 0 and 1 plus that of exponents from -1 and 1, and of imaginary ones from 0."""
+        w = self.effective("exponents").abs()
+        far = (1.0 - w).abs().mean((1, 2))
+        if self.complex:
+            far = far + self.effective("exponents_im").abs().mean((1, 2))
+        if self.gated:
+            g = (self.gate * self.gate_support).flatten(1)
+            far = far + torch.minimum(g.abs(), (1.0 - g).abs()).mean(1)
+        return far
 
     def forward(self, x: Float[Tensor, "lanes batch in"]) -> Float[Tensor, "lanes batch out"]:
         """Return the products of powers at x; a lane axis of length 1 is shared by all lanes."""

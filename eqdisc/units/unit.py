@@ -3,6 +3,9 @@ r"""What every unit shares: lanes, parameters with supports, and two ways to say
 A unit maps (R, N, in) to (R, N, out) with parameters (R, out, in): R lanes side by side, none of which sees another. A
 parameter p comes with a buffer `p_support` of zeros and ones; the unit computes with p * p_support, so that a pruned
 entry is exactly 0 and gets no gradient.
+
+Many units choose: a gate is open or closed, a weight is 0 or 1. `constrain` keeps such numbers in their interval after
+a step of the optimiser, and `indecision`, added to a loss, drives them to its ends (Madsen & Johansen, ICLR 2020).
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..errors import OptionError
+
 if TYPE_CHECKING:
     import sympy as sp
 
@@ -25,6 +30,7 @@ class Unit(nn.Module, ABC):
     """One layer of a chain in R lanes, `n_in` inputs and `n_out` outputs wide."""
 
     name: ClassVar[str]
+    accepts: ClassVar[frozenset[str]] = frozenset()  # names of the options that this kind of unit has
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -41,6 +47,15 @@ class Unit(nn.Module, ABC):
     def options(self) -> dict[str, Any]:
         """Return the keyword arguments that, beside widths and parameters, make this unit."""
         return {}
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Bring parameters back to where they may lie, in place; called after each step of an optimiser."""
+
+    def indecision(self) -> Float[Tensor, "lanes"]:
+        """Return how far each lane is from parameters that are all or nothing; 0 where a unit has no such choice."""
+        some = next(self.parameters())
+        return some.new_zeros(some.shape[0])
 
     @property
     def lanes(self) -> int:
@@ -70,16 +85,79 @@ class Unit(nn.Module, ABC):
         self.register_buffer(name + SUPPORT, torch.ones_like(value))
 
 
-def glorot(
-    lanes: int, n_out: int, n_in: int, *, scale: float, generator: torch.Generator | None, dtype: torch.dtype
+def draw(
+    lanes: int,
+    n_out: int,
+    n_in: int,
+    *,
+    init: str = "glorot",
+    scale: float = 1.0,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> Float[Tensor, "lanes out in"]:
-    """Draw from U(-a, a), a = scale * sqrt(6 / (in + out)) (Glorot & Bengio, AISTATS 2010).
+    """Draw random weights, times `scale`.
 
-    >>> bool(glorot(2, 3, 3, scale=1.0, generator=None, dtype=torch.float64).abs().max() <= 1)
-    True
+    | init | from |
+    |-|-|
+    | glorot | U(-a, a), a = sqrt(6 / (in + out)) (Glorot & Bengio, AISTATS 2010) |
+    | constrained | the same, a at most 1/2 (Madsen & Johansen, ICLR 2020) |
+    | positive | U(0, 1); times 0.1 in the large-scale experiments of Heim et al. |
+    | centred | U(1/4, 3/4) (Madsen & Johansen, for the NMU) |
+
+    >>> bool(draw(2, 3, 3).abs().max() <= 1), bool(draw(2, 3, 3, init="constrained").abs().max() <= 0.5)
+    (True, True)
     """
     uniform = torch.rand(lanes, n_out, n_in, generator=generator, dtype=dtype)
-    return scale * (6.0 / (n_in + n_out)) ** 0.5 * (2.0 * uniform - 1.0)
+    a = (6.0 / (n_in + n_out)) ** 0.5
+    low, high = {
+        "glorot": (-a, a),
+        "constrained": (-min(a, 0.5), min(a, 0.5)),
+        "positive": (0.0, 1.0),
+        "centred": (0.25, 0.75),
+    }[choice("init", init, ("glorot", "constrained", "positive", "centred"))]
+    return scale * (low + (high - low) * uniform)
+
+
+def choice(option: str, value: str, known: tuple[str, ...]) -> str:
+    """Return the value of an option if it is one of those that are known. Raises OptionError."""
+    if value not in known:
+        raise OptionError(f"{option}={value!r}: {option} is one of {', '.join(map(repr, known))}.")
+    return value
+
+
+def clip(value: Tensor, low: float, high: float, how: str) -> Tensor:
+    """Clip; "plain" has no gradient outside the interval, "straight" passes it through everywhere.
+
+    >>> gate = torch.tensor([1.5], requires_grad=True)
+    >>> [torch.autograd.grad(clip(gate, 0.0, 1.0, how).sum(), gate)[0].item() for how in ("plain", "straight")]
+    [0.0, 1.0]
+    """
+    if how == "plain":
+        return value.clamp(low, high)
+    return value.detach().clamp(low, high) + (value - value.detach())  # exactly the clipped value, with slope 1
+
+
+def weighted(weights: list[float], inputs: list[sp.Expr]) -> sp.Expr:
+    """Return sum_i weights_i inputs_i; a weight of exactly 0 is not there.
+
+    >>> import sympy as sp
+    >>> weighted([0.75, -1.0, 0.0], list(sp.symbols("x y z")))
+    0.75*x - y
+    """
+    import sympy as sp
+
+    return sp.Add(*(number(w) * z for w, z in zip(weights, inputs, strict=True) if w != 0.0))
+
+
+def number(value: float) -> sp.Expr:
+    """Return a float as the integer that it is, else as a SymPy float.
+
+    >>> number(2.0), number(0.5)
+    (2, 0.500000000000000)
+    """
+    import sympy as sp
+
+    return sp.Integer(int(value)) if value.is_integer() else sp.Float(value)
 
 
 def exact(value: float) -> sp.Expr:
