@@ -21,7 +21,7 @@ from .inputs import curve_of
 from .markup import write_interval, write_number
 from .printers import MathPrinter, write_math
 from .residuals import Residual, residuals_of, test_residuals
-from .runs import MOST_SHOWN, Run
+from .runs import Run
 from .simulation import HUGE, simulate
 from .status import Status
 
@@ -144,7 +144,7 @@ def _draw(run: Run, found: tuple[Residual, ...]) -> Iterator[tuple[str, Picture]
     """Yield every picture of a run by its name; residuals only where a record can be followed."""
     from . import plotting as draw
 
-    d, curves = len(run.states), run.simulate(smooth=True, most=MOST_SHOWN)
+    d, curves = len(run.states), run.simulate(smooth=True, most=len(run.shown))
     figures = {name: draw.new_figure(d) for name in ("fit", "foretold")}
     figures |= {"residuals": draw.new_figure(len(run.measured))}
     figures |= {"front": draw.new_row(1), "phase": draw.new_row(max(len(draw.phase_planes(d)), 1))}

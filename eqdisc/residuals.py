@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from .runs import MOST_SHOWN, Run
+from .runs import Run
 from .status import Status
 from .trajectory import Trajectory
 
@@ -62,7 +62,7 @@ def residuals_of(run: Run) -> tuple[tuple[Residual, ...], tuple[str, ...]]:
     """Return the residuals of what was measured in each record shown that the law follows, and the names of those that it does not."""
     found, astray = [], []
     seen = np.isin(run.states, run.measured)
-    for k, curve in zip(run.shown.trajectories, run.simulate(most=MOST_SHOWN).values(), strict=True):
+    for k, curve in zip(run.shown.trajectories, run.simulate(most=len(run.shown)).values(), strict=True):
         r = _subtract(k, curve.x, run.sigma)[:, seen] if curve.status is Status.OK else None
         if r is None or np.sqrt(np.nanmean(r**2)) > ASTRAY:
             astray.append(k.name)

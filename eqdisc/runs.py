@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 PACKAGES = ("torch", "torchdiffeq", "sympy", "scipy", "numpy", "pandas")
-MOST_SHOWN = 100  # records in a picture and in tests of residuals
+MANY, SHOWN = 100, 12  # of more records than these, so many stand in pictures and in tests of residuals
 SAMPLES = 201  # times of a simulation whose end was asked for
 FILES = (
     "config.json",
@@ -139,7 +139,7 @@ class RunFolder:
         from .plotting import new_figure, plot_fit
 
         figure, axes = new_figure(len(run.states))
-        curves = run.simulate(smooth=True, most=MOST_SHOWN)
+        curves = run.simulate(smooth=True, most=len(run.shown))
         plot_fit(run.shown, curves, equations=run.equations, axes=axes)
         with replacing(self.path / "fit.png") as draft:
             figure.savefig(draft)
@@ -405,8 +405,8 @@ class Run:
 
     @property
     def shown(self) -> Dataset:
-        """What pictures and tests of residuals show: the first records."""
-        return self.data.subset(range(min(len(self.data), MOST_SHOWN)))
+        """What pictures and tests of residuals show: all records, or the first of very many."""
+        return self.data if len(self.data) <= MANY else self.data.subset(range(SHOWN))
 
     @property
     def config(self) -> FitConfig:
