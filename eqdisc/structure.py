@@ -135,7 +135,7 @@ class JointSearch:
         reach = math.inf if self.clean else 40 + 0.15 * self.judge.samples  # clean data: judged at several error floors
         limits = [min(p.cost for p in ps) + reach for ps in proposals]
         options = [[i for i, p in enumerate(ps) if p.cost < top] for ps, top in zip(proposals, limits, strict=True)]
-        options = [o[: max(4, OPTIONS // d)] for o in options]
+        options = [o[: max(4, OPTIONS // (d - self.engine.mesh.driven))] for o in options]  # inputs have no equation
         choice, best, tried = [0] * d, None, set()
         for _ in range(3):
             wanted = [choice] + [[*choice[:e], i, *choice[e + 1 :]] for e in range(d) for i in options[e]]
