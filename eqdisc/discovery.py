@@ -47,7 +47,7 @@ from .threads import one_thread
 from .trajectory import Dataset
 from .uncertainty import Bootstrap, bootstrap
 from .validation import METRIC, MOST, SCORE, Score, Stretch, leave_the_data, score, stretches_of_fit, stretches_unseen
-from .verdict import is_curve_fit, judge, object_to
+from .verdict import Verdict, is_curve_fit, judge, object_to
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -258,13 +258,9 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     verdict = judge(problem, pick, rivals, share, names, pick_score, left)
     if config.knows:
         verify(config, join_inputs(whole), printed.equations)
-        objection = object_to(problem, joint, pick, config.knows, journal)
-        if objection:
-            word = "ambiguous" if verdict.word == "identified" else verdict.word
-            verdict = replace(verdict, word=word, reasons=(objection, *verdict.reasons))
+        verdict = _doubt(verdict, object_to(problem, joint, pick, config.knows, journal), first=True)
     if config.hidden:
-        word = "ambiguous" if verdict.word == "identified" else verdict.word
-        verdict = replace(verdict, word=word, reasons=(*verdict.reasons, explain_hidden(problem, printed.equations)))
+        verdict = _doubt(verdict, explain_hidden(problem, printed.equations))
     entries[at] = replace(entries[at], equations=printed.equations, train=pick_score.error, status=pick_score.status)
     entries, at = _undominated(entries, at)
     replicates = _bootstrap(problem, joint, pick, config, names, journal)
@@ -293,6 +289,14 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
         bootstrap=replicates,
         flat=printed.flat,
     )
+
+
+def _doubt(verdict: Verdict, reason: str | None, first: bool = False) -> Verdict:
+    """Add a reason, if there is one, for which a law cannot be identified."""
+    if reason is None:
+        return verdict
+    word = "ambiguous" if verdict.word == "identified" else verdict.word
+    return Verdict(word, (reason, *verdict.reasons) if first else (*verdict.reasons, reason))
 
 
 def _device(wanted: str) -> str:
