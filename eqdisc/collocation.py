@@ -35,6 +35,7 @@ from .terms import Parameters, Terms, log_slope, log_table, monomials, saturatio
 TINY = 1e-5  # scaled states are clamped here in features: a square root is too steep below for the steps
 LOWEST = 1e-7  # positive states are kept above this
 TRIAL_STEPS = 4  # after which a lane must be near its rival
+HURRIED = 6  # steps of a fit once the search was asked to stop
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +111,10 @@ class Collocation:
     def digest(self) -> bytes:
         """What tells this engine from others that fit the same terms."""
         return digest(self.mesh, self.bounds, self.floor, self.coupling, self.positive)
+
+    def with_journal(self, journal: Journal) -> Collocation:
+        """Return this engine with another journal."""
+        return Collocation(self.mesh, self.positive.cpu().numpy(), self.bounds, self.floor, self.coupling, journal)
 
     # ---------------------------------------------------------------- the field and its derivatives
 
@@ -283,7 +288,7 @@ class Collocation:
                 alive = alive & (self._data_term(state) < rival + max(60.0, 0.05 * float(self.mesh.counts.sum())))
             if not bool(alive.all()):
                 run, state = run[alive], state.select(alive)
-            if not len(run):
+            if not len(run) or (step + 1 >= HURRIED and self.journal.stop):
                 break
         return self._finish(everything, index, hessian)
 

@@ -248,6 +248,8 @@ def _compare(base: Problem, least: float, journal: Journal) -> list[Gauge]:
     """
     best = _distinct(_judge(base, list(_candidates(base)), max(ERRORS[0], least)))
     for number, (width, error) in enumerate(zip(CLOSER, ERRORS[1:], strict=True)):
+        if journal.stop:
+            break
         journal.record("hidden state", number + 1, len(ERRORS))
         steps = np.geomspace(1 / (1 + width), 1 + width, 9)
         closer = [replace(g, size=g.size * f) for g in best[:KEPT] for f in (steps if g.size else (1.0,))]

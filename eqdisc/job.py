@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,7 @@ class Job:
 
 def start(job: Job, progress: Progress, tell: Callable[[str], None]) -> bool:
     """Fit a table; return whether the search was interrupted. `tell` passes on what was mended in the table."""
+    since = time.monotonic()
     refuse_taken(job.folder)
     data = _read(job.table, job.roles, tell)
     unseen = None if job.validate is None else _read(job.validate, job.roles, tell)
@@ -55,7 +57,7 @@ def start(job: Job, progress: Progress, tell: Callable[[str], None]) -> bool:
     with holding(job.folder):
         folder = create_run(job.folder, data, job.config, source=job.table, words=job.words, unseen=unseen)
         try:
-            return _search(folder, Begun(data, unseen, job.config, hash_file(job.table)), progress)
+            return _search(folder, Begun(data, unseen, job.config, hash_file(job.table)), progress, since)
         except (DataError, OptionError):
             folder.discard()
             raise
@@ -89,13 +91,15 @@ def _tell_sample(part: Dataset, data: Dataset, tell: Callable[[str], None]) -> N
         )
 
 
-def _search(folder: RunFolder, begun: Begun, progress: Progress) -> bool:
+def _search(folder: RunFolder, begun: Begun, progress: Progress, since: float | None = None) -> bool:
     """Search, save, and tell whether the search was interrupted."""
     checkpoint = Checkpoint(folder.steps, {"eqdisc": __version__, "versions": versions_of()})
-    journal = RunJournal(folder, progress, begun.config.time_limit, checkpoint)
+    journal = RunJournal(folder, progress, begun.config.time_limit, checkpoint, since)
     progress.show("loading", None, None, "")
+    before = time.monotonic()
     from .discovery import discover  # torch is loaded here, with config.json and data.csv in place
 
+    journal.reserve = time.monotonic() - before  # printing, drawing and saving take about as long
     try:
         with obeying_interrupts(journal):
             found = discover(begun.data, begun.config, validate=begun.unseen, journal=journal)

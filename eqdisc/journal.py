@@ -19,6 +19,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 T = TypeVar("T")
+SEARCHING = (
+    0.85  # share of the time allowed after which the search stops; the rest is for printing, simulating and saving
+)
 Packed = Mapping[str, np.ndarray]
 
 
@@ -45,6 +48,11 @@ class Journal:
         """True once the search should end with the best it has (Ctrl-C, time limit)."""
         return False
 
+    @property
+    def late(self) -> bool:
+        """True once the time allowed is spent, and what can be left out of the answer should be."""
+        return False
+
     def record(
         self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
     ) -> None:
@@ -56,18 +64,42 @@ class Journal:
 
 
 class TimedJournal(Journal):
-    """A journal that asks the search to stop when `seconds` have passed; None is no limit.
+    """A journal that asks the search to stop in time to end after `seconds`, counted from the moment `since`; None is no limit.
 
     >>> TimedJournal(60.0).stop, TimedJournal(None).stop, TimedJournal(0.0).stop
     (False, False, True)
     """
 
-    def __init__(self, seconds: float | None) -> None:
-        self.deadline = None if seconds is None else time.monotonic() + seconds
+    reserve = 0.0  # seconds that are needed after the search
+
+    def __init__(self, seconds: float | None, since: float | None = None) -> None:
+        self.seconds, self.since = seconds, time.monotonic() if since is None else since
 
     @property
     def stop(self) -> bool:
-        return self.deadline is not None and time.monotonic() >= self.deadline
+        return self._spent(SEARCHING, self.reserve)
+
+    @property
+    def late(self) -> bool:
+        return self._spent(1.0, 0.0)
+
+    def _spent(self, share: float, reserve: float) -> bool:
+        return self.seconds is not None and time.monotonic() - self.since >= share * self.seconds - reserve
+
+
+class Finishing(Journal):
+    """A journal for work that is done to its end although the search was asked to stop; the rest goes to the journal it stands for."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+
+    def record(
+        self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
+    ) -> None:
+        self.journal.record(stage, done, total, message, **facts)
+
+    def recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:
+        return self.journal.recall(step, inputs, work, form)
 
 
 def digest(*values: Any) -> bytes:
@@ -107,4 +139,4 @@ def _feed(state: Any, value: Any) -> None:
         state.update(text.encode())
 
 
-__all__ = ["Form", "Journal", "Packed", "TimedJournal", "digest"]
+__all__ = ["Finishing", "Form", "Journal", "Packed", "TimedJournal", "digest"]

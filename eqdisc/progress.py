@@ -110,9 +110,10 @@ class RunJournal(TimedJournal):
         progress: Progress,
         time_limit: float | None = None,
         checkpoint: Checkpoint | None = None,
+        since: float | None = None,
     ) -> None:
         self.spent = 0.0 if checkpoint is None else checkpoint.spent
-        super().__init__(None if time_limit is None else time_limit - self.spent)
+        super().__init__(None if time_limit is None else time_limit - self.spent, since)
         self.folder, self.progress, self.checkpoint = folder, progress, checkpoint
         self.interrupted = False
 
