@@ -32,6 +32,7 @@ from .journal import Finishing, Journal, TimedJournal
 from .knowledge import verify
 from .laws import Solved, complexity_of, without_padding
 from .markup import write_finding
+from .memory import refuse_little
 from .network import search_by_network
 from .noise import independent_share
 from .problem import Problem
@@ -224,7 +225,8 @@ def discover(
     {'x': '-0.5*x'}
     """
     with one_thread():
-        return _discover(data, config, validate, journal or TimedJournal(config.time_limit))
+        refuse_little(config.memory)
+        return _discover(data, config, validate, journal or TimedJournal(config.time_limit, memory=config.memory))
 
 
 def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> Discovery:
@@ -244,7 +246,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     problem, joint, pick = _search(early, config, device, journal)
     if pick is None:
         raise DataError(f"{whole.file}: no equation could be fitted to the trajectories; check them with eqdisc check.")
-    problem = problem.finishing()
+    problem, ended = problem.finishing(), journal.cause if journal.stop else None
     rivals = select_rivals(joint.seen.values(), pick)
     front = select_front(joint.seen.values(), pick)
     final = _final_problem(problem, whole, config, device, Finishing(journal))
@@ -261,6 +263,10 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
         verdict = _doubt(verdict, object_to(problem, joint, pick, config.knows, journal), first=True)
     if config.hidden:
         verdict = _doubt(verdict, explain_hidden(problem, printed.equations))
+    if ended:
+        verdict = replace(
+            verdict, reasons=(*verdict.reasons, f"The search was ended by {ended} before it was through.")
+        )
     entries, at = _undominated(entries, at)
     replicates = _bootstrap(problem, joint, pick, config, names, journal)
     errors = _errors(pick_score, entries[at].unseen if later is not None else None, printed, unseen, journal)

@@ -12,6 +12,7 @@ from . import __version__
 from .checkpoint import Checkpoint
 from .config import FitConfig
 from .errors import DataError, EqdiscError, OptionError
+from .memory import refuse_large
 from .progress import Progress, RunJournal, ShownJournal, obeying_interrupts
 from .runs import (
     Begun,
@@ -51,6 +52,7 @@ def start(job: Job, progress: Progress, tell: Callable[[str], None]) -> bool:
     """Fit a table; return whether the search was interrupted. `tell` passes on what was mended in the table."""
     since = time.monotonic()
     refuse_taken(job.folder)
+    refuse_large(job.table, job.config.memory)
     data = _read(job.table, job.roles, tell)
     unseen = None if job.validate is None else _read(job.validate, job.roles, tell)
     _tell_sample(data if job.config.hidden else data.sample(), data, tell)
@@ -94,7 +96,8 @@ def _tell_sample(part: Dataset, data: Dataset, tell: Callable[[str], None]) -> N
 def _search(folder: RunFolder, begun: Begun, progress: Progress, since: float | None = None) -> bool:
     """Search, save, and tell whether the search was interrupted."""
     checkpoint = Checkpoint(folder.steps, {"eqdisc": __version__, "versions": versions_of()})
-    journal = RunJournal(folder, progress, begun.config.time_limit, checkpoint, since)
+    config = begun.config
+    journal = RunJournal(folder, progress, config.time_limit, checkpoint, since, config.memory)
     progress.show("loading", None, None, "")
     before = time.monotonic()
     from .discovery import discover  # torch is loaded here, with config.json and data.csv in place
@@ -102,7 +105,7 @@ def _search(folder: RunFolder, begun: Begun, progress: Progress, since: float | 
     journal.reserve = time.monotonic() - before  # printing, drawing and saving take about as long
     try:
         with obeying_interrupts(journal):
-            found = discover(begun.data, begun.config, validate=begun.unseen, journal=journal)
+            found = discover(begun.data, config, validate=begun.unseen, journal=journal)
     except EqdiscError:
         if journal.interrupted:
             raise KeyboardInterrupt from None

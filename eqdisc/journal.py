@@ -18,10 +18,13 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from .memory import resident
+
 T = TypeVar("T")
-SEARCHING = (
-    0.85  # share of the time allowed after which the search stops; the rest is for printing, simulating and saving
-)
+# of the time allowed, what the search may take, less the journal's reserve
+SEARCHING = 0.9
+STEP, FULL = 0.1, 0.9  # of the memory allowed, what one step may take, and where the search ends
+ROOM = 5e8  # bytes that the arrays of one step may take: more lanes than fit in are worked on in turn
 Packed = Mapping[str, np.ndarray]
 
 
@@ -42,6 +45,7 @@ class Journal:
     """
 
     spent = 0.0  # seconds that went into the search before this process took it up
+    room = ROOM
 
     @property
     def stop(self) -> bool:
@@ -52,6 +56,11 @@ class Journal:
     def late(self) -> bool:
         """True once the time allowed is spent, and what can be left out of the answer should be."""
         return False
+
+    @property
+    def cause(self) -> str:
+        """What asks the search to stop, once something does."""
+        return "whoever ran it"
 
     def record(
         self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
@@ -64,7 +73,8 @@ class Journal:
 
 
 class TimedJournal(Journal):
-    """A journal that asks the search to stop in time to end after `seconds`, counted from the moment `since`; None is no limit.
+    """A journal that asks the search to stop in time to end after `seconds`, counted from the moment `since`, or when the process
+    holds more than `memory` gigabytes; None is no limit.
 
     >>> TimedJournal(60.0).stop, TimedJournal(None).stop, TimedJournal(0.0).stop
     (False, False, True)
@@ -72,16 +82,21 @@ class TimedJournal(Journal):
 
     reserve = 0.0  # seconds that are needed after the search
 
-    def __init__(self, seconds: float | None, since: float | None = None) -> None:
-        self.seconds, self.since = seconds, time.monotonic() if since is None else since
+    def __init__(self, seconds: float | None, since: float | None = None, memory: float | None = None) -> None:
+        self.seconds, self.since, self.memory = seconds, time.monotonic() if since is None else since, memory
+        self.room = ROOM if memory is None else min(ROOM, STEP * 1e9 * memory)
 
     @property
     def stop(self) -> bool:
-        return self._spent(SEARCHING, self.reserve)
+        return self._spent(SEARCHING, self.reserve) or (self.memory is not None and resident() > FULL * self.memory)
 
     @property
     def late(self) -> bool:
         return self._spent(1.0, 0.0)
+
+    @property
+    def cause(self) -> str:
+        return "the time allowed" if self._spent(SEARCHING, self.reserve) else "the memory allowed"
 
     def _spent(self, share: float, reserve: float) -> bool:
         return self.seconds is not None and time.monotonic() - self.since >= share * self.seconds - reserve
@@ -91,7 +106,7 @@ class Finishing(Journal):
     """A journal for work that is done to its end although the search was asked to stop; the rest goes to the journal it stands for."""
 
     def __init__(self, journal: Journal) -> None:
-        self.journal = journal
+        self.journal, self.room = journal, journal.room
 
     def record(
         self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any

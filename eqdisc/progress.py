@@ -111,15 +111,20 @@ class RunJournal(TimedJournal):
         time_limit: float | None = None,
         checkpoint: Checkpoint | None = None,
         since: float | None = None,
+        memory: float | None = None,
     ) -> None:
         self.spent = 0.0 if checkpoint is None else checkpoint.spent
-        super().__init__(None if time_limit is None else time_limit - self.spent, since)
+        super().__init__(None if time_limit is None else time_limit - self.spent, since, memory)
         self.folder, self.progress, self.checkpoint = folder, progress, checkpoint
         self.interrupted = False
 
     @property
     def stop(self) -> bool:
         return self.interrupted or super().stop
+
+    @property
+    def cause(self) -> str:
+        return "Ctrl-C" if self.interrupted else super().cause
 
     def record(
         self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any

@@ -244,7 +244,13 @@ def _match_all(
 ) -> list[list[Proposal]]:
     device = str(problem.engine.mesh.x.device)
     regression = Regression(
-        problem.data, states, problem.denoised.positive, device, problem.weights, exact=problem.denoised.clean
+        problem.data,
+        states,
+        problem.denoised.positive,
+        device,
+        problem.weights,
+        exact=problem.denoised.clean,
+        room=journal.room,
     )
     out = []
     known = problem.judge.knowledge
