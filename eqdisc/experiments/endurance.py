@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import random
 import resource
 import subprocess
@@ -22,20 +21,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from ..checkpoint import count_steps
+from ..memory import resident
 from ..runs import differ
 
 COMMAND = (sys.executable, "-m", "eqdisc.cli")
 PATIENCE = 600.0  # seconds for one fit
 
 
+def begin_fit(table: Path, run: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Begin a fit in a process of its own."""
+    words = [*COMMAND, "fit", str(table), "--out", str(run), "--quiet", *options]
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL)
+
+
 def fit_until(table: Path, run: Path, share: float, seconds: float, options: Sequence[str] = ()) -> float:
     """Begin a fit and kill it `share` of `seconds` after config.json stands; return the seconds until that stood."""
-    begin = time.monotonic()
-    process = subprocess.Popen(
-        [*COMMAND, "fit", str(table), "--out", str(run), "--quiet", *options], stdout=subprocess.DEVNULL
-    )
+    begin, process = time.monotonic(), begin_fit(table, run, options)
     while not (run / "config.json").exists() and process.poll() is None:
         time.sleep(0.002)
     stood = time.monotonic() - begin
@@ -95,16 +99,7 @@ def soak(count: int) -> Iterator[tuple[int, float]]:
         discover(Dataset((Trajectory(t, 2.0 * np.exp(-rate * t)[:, None]),), ("x",)), FitConfig(seed=number))
         if number % 50 == 0:
             gc.collect()
-            yield number, resident()
-
-
-def resident() -> float:
-    """Return the megabytes of memory that this process holds."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except OSError:  # no Linux: the most it ever held
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+            yield number, 1e3 * resident()
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -134,14 +129,29 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _kill_late(table: Path, share: float, options: Sequence[str]) -> None:
+    """Kill a fit after a share of the processor time of a whole one, which does not depend on what else the machine does."""
     with tempfile.TemporaryDirectory() as place:
         whole, run = Path(place) / "whole", Path(place) / "run"
-        seconds = run_whole(["fit", str(table), "--out", str(whole), *options])
-        fit_until(table, run, share, seconds, options)
-        size = (run / "checkpoint" / "steps").stat().st_size / 1e6
-        took = run_whole(["resume", str(run)])
+        begin = processor_time()
+        run_whole(["fit", str(table), "--out", str(whole), *options])
+        seconds = processor_time() - begin
+        process = begin_fit(table, run, options)
+        watched = psutil.Process(process.pid)
+        while process.poll() is None and sum(watched.cpu_times()[:2]) < share * seconds:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        size, begin = (run / "checkpoint" / "steps").stat().st_size / 1e6, processor_time()
+        run_whole(["resume", str(run)])
+        took = processor_time() - begin
         print(f"whole {seconds:.1f} s, resumed after {100 * share:.0f} %: {took:.1f} s = {100 * took / seconds:.0f} %")
         print(f"checkpoint {size:.1f} MB, differences {compare_runs(whole, run)}")
+
+
+def processor_time() -> float:
+    """Return the processor seconds of all commands that have ended."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 if __name__ == "__main__":
