@@ -245,7 +245,10 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     names = (*whole.formula_names, *whole.input_names)
     problem, joint, pick = _search(early, config, device, journal)
     if pick is None:
-        raise DataError(f"{whole.file}: no equation could be fitted to the trajectories; check them with eqdisc check.")
+        cure = (
+            f"{journal.cause} ended the search too soon; allow more" if journal.stop else "check them with eqdisc check"
+        )
+        raise DataError(f"{whole.file}: no equation could be fitted to the trajectories; {cure}.")
     problem, ended = problem.finishing(), journal.cause if journal.stop else None
     rivals = select_rivals(joint.seen.values(), pick)
     front = select_front(joint.seen.values(), pick)

@@ -2,6 +2,7 @@
 
 python -m eqdisc.experiments.endurance kills data/fsir.csv --count 50
 python -m eqdisc.experiments.endurance late data/fsir.csv --share 0.8
+python -m eqdisc.experiments.endurance limits data/fsir.csv --limit 10
 python -m eqdisc.experiments.endurance soak --count 1000
 """
 
@@ -12,6 +13,7 @@ import gc
 import json
 import random
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -106,12 +108,13 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run one of the experiments and print a line for each step."""
     parser = argparse.ArgumentParser(prog="python -m eqdisc.experiments.endurance")
     kinds = parser.add_subparsers(dest="kind", required=True)
-    for kind in ("kills", "late"):
+    for kind in ("kills", "late", "limits"):
         one = kinds.add_parser(kind)
         one.add_argument("table", type=Path)
         one.add_argument("--count", type=int, default=50 if kind == "kills" else 1)
         one.add_argument("--seed", type=int, default=0)
         one.add_argument("--share", type=float, default=0.8)
+        one.add_argument("--limit", type=float, default=10.0)
         one.add_argument("--options", default="", help="options of eqdisc fit, in one text")
     kinds.add_parser("soak").add_argument("--count", type=int, default=1000)
     given = parser.parse_args(words)
@@ -124,6 +127,8 @@ def main(words: Sequence[str] | None = None) -> None:
             rows.append(row)
             print(row, flush=True)
         print(f"{sum(not row['differences'] for row in rows)} of {len(rows)} the same to the last bit")
+    elif given.kind == "limits":
+        _limit(given.table, given.limit, given.options.split())
     else:
         _kill_late(given.table, given.share, given.options.split())
 
@@ -146,6 +151,21 @@ def _kill_late(table: Path, share: float, options: Sequence[str]) -> None:
         took = processor_time() - begin
         print(f"whole {seconds:.1f} s, resumed after {100 * share:.0f} %: {took:.1f} s = {100 * took / seconds:.0f} %")
         print(f"checkpoint {size:.1f} MB, differences {compare_runs(whole, run)}")
+
+
+def _limit(table: Path, limit: float, options: Sequence[str]) -> None:
+    """Fit within a time limit, and interrupt another fit at that time; print when both ended."""
+    with tempfile.TemporaryDirectory() as place:
+        took = run_whole(["fit", str(table), "--out", f"{place}/limited", "--time-limit", f"{limit:g}", *options])
+        print(f"--time-limit {limit:g}: ended after {took:.1f} s, the whole process")
+        process = begin_fit(table, Path(place) / "interrupted", options)
+        try:
+            process.wait(limit)
+        except subprocess.TimeoutExpired:
+            begin = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            print(f"Ctrl-C after {limit:g} s: ended {time.monotonic() - begin:.1f} s later with {process.returncode}")
 
 
 def processor_time() -> float:
