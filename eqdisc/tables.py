@@ -478,7 +478,10 @@ def _codes(column: Column) -> tuple[np.ndarray, Int[np.ndarray, "n"]]:
     """Return the distinct cells of a column and, for each row, which of them it holds; empty cells are alike."""
     if column.text is None:
         return np.unique(column.values, return_inverse=True)
-    return np.unique(np.where(column.empty, "", column.text).astype(str), return_inverse=True)
+    import pandas as pd
+
+    labels, found = pd.factorize(np.where(column.empty, "", column.text), sort=True)
+    return found, labels
 
 
 def _number_name(value: float) -> str:

@@ -1,0 +1,39 @@
+"""Files: what is read from outside is a file of its own, and no larger than it may be.
+
+A pipe or a device under the name of a table or a result could keep a reader waiting for ever, or never end; so could a folder of someone
+else's that holds one. Every reader of eqdisc opens its files here, or asks here first.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from pathlib import Path
+
+LARGEST = 2**30  # bytes: a gigabyte of text is some hundred million numbers
+
+
+def refuse_strange(path: Path, most: int = LARGEST) -> None:
+    """Raise OSError, which says why, unless the path is a file of at most so many bytes.
+
+    >>> refuse_strange(Path("."))
+    Traceback (most recent call last):
+    IsADirectoryError: [Errno 21] it is a folder: '.'
+    """
+    facts = path.stat()
+    if stat.S_ISDIR(facts.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(facts.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device and no file", str(path))
+    if facts.st_size > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most // 2**20:,} MB", str(path))
+
+
+def read_file(path: Path, most: int = LARGEST) -> bytes:
+    """Return what stands in a file. Raises OSError as `refuse_strange` does, also where more comes than was announced."""
+    refuse_strange(path, most)
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most // 2**20:,} MB", str(path))
+    return data
