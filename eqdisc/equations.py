@@ -436,8 +436,9 @@ def _monomial(term: sp.Expr, symbols: tuple[sp.Symbol, ...]) -> tuple[float, tup
 
 
 def _whole(value: float) -> float:
-    whole = np.round(value)
-    return float(whole) if abs(value - whole) < 1e-12 * abs(value) else value
+    if not math.isfinite(value):
+        return value
+    return float(round(value)) if abs(value - round(value)) < 1e-12 * abs(value) else value
 
 
 def _whole_sums(d: int) -> list[np.ndarray]:

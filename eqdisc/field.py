@@ -299,7 +299,7 @@ class _Form(msgspec.Struct):
     states: int
     lanes: int
     dtype: Literal["float32", "float64"]
-    options: list[dict[str, str | float | bool | None]]
+    options: list[dict[str, Any]]
 
 
 def load_chain(path: str | Path) -> Chain:

@@ -6,9 +6,14 @@ else's that holds one. Every reader of eqdisc opens its files here, or asks here
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import stat
+from collections.abc import Sequence
 from pathlib import Path
+
+from .errors import OptionError
 
 LARGEST = 2**30  # bytes: a gigabyte of text is some hundred million numbers
 
@@ -37,3 +42,32 @@ def read_file(path: Path, most: int = LARGEST) -> bytes:
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most // 2**20:,} MB", str(path))
     return data
+
+
+def read_rows(path: Path, fields: Sequence[str], numbers: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Return the rows of a CSV that eqdisc appends to, every value a text; none where there is no file.
+
+    Raises OptionError for a file that lacks some of `fields` or a row that is not whole or whose `numbers` are none.
+    """
+    if not path.exists():
+        return []
+    another = "name another folder with --out, or remove the file"
+    try:
+        reader = csv.DictReader(io.StringIO(read_file(path).decode("utf-8"), newline=""))
+        rows = list(reader)
+    except (OSError, ValueError, csv.Error) as error:
+        raise OptionError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); {another}.") from None
+    missing = [name for name in fields if name not in (reader.fieldnames or ())]
+    if rows and missing:
+        raise OptionError(f"{path} has no column {missing[0]!r}; {another}.")
+    for line, row in enumerate(rows, 2):
+        if None in row or None in row.values() or not all(_is_number(row[name]) for name in numbers):
+            raise OptionError(f"{path}, line {line}: this is no row of results; {another}.")
+    return rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return text == "" or float(text) == float(text)
+    except ValueError:
+        return False

@@ -203,7 +203,7 @@ def _value_of(cell: Any) -> Any:
 def _parse_cells(rows: list[list[Any]]) -> pd.DataFrame:
     """Return cells as pandas reads them from a text: columns of numbers as numbers, "NA" and its kind as missing."""
     import pandas as pd
-    from pandas.io.parsers import TextParser
+    from pandas.io.parsers import TextParser  # type: ignore[attr-defined]  # which the stubs lack
 
     return TextParser(rows, header=None).read() if rows else pd.DataFrame()
 
@@ -398,6 +398,11 @@ def _is_value(name: str) -> bool:
     return bool(re.fullmatch(_NUMBER.format(mark="[.,]?") + r"|\d{4}-\d\d-\d\d.*|[+-]?(inf|nan)", name, re.IGNORECASE))
 
 
+def one_kind_of_line(text: str) -> str:
+    """Return a text whose lines end alike, as csv.writer quotes them."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def quote(text: str) -> str:
     """Return a text of a user in quotation marks, cut if it is long."""
     return repr(text if len(text) <= 40 else text[:37] + "...")
@@ -411,7 +416,7 @@ def _sheet(
     if len(rows) == 0:
         raise DataError(f"{file} has a header and no rows; it needs one row for each time.")
     columns, dropped = [], []
-    for i, name in enumerate(names):
+    for i, name in enumerate(map(one_kind_of_line, names)):
         column = _column(name, frame.iloc[:, i], decimal)
         if name:
             columns.append(column)
