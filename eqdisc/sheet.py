@@ -35,6 +35,7 @@ SAMPLE = 50  # rows that vote on the separator
 MOST_CELLS, MOST_COLUMNS, LONGEST_NAME = 100_000_000, 10_000, 1000
 LONGEST_HEAD = 1_000_000  # characters in which the header of a text ends
 MOST_EXCEL_CELLS, MOST_EXCEL_ROWS = 20_000_000, 2**20  # each cell is an object here; what a sheet of Excel can hold
+MOST_EMPTY_ROWS = 10_000  # in succession: a cell far below makes as many rows as there are above it
 LARGEST_BOOK = 2**28  # bytes of a workbook that is unpacked
 _EXTRA = 'needs %s; install "eqdisc[tables]" or save the table as CSV'
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
@@ -185,7 +186,11 @@ def _cells_of(file: str, sheet: Any) -> list[list[Any]]:
     for row in sheet.iter_rows():
         rows.append([_value_of(cell) for cell in row])
         width = max(width, len(row))
-        last = len(rows) if row else last
+        last = len(rows) if any(value != "" for value in rows[-1]) else last
+        if len(rows) - last > MOST_EMPTY_ROWS:
+            raise DataError(
+                f"{file}: row {last + 1} and {MOST_EMPTY_ROWS:,} after it are empty; delete what is far below the table."
+            )
         if len(rows) > MOST_EXCEL_ROWS or len(rows) * width > MOST_EXCEL_CELLS:
             cause = f"more than {MOST_EXCEL_ROWS:,} rows or {MOST_EXCEL_CELLS:,} cells"
             raise DataError(f"{file}: the sheet has {cause}; save the columns that matter as CSV.")

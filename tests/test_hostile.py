@@ -49,10 +49,12 @@ from eqdisc.experiments.benchmark import read_rows as read_benchmark
 from eqdisc.experiments.fuzzing import TARGETS, mutate_json, seed_equations, seed_tables
 from eqdisc.export import export
 from eqdisc.field import load_chain
+from eqdisc.knowledge import read_knowledge
 from eqdisc.report import write_report
 from eqdisc.reproduction.experiment import read_rows as read_experiment
 from eqdisc.reproduction.training import Keeper
 from eqdisc.runs import RunFolder, create_run, load, read_begun
+from eqdisc.scaling import Scaling
 from eqdisc.tables import read_table
 from eqdisc.trajectory import Dataset, Trajectory
 
@@ -245,7 +247,7 @@ REFUSED_TABLES: dict[str, tuple[Callable[[], bytes], str]] = {
     "a year before the first": (lambda: b"t,S\n0,1\n-1,2\nnoon,3\n2,4\n", "is neither a number nor an ISO date"),
     "half a workbook": (lambda: TABLES[-1][:2000], "cannot be read as an Excel file"),
     "a workbook that is none": (bomb, "unpacks to 300 MB, more than 256"),
-    "a row far away": (lambda: in_sheet('<row r="5"', '<row r="999999999999"'), "more than 1,048,576 rows"),
+    "a row far away": (lambda: in_sheet('<row r="5"', '<row r="999999999999"'), "row 5 and 10,000 after it are empty; delete"),
     "cells far away": (wide_rows, "20,000,000 cells"),
     "entities": (entities, "cannot be read as an Excel file"),
     "entities that are files": (lambda: entities("/etc/passwd"), "cannot be read as an Excel file"),
@@ -376,6 +378,18 @@ def test_what_is_computed_from_a_law_ends_soon(sides: tuple[str, str]) -> None:
     assert Equations.parse(law.strings(), ("x", "y")).states == ("x", "y")
     law.latex(), law.fluxes(), law.invariants(), law.terms()
     assert time.process_time() - begin < PATIENCE
+
+
+def test_long_words_about_a_law_are_refused_at_once() -> None:
+    t = np.linspace(0.0, 5.0, 12)
+    data = Dataset((Trajectory(t, np.column_stack([np.exp(-t), 2 - np.exp(-t)])),), ("x", "y"))
+    for option, text in (
+        ("forbid", " in d" * 20_000),
+        ("sign", "x -> " * 20_000 + "y: +"),
+        ("known", "dx/dt = " + "(" * 5000),
+    ):
+        config = FitConfig(**{option: text})  # type: ignore[arg-type]
+        assert_refused(lambda config=config: read_knowledge(config, data, Scaling.of(data)), OptionError, f"^{option} ")
 
 
 # ---------------------------------------------------------------- runs

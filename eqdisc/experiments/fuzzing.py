@@ -34,7 +34,7 @@ import numpy as np
 from ..errors import EqdiscError
 
 LIMIT = 1.0  # seconds of the processor for one input
-STUCK = 10  # seconds after which an input is a hang, and the run is over
+STUCK = 60  # seconds after which an input is a hang, and the run is over
 LARGEST = 30_000  # bytes of an input
 MOST_FINDINGS = 30
 NASTY: tuple[Any, ...] = (
