@@ -26,6 +26,7 @@ PICK = "→"
 LETTERS = "ABCDEFGHIJ"  # names of forms, the pick first
 SHOWN = 6  # alternatives that are printed
 COMPARED = (("fitted", "error fitted"), ("later", "error later"), ("new_start", "error new start"))
+LEAST = 5e-324  # which stands for a number of zero in a geometric mean
 ALIKE = 3.0  # nats below which a rival is not put aside
 
 
@@ -128,7 +129,9 @@ def _by_name(numbers: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     names = dict.fromkeys(p["name"] for p in numbers if p.get("group"))
     for name in names:
         some = sorted((p for p in numbers if p["name"] == name), key=lambda p: p["value"])
-        mean = math.copysign(math.exp(sum(math.log(abs(p["value"])) for p in some) / len(some)), some[0]["value"])
+        mean = math.copysign(
+            math.exp(sum(math.log(abs(p["value"]) or LEAST) for p in some) / len(some)), some[0]["value"]
+        )
         span = f"groups from {write_number(some[0]['value'], 4)} to {write_number(some[-1]['value'], 4)}"
         yield dict(some[0]) | {"value": float(f"{mean:.4g}"), "ci": None, "span": span}
 

@@ -23,10 +23,12 @@ from typing import IO, Any
 import numpy as np
 
 from .errors import RunError
+from .files import refuse_strange
 from .journal import Packed
 
 INTERVAL = 2.0  # seconds after which what was written is forced to the disk
 LONGEST_HEAD = 10_000
+LARGEST = 2**40  # bytes of a log
 _RECORD = struct.Struct("<16s16sdQ")
 
 
@@ -47,6 +49,8 @@ class Checkpoint:
         path = self.path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                refuse_strange(path, LARGEST)
             known = path.exists() and _starts_with(path, head)
             file = path.open("r+b" if known else "w+b", buffering=0)
             self._end = self._scan(file, len(head)) if known else file.write(head)
@@ -81,7 +85,7 @@ class Checkpoint:
         self._file.seek(place)
         try:
             return load(self._file.read(length))
-        except (SafetensorError, ValueError, KeyError):
+        except (SafetensorError, ValueError, LookupError, TypeError, AttributeError):  # of kinds that NumPy lacks
             return None
 
     def put(self, key: bytes, arrays: Packed) -> None:
@@ -116,6 +120,10 @@ def count_steps(path: Path) -> int:
     """Return how many whole records a log holds, without changing it; none where there is no log."""
     if not path.exists():
         return 0
+    try:
+        refuse_strange(path, LARGEST)
+    except OSError as error:
+        raise RunError(f"{path} is no log of steps: {error.strerror}.") from None
     found = 0
     with path.open("rb") as file:
         file.readline(LONGEST_HEAD)

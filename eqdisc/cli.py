@@ -25,7 +25,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from . import __version__
 from .config import FitConfig
-from .errors import DataWarning, EqdiscError, OptionError
+from .errors import DataWarning, EqdiscError, OptionError, printable
 
 if TYPE_CHECKING:
     from .comparison import Comparison
@@ -68,7 +68,7 @@ class Output:
     def tell(self, text: str) -> None:
         """Write a line to standard error."""
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
     def answer(self, text: str, facts: Any, *, one_of_many: bool = False) -> None:
         """Write the answer to standard output: the text, or the facts as JSON, on one line if others follow."""
@@ -76,6 +76,8 @@ class Output:
             from .runs import as_json
 
             text = json.dumps(as_json(facts), indent=None if one_of_many else 2, ensure_ascii=False)
+        if sys.stdout.isatty():  # no name moves the cursor
+            text = "\n".join(printable(line) for line in text.split("\n"))
         try:
             print(text, flush=True)
         except BrokenPipeError:  # whoever reads has enough (head); the status still counts

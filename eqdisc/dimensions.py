@@ -135,11 +135,12 @@ def parse_unit(text: str) -> pint.Unit:
     if not text:
         return registry.Unit("")
     plain = re.sub(r"([^\W\d_])(-\d)", r"\1^\2", text)  # m s-1
+    plain = re.sub(r"\s*(\*\*|[*/^])\s*", r"\1", " ".join(plain.split()))  # one way to read each, for _UNIT
     if len(plain) <= _LONGEST and _UNIT.fullmatch(plain):
         for name in re.findall(r"[^\W\d]\w*", plain):
             if name not in registry:
                 registry.define(f"{name} = [{name}]")
-        plain = re.sub(r"\s*(\*\*|[*/^])\s*", r"\1", plain).replace("^", "**")
+        plain = plain.replace("^", "**")
         try:
             return registry.Unit(re.sub(r"[·\s]+", "*", plain))
         except Exception:  # whatever pint's tokenizer, parser and arithmetic raise

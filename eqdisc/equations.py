@@ -28,6 +28,7 @@ from .errors import FormulaError, OptionError
 
 LONGEST_TEXT = 20_000
 LARGEST_POWER = 60
+_MOST_NODES = 3000  # numbers, names and operations of a formula
 _CALLS: dict[str, Callable] = {
     "sqrt": sp.sqrt, "exp": sp.exp, "log": sp.log, "sin": sp.sin, "cos": sp.cos,
     "Abs": sp.Abs, "abs": sp.Abs, "sign": sp.sign,
@@ -35,6 +36,7 @@ _CALLS: dict[str, Callable] = {
 }  # fmt: skip
 _OF_MANY = {"Max": 8, "Min": 8}  # functions of several arguments, and how many at most
 _LONGEST_POWER = 9  # a sum to a higher power is not written out as monomials
+_MOST_TERMS = 2000  # nor is what has more terms when it is multiplied out
 _SIMPLE = 12  # largest denominator of an exponent that is printed as a fraction
 
 
@@ -127,15 +129,14 @@ class Equations:
     @classmethod
     def parse(cls, formulas: Mapping[str, str], states: Sequence[str], inputs: Sequence[str] = ()) -> Equations:
         """Read plain formulas, one for each state. Raises FormulaError for anything but arithmetic over states, inputs and t."""
-        missing = [s for s in states if s not in formulas]
-        if missing:
-            raise FormulaError(f"there is no formula for {', '.join(missing)}.")
+        _refuse_missing(formulas, states)
         names = (*states, *inputs)
         return cls(tuple(states), tuple(parse_formula(formulas[s], names) for s in states), tuple(inputs))
 
     @classmethod
     def from_latex(cls, formulas: Mapping[str, str], states: Sequence[str], inputs: Sequence[str] = ()) -> Equations:
         """Read back what `latex` wrote; the numbers are the same doubles. Raises FormulaError for any other LaTeX."""
+        _refuse_missing(formulas, states)
         names = (*states, *inputs)
         sides = (parse_formula(_unlatex(formulas[s], names), names) for s in states)
         return cls(tuple(states), tuple(sides), tuple(inputs))
@@ -222,7 +223,7 @@ class Equations:
         if self.inputs:
             return None
         found: dict[tuple[float, ...], np.ndarray] = {}
-        if any(isinstance(p.base, sp.Add) and p.exp.is_Integer and p.exp > _LONGEST_POWER for p in self._powers()):
+        if not self._spreads:
             return None
         for e, r in enumerate(self.rhs):
             for term in sp.Add.make_args(sp.expand(r)) if r != 0 else ():
@@ -235,6 +236,15 @@ class Equations:
         d = len(self.states)
         return np.array(list(found)).reshape(-1, d), np.array(list(found.values())).reshape(-1, d)
 
+    @cached_property
+    def _spreads(self) -> bool:
+        """Tell whether the law can be multiplied out in a reasonable time."""
+        powers = self._powers()
+        high = any(isinstance(p.base, sp.Add) and p.exp.is_Integer and p.exp > _LONGEST_POWER for p in powers)
+        return (
+            not high and all(p.exp.is_number for p in powers) and sum(_count_terms(r) for r in self.rhs) <= _MOST_TERMS
+        )
+
     def fluxes(self) -> tuple[Flux, ...]:
         """Return the distinct terms as processes: one rate, and what it makes or takes of each state."""
         rates: dict[sp.Expr, dict[str, float]] = {}
@@ -245,7 +255,7 @@ class Equations:
                 row[s] = row.get(s, 0.0) + float(number)
         out = []
         for rest, row in rates.items():
-            unit = min(abs(v) for v in row.values())
+            unit = min(abs(v) for v in row.values()) or 1.0
             stoichiometry = {s: _whole(v / unit) for s, v in row.items()}
             out.append(Flux(sp.Float(unit) * rest if unit != 1.0 else rest, stoichiometry))
         return tuple(out)
@@ -257,19 +267,24 @@ class Equations:
         ('S + 1.92307692308*X',)
         """
         d = len(self.states)
-        if not 2 <= d <= 6:
+        if not 2 <= d <= 6 or not self._spreads:
             return ()
+        with np.errstate(all="ignore"):
+            return tuple(_write_sum(c, self.states) for c in self._resting())
+
+    def _resting(self) -> list[np.ndarray]:
+        d = len(self.states)
         table = (self.terms() or (None, self._stoichiometry()))[1]
         still = [r == 0 for r in self.rhs]  # a state at rest says nothing about the others
         found: list[np.ndarray] = []
-        rest = [c for c in _left_null_space(table) if (c != 0).sum() > 1]
+        rest = [c for c in _left_null_space(table) if (c != 0).sum() > 1 and np.isfinite(c).all()]
         for c in [*sorted(_whole_sums(d), key=lambda c: (np.abs(c).sum(), -np.sign(c).sum())), *rest]:
             if (c[still] != 0).any():
                 continue
             drift = np.abs(table @ c) > 1e-12 * (np.abs(table) @ np.abs(c))
             if not drift.any() and np.linalg.matrix_rank(np.array([*found, c])) == len(found) + 1:
                 found.append(c)
-        return tuple(_write_sum(c, self.states) for c in found)
+        return found
 
     def _stoichiometry(self) -> np.ndarray:
         """Return what each process makes of each state (m, d), for laws that are no sums of monomials."""
@@ -301,6 +316,23 @@ class Equations:
 
 
 _TIME = sp.Symbol("t", real=True)
+
+
+def _count_terms(expr: sp.Expr) -> float:
+    """Return how many terms an expression has at most, inside its functions too, when it is multiplied out."""
+    inner = [_count_terms(a) for a in expr.args]
+    if isinstance(expr, sp.Mul):
+        return math.prod(inner)
+    if isinstance(expr, sp.Pow) and expr.exp.is_Integer:
+        n, terms = abs(int(expr.exp)), inner[0]
+        return terms if n == 1 else terms**n
+    return sum(inner) or 1.0
+
+
+def _refuse_missing(formulas: Mapping[str, str], states: Sequence[str]) -> None:
+    missing = [s for s in states if s not in formulas]
+    if missing:
+        raise FormulaError(f"there is no formula for {', '.join(missing)}.")
 
 
 def _shorten(expr: sp.Expr, digits: int) -> sp.Expr:
@@ -404,6 +436,8 @@ def _monomial(term: sp.Expr, symbols: tuple[sp.Symbol, ...]) -> tuple[float, tup
 
 
 def _whole(value: float) -> float:
+    if not math.isfinite(value):
+        return value
     return float(round(value)) if abs(value - round(value)) < 1e-12 * abs(value) else value
 
 
@@ -588,6 +622,8 @@ def parse_formula(text: str, states: Sequence[str]) -> sp.Expr:
         raise FormulaError(f"a formula is a text of at most {LONGEST_TEXT} characters.")
     try:
         tree = ast.parse(text.strip(), mode="eval")
+        if sum(1 for _ in ast.walk(tree)) > 2 * _MOST_NODES:  # a name has a context, an operation its kind
+            raise FormulaError(f"a formula has at most {_MOST_NODES:,} numbers, names and operations.")
         return _in_doubles(_build(tree.body, symbols_of(states) | {"t": _TIME}, 0))
     except FormulaError:
         raise
@@ -631,6 +667,8 @@ def _build(node: ast.AST, names: Mapping[str, sp.Symbol], depth: int) -> sp.Expr
 def _checked_power(base: sp.Expr, power: sp.Expr) -> sp.Expr:
     if power.is_number and abs(float(power)) > LARGEST_POWER:
         raise FormulaError(f"an exponent beyond {LARGEST_POWER} is no formula.")
+    if not power.is_number and any(not p.exp.is_number for side in (base, power) for p in side.atoms(sp.Pow)):
+        raise FormulaError("a power whose exponent is no number stands inside another one.")
     if isinstance(power, sp.Float):
         power = as_power(float(power))
     if isinstance(base, sp.Mul) and isinstance(power, sp.Rational) and not power.is_integer:
@@ -673,8 +711,9 @@ def _double(number: sp.Expr) -> sp.Number:
 
 
 def _in_doubles(expr: sp.Expr) -> sp.Expr:
-    """Return the formula with each number as it is printed: SymPy's own reach beyond the doubles, either way."""
-    changed = {n: d for n in expr.atoms(sp.Number) if (d := _double(n)) != n or type(d) is not type(n)}
+    """Return the formula with each number as it is printed: SymPy's own reach beyond the doubles, either way, and it keeps 2**(2/3)."""
+    numbers = expr.atoms(sp.Number) | {p for p in expr.atoms(sp.Pow) if p.is_number}
+    changed = {n: d for n in numbers if (d := _double(n)) != n or type(d) is not type(n)}
     return expr.xreplace(changed) if changed else expr
 
 
@@ -686,23 +725,36 @@ _LATEX_WORDS = (
 
 
 def _unfraction(text: str) -> str:
-    """Turn \\frac{a}{b} into ((a)/(b)), the outermost first."""
-    head, frac, tail = text.partition(r"\frac{")
-    if not frac:
-        return text
-    parts = []
-    for _ in range(2):
-        depth, end = 1, 0
-        while depth:
-            depth += (tail[end] == "{") - (tail[end] == "}")
-            end += 1
-        parts.append(tail[: end - 1])
-        tail = tail[end:].removeprefix("{")
-    return f"{head}(({_unfraction(parts[0])})/({_unfraction(parts[1])})){_unfraction(tail)}"
+    r"""Turn \frac{a}{b} into ((a)/(b)).
+
+    >>> _unfraction(r"2 \frac{x}{\frac{1}{y}} x^{2}")
+    '2 ((x)/(((1)/(y)))) x^{2}'
+    """
+    parts: list[str] = []
+    closing: list[str] = []  # what ends each bracket that is open
+    words = iter(re.split(r"(\\frac\{|[{}])", text))
+    for word in words:
+        if word == r"\frac{":
+            parts.append("((")
+            closing.append(")/(")
+        elif word == "{":
+            parts.append(word)
+            closing.append("}")
+        elif word == "}" and closing:
+            parts.append(closing.pop())
+            if parts[-1] == ")/(":
+                if (next(words, ""), next(words, "")) != ("", "{"):
+                    raise FormulaError(f"not LaTeX that eqdisc writes: {text[:60]!r}.")
+                closing.append("))")
+        else:
+            parts.append(word)
+    return "".join(parts)
 
 
 def _unlatex(text: str, states: Sequence[str]) -> str:
     """Turn the LaTeX that `latex` writes into plain arithmetic."""
+    if not isinstance(text, str) or len(text) > LONGEST_TEXT or "@" in text:  # which marks the states below
+        raise FormulaError(f"not LaTeX that eqdisc writes: {str(text)[:60]!r}.")
     for k, name in sorted(enumerate(states), key=lambda p: -len(_LATEX.name(p[1]))):
         text = re.sub(rf"(?<![A-Za-z\\]){re.escape(_LATEX.name(name))}(?![A-Za-z_])", f"@{k}@", text)
     for pattern, repl in _LATEX_WORDS:

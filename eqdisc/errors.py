@@ -8,16 +8,40 @@
     └── RunError       a run folder is missing, incomplete or of another format
 
 Inside a sweep, failure is not an exception but a `Status` of one lane.
+
+Messages quote what stands in files: names, cells, paths. Whatever these hold, a message is one line of printable characters
+and of a bounded length: no name moves the cursor of a terminal or fills its screen.
 """
 
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
+
+LONGEST = 1000  # characters of a message
+
+
+def printable(text: str) -> str:
+    r"""Return a text on one line, whatever cannot be printed as a space.
+
+    >>> printable("a\nb\x1b[2J")
+    'a b [2J'
+    """
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class EqdiscError(Exception):
-    """Whatever eqdisc refuses, in one sentence that a user can act on."""
+    """Whatever eqdisc refuses, in one sentence that a user can act on.
+
+    >>> len(str(EqdiscError("x" * 10**6))) <= LONGEST
+    True
+    """
+
+    def __init__(self, sentence: str = "") -> None:
+        text = str(sentence)
+        half = (LONGEST - 5) // 2
+        super().__init__(printable(text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}"))
 
 
 class DataError(EqdiscError, ValueError):
@@ -40,11 +64,14 @@ class DataWarning(UserWarning):
     """Something in the table was mended or deserves a look."""
 
 
+_LONG, _MANY = 80, 1000  # of names, beyond which nobody has mistyped one: comparing is slow
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the known word nearest to `word`, or nothing.
 
     >>> did_you_mean("epoch", ["epochs", "lanes"])
     " Did you mean 'epochs'?"
     """
-    near = difflib.get_close_matches(word, list(known), n=1)
+    near = difflib.get_close_matches(word[:_LONG], [k for k in itertools.islice(known, _MANY) if len(k) <= _LONG], n=1)
     return f" Did you mean {near[0]!r}?" if near else ""

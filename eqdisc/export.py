@@ -153,8 +153,8 @@ def _columns(run: Run) -> list[str]:
 
 def _cells(cells: Sequence[str]) -> str:
     page = io.StringIO()
-    csv.writer(page, lineterminator="").writerow(cells)
-    return page.getvalue()
+    csv.writer(page).writerow(cells)  # which quotes a line break only where it ends lines with one
+    return page.getvalue().removesuffix("\r\n")
 
 
 def _numbers(values: Iterable[float], indent: int = 0) -> str:

@@ -12,16 +12,19 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .errors import FormulaError, OptionError, RunError, did_you_mean
+from .files import refuse_strange
 from .units import NAU, UNITS, RealNPU, Unit
 
 if TYPE_CHECKING:
@@ -269,7 +272,7 @@ def _parse_unit(part: str, specification: str, default: int | None) -> tuple[str
         raise OptionError(f"Chain {specification!r}: there is no unit {name!r}.{hint} Units are {', '.join(UNITS)}.")
     if not colon and default is not None:
         return name, default
-    if not width.isdecimal() or int(width) == 0:
+    if not re.fullmatch(r"[0-9]{1,6}", width) or int(width) == 0:
         raise OptionError(f"Chain {specification!r}: {part!r} needs a width, as in '{name}:9'.")
     return name, int(width)
 
@@ -289,6 +292,16 @@ def save_chain(chain: Chain, path: str | Path) -> None:
     Path(path).write_bytes(save(tensors, metadata={"eqdisc.chain": json.dumps(form)}))
 
 
+class _Form(msgspec.Struct):
+    """What `save_chain` says of a chain beside its tensors."""
+
+    specification: str
+    states: int
+    lanes: int
+    dtype: Literal["float32", "float64"]
+    options: list[dict[str, Any]]
+
+
 def load_chain(path: str | Path) -> Chain:
     """Read what `save_chain` wrote.
 
@@ -298,17 +311,20 @@ def load_chain(path: str | Path) -> Chain:
     from safetensors import SafetensorError, safe_open
 
     try:
+        refuse_strange(Path(path))
         with safe_open(str(path), framework="pt") as file:
-            form = json.loads((file.metadata() or {})["eqdisc.chain"])
+            form = msgspec.json.decode((file.metadata() or {})["eqdisc.chain"], type=_Form)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-        widths = parse_specification(form["specification"], form["states"])
-        n_in, units = form["states"], []
-        for (name, n_out), options in zip(widths, form["options"], strict=True):
-            units.append(UNITS[name](n_in, n_out, lanes=form["lanes"], dtype=getattr(torch, form["dtype"]), **options))
+        widths = parse_specification(form.specification, form.states)
+        n_in, units, size = form.states, [], sum(value.numel() for value in tensors.values())
+        for (name, n_out), options in zip(widths, form.options, strict=True):
+            if form.lanes * n_in * n_out > size:
+                raise ValueError(f"a unit of {n_in} inputs and {n_out} outputs has more numbers than the file")
+            units.append(UNITS[name](n_in, n_out, lanes=form.lanes, dtype=getattr(torch, form.dtype), **options))
             n_in = n_out
         chain = Chain(units)
         chain.load_state_dict(tensors)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OptionError) as error:
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError, RuntimeError, OptionError) as error:
         raise RunError(f"{path} holds no chain that can be read: {error}") from error
     return chain
 

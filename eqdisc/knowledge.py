@@ -33,6 +33,7 @@ from .terms import Terms, widen
 from .trajectory import FUNCTIONS, Dataset
 
 IN = r"(.+?)\s+in\s+d(.+?)/d\w+"
+LONGEST = 2500  # characters of two names
 SAME = 1e-6  # of a row's entries
 ZERO = 1e-9  # of a term's largest coefficient: what is left of a sum that cancels
 
@@ -230,7 +231,7 @@ class _Reader:
         return at
 
     def read_pair(self, option: str, text: str, pattern: str, example: str) -> tuple[int, int]:
-        match = re.fullmatch(pattern, text.strip())
+        match = re.fullmatch(pattern, text.strip()) if len(text) <= LONGEST else None
         if match is None:
             raise OptionError(f"{option} is {text!r}; write it as {example}.")
         return self.find(option, text, match[1]), self.find(option, text, match[2], equation=True)

@@ -139,7 +139,9 @@ class RunJournal(TimedJournal):
         key = digest(step, inputs())
         known = self.checkpoint.get(key)
         if known is not None:
-            with suppress(KeyError, TypeError, ValueError, RuntimeError):  # what was kept is of another form
+            with suppress(
+                LookupError, ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError
+            ):  # what was kept is of another form
                 return form.unpack(known)
         found = work()
         if not self.stop:  # a step that was told to stop is not finished

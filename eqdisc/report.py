@@ -7,7 +7,6 @@ page. The page may load nothing: it says so itself, in its content security poli
 from __future__ import annotations
 
 import base64
-import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from .inputs import curve_of
 from .markup import write_interval, write_number
 from .printers import MathPrinter, write_math
 from .residuals import Residual, residuals_of, test_residuals
-from .runs import Run
+from .runs import Run, read_origin
 from .simulation import HUGE, simulate
 from .status import Status
 
@@ -126,9 +125,8 @@ def _front(run: Run) -> Iterator[dict[str, Any]]:
 
 def _read_origin(run: Run) -> dict[str, Any]:
     """Return when, with what and by which command the run was made, as far as config.json says."""
-    place = run.folder / "config.json"
-    about = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
-    words = [str(word) for word in about.get("command") or []]
+    about = read_origin(run.folder)
+    words = about.get("command", [])
     return {
         "line": shlex.join(["eqdisc", *words[1:]]) if words else "",
         "started": about.get("started", ""),

@@ -32,6 +32,7 @@ from jaxtyping import Float
 from . import __version__
 from .config import FitConfig
 from .errors import OptionError, RunError, did_you_mean
+from .formats import check_beginning, check_result, read_json
 from .inputs import curve_of
 from .markup import write_finding
 from .tables import hash_file, read_table, tabulate_curves, tabulate_front, tabulate_parameters, write_table
@@ -319,7 +320,8 @@ class Run:
     @property
     def sigma(self) -> Float[np.ndarray, "d"]:
         """The noise of each state; infinite where it was not measured."""
-        return np.array([self.result["sigma"].get(name, np.inf) for name in self.states])
+        known = (self.result["sigma"].get(name) for name in self.states)
+        return np.array([np.inf if v is None else v for v in known], float)
 
     def refuse_hidden(self, what: str) -> None:
         """Raise RunError where a state was not measured, whose start nobody can say for `what`."""
@@ -530,21 +532,21 @@ def read_begun(folder: Path) -> Begun:
 
     Raises RunError when the folder is missing, when nothing was started in it, and when its data are not those that were fitted.
     """
-    about = _read_json(
-        folder, "config.json", f"{folder} has no config.json: nothing was started there; run eqdisc fit."
-    )
+    place = _find(folder, "config.json", f"{folder} has no config.json: nothing was started there; run eqdisc fit.")
+    about = read_json(place, "a configuration")
+    _refuse_format(place, about)
+    check_beginning(place, about)
+    facts, unseen, table = about["data"], about["validate"], folder / "data.csv"
     try:
-        config, facts, unseen = FitConfig(**about["config"]), about["data"], about["validate"]
-        data = read_fitted(folder / "data.csv", about)
-        same = hash_file(folder / "data.csv") == about["fitted"]
-        data = replace(data, file=str(facts["file"]), notes=tuple(map(str, facts["notes"])))
-        other = None if unseen is None else replace(read_fitted(folder / "validate.csv", about), file=str(unseen))
-        sha256 = facts["sha256"]
-    except (KeyError, TypeError, AttributeError, OptionError) as error:
-        raise RunError(f"{folder / 'config.json'} is not that of a run of eqdisc {__version__} ({error}).") from None
+        config = FitConfig(**about["config"])
+    except OptionError as error:
+        raise RunError(f"{place} is not that of a run of eqdisc {__version__} ({error}).") from None
+    data = replace(read_fitted(table, about), file=facts["file"], notes=tuple(facts.get("notes", ())))
+    other = None if unseen is None else replace(read_fitted(folder / "validate.csv", about), file=unseen)
+    same = hash_file(table) == about["fitted"]
     if not same:
-        raise RunError(f"{folder / 'data.csv'} was changed after the run began; run eqdisc fit on it instead.")
-    return Begun(data, other, config, sha256)
+        raise RunError(f"{table} was changed after the run began; run eqdisc fit on it instead.")
+    return Begun(data, other, config, facts.get("sha256"))
 
 
 def load(folder: str | Path) -> Run:
@@ -559,41 +561,33 @@ def load(folder: str | Path) -> Run:
         if going
         else "is not a run of eqdisc"
     )
-    result, place = _read_json(folder, "result.json", f"{folder} {what}."), folder / "result.json"
-    if result["format"] != FORMAT:
-        raise RunError(f"{place} has format {result['format']!r}; eqdisc {__version__} reads format {FORMAT}.")
-    missing = [key for key in _NEEDED if key not in result]
-    if missing:
-        raise RunError(f"{place} lacks {missing[0]!r}; run the fit again.")
+    place = _find(folder, "result.json", f"{folder} {what}.")
+    result = read_json(place, "a result")
+    _refuse_format(place, result)
+    check_result(place, result)
     return Run(folder, result)
 
 
-def _read_json(folder: Path, name: str, missing: str) -> dict[str, Any]:
-    """Read a JSON file of a run that has a format."""
+def read_origin(folder: Path) -> dict[str, Any]:
+    """Return what config.json says of how a run was made, nothing where there is none. Raises RunError for one that is damaged."""
+    place = folder / "config.json"
+    if not place.exists():
+        return {}
+    about = read_json(place, "a configuration")
+    check_beginning(place, about)
+    return about
+
+
+def _refuse_format(place: Path, facts: Mapping[str, Any]) -> None:
+    if facts["format"] != FORMAT:
+        raise RunError(f"{place} has format {facts['format']!r}; eqdisc {__version__} reads format {FORMAT}.")
+
+
+def _find(folder: Path, name: str, missing: str) -> Path:
+    """Return the path of a file of a run; raises RunError where it or the folder is not there."""
     if not folder.is_dir():
         siblings = [str(p) for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
         raise RunError(f"there is no folder {folder}.{did_you_mean(str(folder), siblings)}")
-    place = folder / name
-    if not place.exists():
+    if not (folder / name).exists():
         raise RunError(missing)
-    try:
-        facts = json.loads(place.read_text(encoding="utf-8"))
-        _ = facts["format"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise RunError(f"{place} is not a result of eqdisc; run the fit again.") from None
-    return facts
-
-
-_NEEDED = (
-    "states",
-    "time",
-    "equations",
-    "verdict",
-    "reasons",
-    "alternatives",
-    "initial",
-    "errors",
-    "front",
-    "selected",
-    "config",
-)
+    return folder / name

@@ -33,7 +33,7 @@ from jaxtyping import Bool, Float, Int
 from .dimensions import read_units
 from .errors import DataError, OptionError, did_you_mean
 from .inputs import InputCurve
-from .sheet import Column, Sheet, quote, read_dates, read_sheet, sheet_of
+from .sheet import Column, Sheet, one_kind_of_line, quote, read_dates, read_sheet, sheet_of
 from .trajectory import Dataset, Trajectory
 
 if TYPE_CHECKING:
@@ -469,7 +469,7 @@ def _read_names(table: _Table, name: str | None, role: str) -> tuple[Int[np.ndar
         row = int(np.argmax(column.empty))
         table.refuse(f"the {role} is missing", "fill it in or delete the row", name, row)
     found, labels = _codes(column)
-    names = [str(v) if isinstance(v, str) else _number_name(v) for v in found.tolist()]
+    names = [one_kind_of_line(v) if isinstance(v, str) else _number_name(v) for v in found.tolist()]
     rank = np.argsort(sorted(range(len(names)), key=lambda i: _natural(names[i])))
     return rank[labels], sorted(names, key=_natural)
 
@@ -478,7 +478,10 @@ def _codes(column: Column) -> tuple[np.ndarray, Int[np.ndarray, "n"]]:
     """Return the distinct cells of a column and, for each row, which of them it holds; empty cells are alike."""
     if column.text is None:
         return np.unique(column.values, return_inverse=True)
-    return np.unique(np.where(column.empty, "", column.text).astype(str), return_inverse=True)
+    import pandas as pd
+
+    labels, found = pd.factorize(np.where(column.empty, "", column.text), sort=True)
+    return found, labels
 
 
 def _number_name(value: float) -> str:

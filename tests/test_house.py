@@ -18,8 +18,19 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "eqdisc"
 
 FLOORS = {  # from the ground up; a module imports from its own floor or below, and never in circles
-    "words": {"errors", "status", "config", "memory", "journal"},
-    "nouns": {"trajectory", "inputs", "dimensions", "sheet", "tables", "diagnosis", "equations", "printers", "markup"},
+    "words": {"errors", "files", "status", "config", "memory", "journal"},
+    "nouns": {
+        "trajectory",
+        "inputs",
+        "dimensions",
+        "formats",
+        "sheet",
+        "tables",
+        "diagnosis",
+        "equations",
+        "printers",
+        "markup",
+    },
     "mechanism": {
         "units",
         "field",

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sympy as sp
 
+from .. import files
 from ..config import FitConfig
 from ..errors import EqdiscError, OptionError, did_you_mean
 from ..journal import Journal
@@ -193,11 +194,8 @@ def _measure_all(tasks: Sequence[Task], workers: int, time_limit: float | None) 
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows that are there, every value a text."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    """Return the rows that are there, every value a text. Raises OptionError for a file that holds something else."""
+    return files.read_rows(path, FIELDS, ("noise", "samples", "starts", "seed", "r2", "seconds"))
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -22,8 +22,9 @@ import numpy as np
 
 from ..comparison import Comparison, Contender, compare
 from ..equations import Equations
+from ..files import read_rows
 from ..systems import catalogue, simulate_system
-from .benchmark import rate_text, read_rows
+from .benchmark import rate_text
 from .scoring import middle_of, recovered
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def run_comparison(
     """Run the tasks that are not yet in rows.csv, append a row a method, and yield the rows of each task."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "rows.csv"
-    there = {(row["system"], float(row["noise"])) for row in read_rows(path)}
+    there = {(row["system"], float(row["noise"])) for row in read_rows(path, FIELDS)}
     fresh = not there
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, FIELDS)
@@ -130,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for rows in run_comparison(options.systems, options.noise, options.seed, options.out, options.seconds):
         errors = ", ".join(f"{row['method']} {row['error']:.3g}" for row in rows)
         print(f"{rows[0]['system']}, noise {rows[0]['noise']:g}: {errors}", flush=True)
-    page = as_markdown(summarise(read_rows(options.out / "rows.csv")))
+    page = as_markdown(summarise(read_rows(options.out / "rows.csv", FIELDS)))
     (options.out / "summary.md").write_text(page, encoding="utf-8")
     print(page)
 

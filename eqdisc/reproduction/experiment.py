@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import files
 from ..errors import OptionError, did_you_mean
 from .training import Keeper
 
@@ -136,11 +137,8 @@ def _cell_of(value: Any) -> Any:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a CSV, numbers as numbers; none where there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: _value_of(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+    """Return the rows of a CSV, numbers as numbers; none where there is no file. Raises OptionError where it holds something else."""
+    return [{name: _value_of(name, text) for name, text in row.items()} for row in files.read_rows(path, KEY)]
 
 
 def _value_of(name: str, text: str) -> Any:

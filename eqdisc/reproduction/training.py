@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..errors import OptionError
+from ..files import refuse_strange
 from ..units import Unit
 
 Batch = tuple[Tensor, Tensor]  # x (R or 1, N, in), y (R or 1, N, out)
@@ -132,11 +134,15 @@ class Keeper:
         """Return step and tensors, or None where there are none."""
         if self.path is None or not self.path.exists():
             return None
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
-        with safe_open(str(self.path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-            return json.loads(file.metadata()["step"]), tensors
+        try:
+            refuse_strange(self.path)
+            with safe_open(str(self.path), framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+                return int((file.metadata() or {})["step"]), tensors
+        except (OSError, SafetensorError, LookupError, ValueError) as error:
+            raise OptionError(f"{self.path} is no checkpoint of a training ({error}); remove it.") from None
 
 
 class Best:
