@@ -44,9 +44,10 @@ from eqdisc.config import FitConfig
 from eqdisc.dimensions import parse_unit
 from eqdisc.equations import Equations
 from eqdisc.errors import LONGEST, DataError, EqdiscError, FormulaError, OptionError, RunError
+from eqdisc.experiments import fuzzing
 from eqdisc.experiments.benchmark import FIELDS
 from eqdisc.experiments.benchmark import read_rows as read_benchmark
-from eqdisc.experiments.fuzzing import TARGETS, mutate_json, seed_equations, seed_tables
+from eqdisc.experiments.fuzzing import TARGETS, Count, Target, mutate_json, seed_equations, seed_tables
 from eqdisc.export import export
 from eqdisc.field import load_chain
 from eqdisc.knowledge import read_knowledge
@@ -173,6 +174,32 @@ def test_any_files_are_a_run_or_a_sentence(
         write_front(run, equations=True)
     except EqdiscError:
         pass
+
+
+def test_the_count_knows_what_is_wrong_and_what_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzzing, "LIMIT", 0.1)
+
+    def read(data: bytes, folder: Path) -> None:
+        if data == b"refused":
+            raise DataError("no.")
+        if data == b"wrong":
+            raise ValueError
+        while data == b"endless":
+            pass
+
+    count = Count()
+    for data in (b"fine", b"refused", b"wrong", b"endless"):
+        count.take(Target(read, lambda data, draw: data, list), data, tmp_path)
+    assert (count.inputs, count.refused, count.slow) == (4, 1, b"endless")
+    assert sorted(count.findings.values()) == [b"endless", b"wrong"]
+
+
+@pytest.mark.skipif(find_spec("atheris") is None, reason="no fuzzer: pip install eqdisc[fuzz]")
+def test_the_fuzzer_counts_its_inputs(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "eqdisc.experiments.fuzzing", "equations", "--runs", "200", "--out", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", check=True)
+    assert "equations: 200 inputs" in done.stdout
+    assert "0 findings" in done.stdout
 
 
 # ---------------------------------------------------------------- tables

@@ -370,34 +370,28 @@ class Count:
 
     def take(self, target: Target, data: bytes, folder: Path) -> None:
         """Read one input and take note of how it ended and how long it took."""
-        begin = time.process_time()
+        signal.signal(signal.SIGVTALRM, _give_up)
+        begin, wrong = time.process_time(), ""
         try:
             signal.setitimer(signal.ITIMER_VIRTUAL, 2 * LIMIT)
             target.read(data, folder)
         except EqdiscError:
             self.refused += 1
-        except Stuck as error:
-            place = [f for f in traceback.extract_tb(error.__traceback__) if f"{os.sep}eqdisc{os.sep}" in f.filename][
-                -1
-            ]
-            self._find(f"no end in {Path(place.filename).name}, line {place.lineno}", data)
-        except Exception as error:
+        except (Exception, Stuck) as error:
             where = traceback.extract_tb(error.__traceback__)
             place = next((f for f in reversed(where) if f"{os.sep}eqdisc{os.sep}" in f.filename), where[-1])
-            self._find(f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}", data)
+            wrong = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
         finally:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
         taken = time.process_time() - begin
         self.inputs += 1
         if taken > self.slowest:
             self.slowest, self.slow = taken, data
-        if LIMIT < taken < 2 * LIMIT:
-            self._find(f"{taken:.1f} s", data)
-
-    def _find(self, what: str, data: bytes) -> None:
-        if what not in self.findings:
-            print(f"finding: {what}: {data[:200]!r}", flush=True)
-            self.findings[what] = data
+        if taken > LIMIT:
+            wrong = wrong or f"{taken:.1f} s"
+        if wrong and wrong not in self.findings:
+            print(f"finding: {wrong}: {data[:200]!r}", flush=True)
+            self.findings[wrong] = data
 
 
 def fuzz(name: str, runs: int, out: Path, seed: int, seconds: float) -> None:
@@ -405,7 +399,6 @@ def fuzz(name: str, runs: int, out: Path, seed: int, seconds: float) -> None:
     import atheris
 
     target, count, begin = TARGETS[name], Count(), time.monotonic()
-    signal.signal(signal.SIGVTALRM, _give_up)
     out.mkdir(parents=True, exist_ok=True)
     seeds, corpus = target.seeds(), out / name
     corpus.mkdir(exist_ok=True)
