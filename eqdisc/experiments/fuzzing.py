@@ -328,7 +328,9 @@ def seed_results() -> list[bytes]:
             folder = create_run(Path(place) / "run", data, config)
             RunFolder(folder.path).write_discovery(discover(data, config))
             files = {name: (folder.path / name).read_text(encoding="utf-8") for name in RUN_FILES}
-        bundle = {name: json.loads(text) if name.endswith("json") else text for name, text in files.items()}
+        bundle: dict[str, Any] = {
+            name: json.loads(text) if name.endswith("json") else text for name, text in files.items()
+        }
         bundle["result.json"]["alternatives"] = bundle["result.json"]["alternatives"][:2]
         found.append(json.dumps(bundle).encode())
     return found
