@@ -56,6 +56,8 @@ from eqdisc.reproduction.experiment import read_rows as read_experiment
 from eqdisc.reproduction.training import Keeper
 from eqdisc.runs import RunFolder, create_run, load, read_begun
 from eqdisc.scaling import Scaling
+from eqdisc.simulation import simulate
+from eqdisc.status import Status
 from eqdisc.tables import read_table
 from eqdisc.trajectory import Dataset, Trajectory
 
@@ -417,6 +419,13 @@ def test_long_words_about_a_law_are_refused_at_once() -> None:
     ):
         config = FitConfig(**{option: text})  # type: ignore[arg-type]
         assert_refused(lambda config=config: read_knowledge(config, data, Scaling.of(data)), OptionError, f"^{option} ")
+
+
+@pytest.mark.parametrize("text", ["7.0**(t*111111/3)", "exp(exp(9*t))", "1/t**60", "log(t)"])
+def test_a_law_that_overflows_in_time_ends_in_a_status(text: str) -> None:
+    law = Equations.parse({"x": text}, ("x",))
+    found = simulate(law, np.array([1.0]), np.linspace(0.0, 9.0, 30))
+    assert found.status in (Status.DIVERGED, Status.LEFT_DOMAIN, Status.STEP_UNDERFLOW)
 
 
 # ---------------------------------------------------------------- runs
