@@ -463,6 +463,7 @@ REFUSED_RESULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "an equation that is no text": (set_in("equations.S", ["x"]), "Expected `str`, got `array`"),
     "a front without laws": (set_in("front", []), "the law that was selected is not on the front"),
     "selected": (set_in("selected", -1), "the law that was selected is not on the front"),
+    "an end": (set_in("front.0.status", "a\nb"), "a law ended in no known way"),
     "a front of one": (set_in("front.0", None), "Expected `object`, got `null`"),
     "verdict": (set_in("verdict", "yes"), "Invalid enum value 'yes'"),
     "a start without states": (set_in("initial.0.x0", {}), "a start lacks a state"),
@@ -530,7 +531,9 @@ def test_numbers_of_zero_in_groups_still_have_a_mean(files: dict[str, Any], tmp_
         {"name": "a", "value": v, "ci": [None, 1.0], "unit": "", "where": "S", "group": g}
         for v, g in ((0.0, "1"), (1e308, "2"))
     ]
-    result = files["result.json"] | {"parameters": rows, "sigma": {"S": None}}
+    rows.append({"name": "", "value": 1.0, "ci": None, "unit": "", "where": "S"})
+    groups = {"1": {"equations": files["result.json"]["equations"]}}
+    result = files["result.json"] | {"parameters": rows, "sigma": {"S": None}, "groups": groups}
     run = load(write_run(tmp_path / "run", files | {"result.json": result}))
     assert "groups from 0 to 1e+308" in write_answer(run)
     assert run.sigma.tolist() == [np.inf, np.inf]
