@@ -80,8 +80,8 @@ def write_groups(run: Run) -> str:
     if not run.groups:
         return f"no coefficient differs between the groups of {run.group!r}" if run.group else ""
     numbers = run.result["parameters"]
-    differ = {f"{p['name']} ({p['term']})": p["where"] for p in numbers if p.get("group")}
-    alike = [f"{p['name']} ({p['term']})" for p in numbers if p["name"][0] == "k" and not p.get("group")]
+    differ = {f"{p['name']} ({p.get('term', '')})": p["where"] for p in numbers if p.get("group")}
+    alike = [f"{p['name']} ({p.get('term', '')})" for p in numbers if p["name"].startswith("k") and not p.get("group")]
     same = f"; the same for all: {', '.join(alike)}" if alike else ""
     if not differ:
         return f"no coefficient differs between the {len(run.groups)} groups of {run.group!r}"
@@ -281,8 +281,8 @@ def _tabulate(run: Run) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
     table.add_column("")
     for heading in ("complexity", "parameters", "error fitted", "error unseen", "description length"):
-        table.add_column(heading, justify="right")
-    table.add_column("ended")
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("ended", no_wrap=True)
     for k, entry in enumerate(run.front):
         numbers = [
             _number(entry, "train", ".3g"),

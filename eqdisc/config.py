@@ -14,6 +14,7 @@ from typing import Any, Literal
 from .errors import OptionError, did_you_mean
 
 SEARCHES = ("proposals", "network", "both")
+MOST = 100_000  # restarts, or replicates
 NOISES = ("auto", "constant", "poisson", "relative")
 _CHAIN = re.compile(r"[a-z]\w*:[1-9]\d*(,[a-z]\w*:[1-9]\d*)*,[a-z]\w*(:[1-9]\d*)?", re.IGNORECASE)
 
@@ -137,6 +138,8 @@ class FitConfig:
             )
         if self.bootstrap < 0 or self.bootstrap == 1:
             raise OptionError(f"bootstrap is {self.bootstrap}; use 0 for none, or 2 replicates and more, such as 200.")
+        if max(self.restarts, self.bootstrap) > MOST:
+            raise OptionError(f"restarts is {self.restarts} and bootstrap {self.bootstrap}; use {MOST:,} at most.")
         if not (0 <= self.seed < 2**63):
             raise OptionError(f"seed is {self.seed}; use a whole number from 0 on.")
         if self.time_limit is not None and not self.time_limit > 0.0:

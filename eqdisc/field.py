@@ -272,7 +272,7 @@ def _parse_unit(part: str, specification: str, default: int | None) -> tuple[str
         raise OptionError(f"Chain {specification!r}: there is no unit {name!r}.{hint} Units are {', '.join(UNITS)}.")
     if not colon and default is not None:
         return name, default
-    if not re.fullmatch(r"[0-9]{1,6}", width) or int(width) == 0:
+    if not re.fullmatch(r"[0-9]{1,4}", width) or int(width) == 0:
         raise OptionError(f"Chain {specification!r}: {part!r} needs a width, as in '{name}:9'.")
     return name, int(width)
 

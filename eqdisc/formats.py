@@ -14,6 +14,7 @@ import msgspec
 
 from .errors import RunError
 from .files import read_file
+from .status import Status
 from .trajectory import stands
 
 LARGEST = 2**27  # bytes of a result.json: starts of a million trajectories
@@ -161,6 +162,10 @@ def check_result(place: Path, facts: dict[str, Any]) -> None:
         (not set(facts.get("hidden", ())) <= set(states), "a hidden state is none of the states"),
         (any(set(states) - set(law["equations"]) for law in laws), "a law lacks the equation of a state"),
         (any(set(states) - set(start["x0"]) for start in facts["initial"]), "a start lacks a state"),
+        (
+            any(e.get("status", "ok").upper() not in Status.__members__ for e in facts["front"]),
+            "a law ended in no known way",
+        ),
         (not 0 <= facts["selected"] < len(facts["front"]), "the law that was selected is not on the front"),
     ):
         if wrong:

@@ -349,13 +349,15 @@ def symbols_of(names: Sequence[str]) -> dict[str, str]:
     """
     used = {name for name in names if stands(name)}
     found: dict[str, str] = {}
+    counts: dict[str, int] = {}  # of names that are spelt alike
     for name in sorted(set(names) - used):
         base = symbol = _spell(name)
-        count = 1
+        count = counts.get(base, 1)
         while symbol in used or symbol in TAKEN:
             count += 1
             symbol = f"{base}_{count}"
         used.add(symbol)
+        counts[base] = count
         found[name] = symbol
     return {name: found[name] for name in names if name in found}
 

@@ -44,9 +44,10 @@ from eqdisc.config import FitConfig
 from eqdisc.dimensions import parse_unit
 from eqdisc.equations import Equations
 from eqdisc.errors import LONGEST, DataError, EqdiscError, FormulaError, OptionError, RunError
+from eqdisc.experiments import fuzzing
 from eqdisc.experiments.benchmark import FIELDS
 from eqdisc.experiments.benchmark import read_rows as read_benchmark
-from eqdisc.experiments.fuzzing import TARGETS, mutate_json, seed_equations, seed_tables
+from eqdisc.experiments.fuzzing import TARGETS, Count, Target, mutate_json, seed_equations, seed_tables
 from eqdisc.export import export
 from eqdisc.field import load_chain
 from eqdisc.knowledge import read_knowledge
@@ -55,6 +56,8 @@ from eqdisc.reproduction.experiment import read_rows as read_experiment
 from eqdisc.reproduction.training import Keeper
 from eqdisc.runs import RunFolder, create_run, load, read_begun
 from eqdisc.scaling import Scaling
+from eqdisc.simulation import simulate
+from eqdisc.status import Status
 from eqdisc.tables import read_table
 from eqdisc.trajectory import Dataset, Trajectory
 
@@ -173,6 +176,32 @@ def test_any_files_are_a_run_or_a_sentence(
         write_front(run, equations=True)
     except EqdiscError:
         pass
+
+
+def test_the_count_knows_what_is_wrong_and_what_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzzing, "LIMIT", 0.1)
+
+    def read(data: bytes, folder: Path) -> None:
+        if data == b"refused":
+            raise DataError("no.")
+        if data == b"wrong":
+            raise ValueError
+        while data == b"endless":
+            pass
+
+    count = Count()
+    for data in (b"fine", b"refused", b"wrong", b"endless"):
+        count.take(Target(read, lambda data, draw: data, list), data, tmp_path)
+    assert (count.inputs, count.refused, count.slow) == (4, 1, b"endless")
+    assert sorted(count.findings.values()) == [b"endless", b"wrong"]
+
+
+@pytest.mark.skipif(find_spec("atheris") is None, reason="no fuzzer: pip install eqdisc[fuzz]")
+def test_the_fuzzer_counts_its_inputs(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "eqdisc.experiments.fuzzing", "equations", "--runs", "200", "--out", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", check=True)
+    assert "equations: 200 inputs" in done.stdout
+    assert "0 findings" in done.stdout
 
 
 # ---------------------------------------------------------------- tables
@@ -392,6 +421,13 @@ def test_long_words_about_a_law_are_refused_at_once() -> None:
         assert_refused(lambda config=config: read_knowledge(config, data, Scaling.of(data)), OptionError, f"^{option} ")
 
 
+@pytest.mark.parametrize("text", ["7.0**(t*111111/3)", "exp(exp(9*t))", "1/t**60", "log(t)"])
+def test_a_law_that_overflows_in_time_ends_in_a_status(text: str) -> None:
+    law = Equations.parse({"x": text}, ("x",))
+    found = simulate(law, np.array([1.0]), np.linspace(0.0, 9.0, 30))
+    assert found.status in (Status.DIVERGED, Status.LEFT_DOMAIN, Status.STEP_UNDERFLOW)
+
+
 # ---------------------------------------------------------------- runs
 
 
@@ -427,6 +463,7 @@ REFUSED_RESULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "an equation that is no text": (set_in("equations.S", ["x"]), "Expected `str`, got `array`"),
     "a front without laws": (set_in("front", []), "the law that was selected is not on the front"),
     "selected": (set_in("selected", -1), "the law that was selected is not on the front"),
+    "an end": (set_in("front.0.status", "a\nb"), "a law ended in no known way"),
     "a front of one": (set_in("front.0", None), "Expected `object`, got `null`"),
     "verdict": (set_in("verdict", "yes"), "Invalid enum value 'yes'"),
     "a start without states": (set_in("initial.0.x0", {}), "a start lacks a state"),
@@ -494,7 +531,9 @@ def test_numbers_of_zero_in_groups_still_have_a_mean(files: dict[str, Any], tmp_
         {"name": "a", "value": v, "ci": [None, 1.0], "unit": "", "where": "S", "group": g}
         for v, g in ((0.0, "1"), (1e308, "2"))
     ]
-    result = files["result.json"] | {"parameters": rows, "sigma": {"S": None}}
+    rows.append({"name": "", "value": 1.0, "ci": None, "unit": "", "where": "S"})
+    groups = {"1": {"equations": files["result.json"]["equations"]}}
+    result = files["result.json"] | {"parameters": rows, "sigma": {"S": None}, "groups": groups}
     run = load(write_run(tmp_path / "run", files | {"result.json": result}))
     assert "groups from 0 to 1e+308" in write_answer(run)
     assert run.sigma.tolist() == [np.inf, np.inf]
