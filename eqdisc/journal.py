@@ -5,18 +5,20 @@ that into progress, checkpoints and a front that can be read while the search ru
 
 A search is deterministic, so that what it has to remember is no state, but the results of its dear steps. Each step is asked of
 the journal: `recall` gives what the same work on the same inputs gave before, or has it done and keeps it. An interrupted search that
-runs again finds its finished steps and goes the same way to the same end.
+runs again finds its finished steps and goes the same way to the same end. Steps that can be done side by side are spread over its crew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+
+from .cluster import Crew, Task
 
 T = TypeVar("T")
 Packed = Mapping[str, np.ndarray]
@@ -39,6 +41,11 @@ class Journal:
     """
 
     spent = 0.0  # seconds that went into the search before this process took it up
+    crew = Crew()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Come to another process as a journal that keeps nothing."""
+        return Journal, ()
 
     @property
     def stop(self) -> bool:
@@ -54,6 +61,16 @@ class Journal:
         """Return what `work` gave for the same `inputs` (whatever `digest` takes) in a step of this name, or have it done."""
         return work()
 
+    def spread(
+        self, step: str, inputs: Callable[[], Any], function: Callable[..., T], tasks: Sequence[Task], form: Form[T]
+    ) -> Iterator[tuple[int, T]]:
+        """Have `function` called with each of `tasks` by the crew; yield (number, result) as they are ready, until told to stop.
+
+        `inputs` name what all tasks have in common, for whoever keeps results.
+        """
+        for number, future in self.crew.spread(function, tasks, lambda: self.stop):
+            yield number, future.result()
+
 
 class TimedJournal(Journal):
     """A journal that asks the search to stop when `seconds` have passed; None is no limit.
@@ -64,6 +81,10 @@ class TimedJournal(Journal):
 
     def __init__(self, seconds: float | None) -> None:
         self.deadline = None if seconds is None else time.monotonic() + seconds
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Come to another process with the time that is left."""
+        return TimedJournal, (None if self.deadline is None else self.deadline - time.monotonic(),)
 
     @property
     def stop(self) -> bool:
