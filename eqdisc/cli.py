@@ -226,8 +226,8 @@ def _fit_all(batch: Batch, crew: Crew, output: Output) -> int:
                 if statuses[-1] == INTERRUPTED:
                     raise KeyboardInterrupt
     except KeyboardInterrupt:
-        output.tell(f"eqdisc resume {batch.folder} goes on with what is left.")
-        raise
+        _say(f"interrupted; eqdisc resume {batch.folder} goes on with what is left.")
+        return INTERRUPTED
     output.tell(f"saved in {batch.folder}")
     return max(status for status in statuses if status != NOTHING)
 
@@ -625,8 +625,8 @@ def benchmark(
     ] = (),
     starts: Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="Records of each system.")] = (1,),
     seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="Seeds of noise and search.")] = (0,),
-    workers: Annotated[int, Parameter(help="Fits side by side.")] = 1,
     time_limit: Annotated[float | None, Parameter(help="Seconds after which one fit ends with what it has.")] = None,
+    work: Work = Work(),
     output: Output = Output(),
 ) -> int:
     """Measure what is recovered of the catalogue's laws."""
@@ -634,14 +634,12 @@ def benchmark(
     from .experiments.benchmark import list_tasks, read_rows, run_benchmark, write_summary
     from .progress import open_progress
 
-    if workers < 1:
-        raise OptionError(f"--workers is {workers}; it must be 1 at least.")
     tasks = list_tasks(suite, noise, samples, starts, seeds)
     if not tasks:
         raise OptionError("nothing is to be measured: no system has so many starts.")
-    with open_progress(output.quiet) as progress:
+    with work.crew() as crew, open_progress(output.quiet) as progress:
         progress.show("fits", 0, len(tasks), "")
-        for done, row in run_benchmark(tasks, out, workers, time_limit):
+        for done, row in run_benchmark(tasks, out, crew, time_limit):
             progress.show("fits", done, len(tasks), f"{row['system']}, noise {row['noise']:g}")
     wanted = {task.key for task in tasks}
     rows = [row for row in read_rows(out / "rows.csv") if tuple(row.values())[: len(tasks[0].key)] in wanted]

@@ -10,6 +10,7 @@ fails when that has happened three times; the others go on. A task that leaves s
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import socket
 import threading
@@ -74,7 +75,7 @@ class Crew:
 
     def __str__(self) -> str:
         if self._client is not None:
-            return f"by {len(self._client.nthreads())} workers of {self.scheduler}"
+            return f"by the workers of {self.scheduler}, {len(self._client.nthreads())} now"
         return "one after the other" if self.workers == 1 else f"by {self.workers} processes"
 
     def spread(
@@ -95,13 +96,14 @@ class Crew:
         """Spread over processes of this machine, each with a pool of its own, so that one that dies takes no other's work with it."""
         fresh, again, deaths = enumerate(tasks), deque[tuple[int, Task]](), Counter[int]()
         take = lambda: next(fresh, None) or (again.popleft() if again else None)  # noqa: E731
-        running: dict[Future[T], tuple[int, Task, _Seat]] = {}
+        running: dict[Future[bytes], tuple[int, Task, _Seat]] = {}
         ready: deque[tuple[int, Future[T]]] = deque()
         try:
             while not stop():
                 while len(running) < self.workers and (one := take()):
+                    work = pickle.dumps(partial(function, *one[1]))
                     seat = self._idle.pop() if self._idle else _Seat()
-                    running[seat.submit(partial(function, *one[1]))] = (*one, seat)
+                    running[seat.submit(work)] = (*one, seat)
                 if ready:
                     yield ready.popleft()
                     continue
@@ -111,7 +113,7 @@ class Crew:
                     number, task, seat = running.pop(future)
                     if not isinstance(future.exception(), BrokenExecutor):
                         self._idle.append(seat)
-                        ready.append((number, future))
+                        ready.append((number, _settled(lambda: pickle.loads(future.result()))))  # noqa: B023
                         continue
                     seat.leave()
                     deaths[number] += 1
@@ -128,14 +130,19 @@ def _spread_here(
     function: Callable[..., T], tasks: Iterable[Task], stop: Callable[[], bool]
 ) -> Iterator[tuple[int, Future[T]]]:
     for number, task in enumerate(tasks):
-        future: Future[T] = Future()
-        try:
-            future.set_result(function(*task))
-        except Exception as error:
-            future.set_exception(error)
-        yield number, future
+        yield number, _settled(partial(function, *task))
         if stop():
             return
+
+
+def _settled(work: Callable[[], T]) -> Future[T]:
+    """Return a future that is done: it holds what `work` returns or raises."""
+    future: Future[T] = Future()
+    try:
+        future.set_result(work())
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 def _failed(error: Exception) -> Future[Any]:
@@ -164,15 +171,23 @@ class _Seat:
         self._pool.submit(int)  # the process starts and takes its end of the leash
         end.close()
 
-    def submit(self, work: Callable[[], T]) -> Future[T]:
+    def submit(self, work: bytes) -> Future[bytes]:
+        """Have pickled work done; its result comes pickled, too.
+
+        Where the pool pickles, torch moves tensors to memory that processes share, under the hands of whoever else pickles them then.
+        """
         try:
-            return self._pool.submit(work)
+            return self._pool.submit(_perform, work)
         except BrokenExecutor as error:  # it died while it had nothing to do
             return _failed(error)
 
     def leave(self) -> None:
         self._leash.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _perform(work: bytes) -> bytes:
+    return pickle.dumps(pickle.loads(work)())
 
 
 def _settle(leash: Connection) -> None:
@@ -215,32 +230,32 @@ def _spread_far(
         client.submit(_work_alone, partial(function, *task), __version__, key=f"{name}-{k}", pure=False): k
         for k, task in enumerate(tasks)
     }
-    completed = as_completed(list(number))
+    completed = as_completed(list(number), loop=client.loop)
     try:
         while number and not stop():
             if not completed.has_ready():
                 time.sleep(PULSE / 4)
                 continue
             future = next(completed)
-            yield number.pop(future), _gather(future)
+            if future.cancelled():
+                raise RunError(
+                    "the Dask scheduler was lost; what has ended is kept, and eqdisc resume goes on with the rest."
+                )
+            yield number.pop(future), _settled(partial(_gather, future))
     finally:
         client.cancel(list(number))
 
 
-def _gather(future: Any) -> Future[Any]:
+def _gather(future: Any) -> Any:
     """Fetch what a Dask future holds."""
     from distributed import KilledWorker
 
-    done: Future[Any] = Future()
     try:
-        done.set_result(future.result())
+        return future.result()
     except KilledWorker:
-        done.set_exception(_given_up("workers with more memory may do it"))
+        raise _given_up("workers with more memory may do it") from None
     except ModuleNotFoundError as error:
-        done.set_exception(RunError(f"a worker has no {error.name}; install eqdisc {__version__} on every machine."))
-    except Exception as error:
-        done.set_exception(error)
-    return done
+        raise RunError(f"a worker has no {error.name}; install eqdisc {__version__} on every machine.") from None
 
 
 def _work_alone(work: Callable[[], T], version: str) -> T:

@@ -194,6 +194,9 @@ def obeying_interrupts(journal: RunJournal) -> Iterator[None]:
         with suppress(RuntimeError):  # the signal came in the middle of another write to the same stream
             journal.progress.show("stopping", None, None, "the best so far will be saved; Ctrl-C again ends at once")
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # whoever started this process handles it
+        yield
+        return
     try:
         former = signal.signal(signal.SIGINT, on_interrupt)
     except ValueError:  # not the main thread: whoever runs it handles Ctrl-C
