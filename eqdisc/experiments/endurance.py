@@ -126,11 +126,13 @@ def fit_many(folder: Path, out: str, options: Sequence[str]) -> subprocess.Popen
 def cluster_of(workers: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
     """Start a Dask scheduler and workers that nobody starts again; give the address and their process numbers."""
     place = folder / "scheduler.json"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     own = ["--scheduler-file", str(place), "--no-dashboard"]
     alone = [*own, "--nthreads", "1", "--no-nanny", "--local-directory", str(folder / "dask")]
     words = [["scheduler", *own, "--host", "127.0.0.1", "--port", "0"], *[["worker", *alone]] * workers]
-    started = [subprocess.Popen([sys.executable, "-m", "dask", *some], **quiet) for some in words]
+    started = [
+        subprocess.Popen([sys.executable, "-m", "dask", *some], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for some in words
+    ]
     try:
         while not place.exists():
             time.sleep(0.1)
@@ -241,12 +243,8 @@ def main(words: Sequence[str] | None = None) -> None:
     speed.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args(words)
     if given.kind in ("crew", "pace"):
-        lines = (
-            pace(given.count, given.repeats)
-            if given.kind == "pace"
-            else lose_workers(given.count, given.kills, given.seed)
-        )
-        for line in lines:
+        many = lose_workers(given.count, given.kills, given.seed) if given.kind == "crew" else None
+        for line in many or pace(given.count, given.repeats):
             print(line, flush=True)
     elif given.kind == "soak":
         for number, size in soak(given.count):
