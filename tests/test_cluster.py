@@ -25,7 +25,6 @@ from eqdisc.discovery import discover
 from eqdisc.errors import OptionError, RunError
 from eqdisc.experiments.endurance import cluster_of, compare_runs, fit_many, write_tables
 from eqdisc.job import Job, start, take_up
-from eqdisc.journal import TimedJournal
 from eqdisc.progress import Progress
 from eqdisc.runs import create_run, load
 from eqdisc.systems import simulate_system
@@ -120,9 +119,7 @@ def test_replicates_and_random_starts_are_the_same_from_two_workers(tmp_path: Pa
     config = FitConfig(search="network", restarts=20, chain="realnpu:3,nau", bootstrap=12)
     alone = discover(data, config).result()
     with Crew(2) as crew:
-        journal = TimedJournal(None)
-        journal.crew = crew
-        shared = discover(data, config, journal=journal).result()
+        shared = discover(data, config, crew=crew).result()
     assert shared.pop("seconds") != alone.pop("seconds")
     assert shared == alone
     assert alone["bootstrap"]["count"] == 12
