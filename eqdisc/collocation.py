@@ -35,6 +35,8 @@ from .terms import Parameters, Terms, log_slope, log_table, monomials, saturatio
 TINY = 1e-5  # scaled states are clamped here in features: a square root is too steep below for the steps
 LOWEST = 1e-7  # positive states are kept above this
 TRIAL_STEPS = 4  # after which a lane must be near its rival
+ARRAYS = 10  # of the size of a lane's columns that one step holds at a time
+HURRIED = 6  # steps of a fit once the search was asked to stop
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +112,18 @@ class Collocation:
     def digest(self) -> bytes:
         """What tells this engine from others that fit the same terms."""
         return digest(self.mesh, self.bounds, self.floor, self.coupling, self.positive)
+
+    def with_journal(self, journal: Journal) -> Collocation:
+        """Return this engine with another journal."""
+        return self._on(self.mesh, journal)
+
+    def _on(self, mesh: Mesh, journal: Journal) -> Collocation:
+        return Collocation(mesh, self.positive.cpu().numpy(), self.bounds, self.floor, self.coupling, journal)
+
+    def _places(self, segments: int, columns: int) -> int:
+        """Return for how many lanes of so many segments there is room, with so many columns beside those of the states."""
+        points = segments * self.mesh.t.shape[1]
+        return int(self.journal.room / (ARRAYS * 8 * points * self.states * (columns + 1 + 2 * self.states)))
 
     # ---------------------------------------------------------------- the field and its derivatives
 
@@ -244,6 +258,22 @@ class Collocation:
             back[..., 0] = torch.where(held[0], held[1], back[..., 0])
         return total[:, 1:, 1:], total[:, 1:, 0], back
 
+    def gauge(
+        self, terms: Terms, index: Parameters, x: Tensor, sigma: Tensor, extra: Float[Tensor, "L c"]
+    ) -> tuple[Float[Tensor, "R P P"], Float[Tensor, "R P"]]:
+        """Return `normal`'s H and g with trial columns, starts at their bound held there; as many segments at a time as there is room for."""
+        width = index.term.shape[1] + self.states * len(extra)
+        segments = torch.arange(len(self.mesh.trajectory), device=x.device)
+        total = [torch.zeros((), dtype=x.dtype, device=x.device)] * 2
+        for part in segments.split(max(1, self._places(1, width) // len(x))):
+            engine = self if len(part) == len(segments) else self._on(self.mesh.select(part), self.journal)
+            columns = torch.nan_to_num(engine.propagate(terms, index, x[:, part], extra))
+            x0 = x[:, part, 0, : self.states]
+            held = self.positive[: self.states] & (x0 < 2 * self.lowest), torch.zeros_like(x0)
+            h, g, _ = engine.normal(columns, x[:, part], sigma, held)
+            total = [total[0] + h, total[1] + g]
+        return total[0], total[1]
+
     # ---------------------------------------------------------------- the fit
 
     def fit(
@@ -276,16 +306,29 @@ class Collocation:
         everything = state
         hessian = x.new_zeros(lanes, index.term.shape[1], index.term.shape[1])
         for step in range(steps):
-            state, curvature, alive = self._iterate(state, index.select(run), step, tolerance)
+            state, curvature, alive = self._iterate_in_turn(state, index.select(run), step, tolerance)
             hessian[run] = curvature
             everything = everything.put(run, state)
             if step == TRIAL_STEPS - 1 and rival < math.inf:
                 alive = alive & (self._data_term(state) < rival + max(60.0, 0.05 * float(self.mesh.counts.sum())))
             if not bool(alive.all()):
                 run, state = run[alive], state.select(alive)
-            if not len(run):
+            if not len(run) or (step + 1 >= HURRIED and self.journal.stop):
                 break
         return self._finish(everything, index, hessian)
+
+    def _iterate_in_turn(
+        self, state: _State, index: Parameters, step: int, tolerance: float
+    ) -> tuple[_State, Tensor, Tensor]:
+        """Iterate as many lanes at a time as there is room for."""
+        at_once = max(1, self._places(len(self.mesh.trajectory), index.term.shape[1]))
+        parts = torch.arange(len(state.x), device=state.x.device).split(at_once)
+        if len(parts) == 1:
+            return self._iterate(state, index, step, tolerance)
+        done = [self._iterate(state.select(part), index.select(part), step, tolerance) for part in parts]
+        states = [one for one, _, _ in done]
+        joined = states[0]._map(lambda _, name: torch.cat([one.get(name) for one in states]))
+        return joined, torch.cat([h for _, h, _ in done]), torch.cat([alive for _, _, alive in done])
 
     def _iterate(self, state: _State, index: Parameters, step: int, tolerance: float) -> tuple[_State, Tensor, Tensor]:
         """One accepted step a lane (or none): linearise, then try with rising damping."""

@@ -88,6 +88,9 @@ class FitConfig:
     time_limit: float | None = None
     """Seconds after which the search ends with the best it has."""
 
+    memory: float | None = None
+    """Gigabytes of memory that the fit may take: it works in smaller pieces, and ends with the best it has where these are too large."""
+
     def __new__(cls, **options: Any) -> FitConfig:
         """Refuse keys that are no fields, before the generated constructor does so without advice."""
         _refuse_unknown(options, [f.name for f in fields(cls)])
@@ -138,6 +141,8 @@ class FitConfig:
             raise OptionError(f"seed is {self.seed}; use a whole number from 0 on.")
         if self.time_limit is not None and not self.time_limit > 0.0:
             raise OptionError(f"time_limit is {self.time_limit:g}; use seconds above 0.")
+        if self.memory is not None and not self.memory > 0.0:
+            raise OptionError(f"memory is {self.memory:g}; use gigabytes above 0, such as 2.")
 
     @property
     def knows(self) -> tuple[str, ...]:
@@ -217,6 +222,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "bootstrap": ((int,), "a whole number"),
     "seed": ((int,), "a whole number"),
     "time_limit": ((int, float, type(None)), "a number of seconds or None"),
+    "memory": ((int, float, type(None)), "a number of gigabytes or None"),
 }
 
 

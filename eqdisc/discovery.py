@@ -29,10 +29,11 @@ from .groups import encode_groups, law_of_group
 from .hidden import explain_hidden, search_hidden
 from .inputs import join_inputs
 from .intervals import LEVEL
-from .journal import Journal, TimedJournal
+from .journal import Finishing, Journal, TimedJournal
 from .knowledge import verify
 from .laws import Solved, complexity_of, without_padding
 from .markup import write_finding
+from .memory import refuse_little
 from .network import search_by_network
 from .noise import independent_share
 from .problem import Problem
@@ -226,9 +227,10 @@ def discover(
     >>> found.equations.strings()
     {'x': '-0.5*x'}
     """
-    journal = journal or TimedJournal(config.time_limit)
+    journal = journal or TimedJournal(config.time_limit, memory=config.memory)
     journal.crew = crew or journal.crew
     with one_thread():
+        refuse_little(config.memory)
         return _discover(data, config, validate, journal)
 
 
@@ -248,16 +250,19 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     names = (*whole.formula_names, *whole.input_names)
     problem, joint, pick = _search(early, config, device, journal)
     if pick is None:
-        raise DataError(f"{whole.file}: no equation could be fitted to the trajectories; check them with eqdisc check.")
+        cure = (
+            f"{journal.cause} ended the search too soon; allow more" if journal.stop else "check them with eqdisc check"
+        )
+        raise DataError(f"{whole.file}: no equation could be fitted to the trajectories; {cure}.")
+    problem, ended = problem.finishing(), journal.cause if journal.stop else None
     rivals = select_rivals(joint.seen.values(), pick)
     front = select_front(joint.seen.values(), pick)
-    final = _final_problem(problem, whole, config, device, journal)
+    final = _final_problem(problem, whole, config, device, Finishing(journal))
     final, refitted = polish(*_refit(final, problem, pick, journal), journal)
     printed = print_law(final, impose_ties(final, refitted), names, journal, profile=True)
     fitted = whole if later is not None else early
-    entries = [_judge_entry(problem, early, s, pick, later, unseen, journal) for s in front]
-    at = front.index(pick)
     pick_score = _score(journal, printed.equations, stretches_of_fit(final, fitted, printed.starts), printed.sigma)
+    entries, at = _judge_front(problem, early, front, pick, (printed, pick_score), (later, unseen), journal)
     share = share_of(pick, joint.seen.values())
     left = list(leave_the_data(printed.equations, fitted, _cut_starts(final, printed)))
     verdict = judge(problem, pick, rivals, share, names, pick_score, left)
@@ -266,7 +271,10 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
         verdict = _doubt(verdict, object_to(problem, joint, pick, config.knows, journal), first=True)
     if config.hidden:
         verdict = _doubt(verdict, explain_hidden(problem, printed.equations))
-    entries[at] = replace(entries[at], equations=printed.equations, train=pick_score.error, status=pick_score.status)
+    if ended:
+        verdict = replace(
+            verdict, reasons=(*verdict.reasons, f"The search was ended by {ended} before it was through.")
+        )
     entries, at = _undominated(entries, at)
     replicates = _bootstrap(problem, joint, pick, config, names, journal)
     errors = _errors(pick_score, entries[at].unseen if later is not None else None, printed, unseen, journal)
@@ -429,30 +437,47 @@ def _score(
     return journal.recall("score", lambda: given, lambda: score(law, stretches, sigma, most), SCORE)
 
 
-def _judge_entry(
+def _judge_front(
     problem: Problem,
     data: Dataset,
-    solved: Solved,
+    front: list[Solved],
     pick: Solved,
-    later: Dataset | None,
-    unseen: Dataset | None,
+    found: tuple[Printed, Score],
+    fresh: tuple[Dataset | None, Dataset | None],
     journal: Journal,
-) -> FrontEntry:
-    """Print one law of the front and simulate it on what was fitted and, if there is any, on what was not."""
-    printed = print_law(problem, solved, (*data.formula_names, *data.input_names), journal)
+) -> tuple[list[FrontEntry], int]:
+    """Return the entries of the front and the pick's place, laws beside it as far as time allows.
+
+    `found` is the pick as printed with its score, `fresh` what was not fitted: the later part of the records, or other ones.
+    """
+    names, later = (*data.formula_names, *data.input_names), fresh[0]
     sigma = (pick.fit.sigma[0].cpu().numpy() * problem.scaling.states)[: problem.d]
-    train = _score(journal, printed.equations, stretches_of_fit(problem, data, printed.starts), sigma, MOST)
-    fresh = later if later is not None else unseen
-    new = None if fresh is None else _score(journal, printed.equations, stretches_unseen(fresh), sigma, MOST)
-    return FrontEntry(
-        equations=printed.equations,
-        complexity=complexity_of(solved.law),
-        parameters=solved.size,
-        train=train.error,
-        unseen=None if new is None else new.error,
-        description_length=solved.cost,
-        status=train.status,
-    )
+    unfitted = next((stretches_unseen(d) for d in fresh if d is not None), None)
+    entries: list[FrontEntry] = []
+    at = 0
+    for solved in front:
+        if solved is pick:
+            at, (printed, train) = len(entries), found
+            law = printed.equations if later is None else print_law(problem, pick, names, journal).equations
+        elif journal.late:
+            continue
+        else:
+            printed = print_law(problem, solved, names, journal)
+            law = printed.equations
+            train = _score(journal, law, stretches_of_fit(problem, data, printed.starts), sigma, MOST)
+        unseen = None if unfitted is None else _score(journal, law, unfitted, sigma, MOST).error
+        entries.append(
+            FrontEntry(
+                equations=printed.equations,
+                complexity=complexity_of(solved.law),
+                parameters=solved.size,
+                train=train.error,
+                unseen=unseen,
+                description_length=solved.cost,
+                status=train.status,
+            )
+        )
+    return entries, at
 
 
 def _undominated(entries: list[FrontEntry], at: int) -> tuple[list[FrontEntry], int]:

@@ -276,7 +276,7 @@ def _parse_unit(part: str, specification: str, default: int | None) -> tuple[str
 
 def save_chain(chain: Chain, path: str | Path) -> None:
     """Write a chain's parameters and supports as safetensors, its form in the metadata."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     form = {
         "specification": chain.specification,
@@ -286,7 +286,7 @@ def save_chain(chain: Chain, path: str | Path) -> None:
         "options": [unit.options() for unit in chain._list()],
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in chain.state_dict().items()}
-    save_file(tensors, str(path), metadata={"eqdisc.chain": json.dumps(form)})
+    Path(path).write_bytes(save(tensors, metadata={"eqdisc.chain": json.dumps(form)}))
 
 
 def load_chain(path: str | Path) -> Chain:

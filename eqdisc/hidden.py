@@ -30,7 +30,7 @@ from .config import FitConfig
 from .denoising import Curve, Denoised
 from .dimensions import Dimensions
 from .equations import Equations
-from .journal import Journal
+from .journal import Form, Journal, Packed
 from .knowledge import Knowledge, read_knowledge
 from .laws import Solved
 from .library import library
@@ -70,6 +70,19 @@ class Gauge:
     cost: float = np.inf
 
 
+def _pack(gauges: list[Gauge]) -> Packed:
+    numbers = ("e", "size", "cost")
+    return {f: np.array([getattr(g, f) for g in gauges]) for f in (*numbers, "factor", "own")}
+
+
+def _unpack(packed: Packed) -> list[Gauge]:
+    columns = (packed[f] for f in ("e", "factor", "own", "size", "cost"))
+    return [Gauge(int(e), f, o, float(s), float(c)) for e, f, o, s, c in zip(*columns, strict=True)]
+
+
+GAUGES: Form[list[Gauge]] = Form(_pack, _unpack)
+
+
 _Found = tuple[Problem, JointSearch, Solved, Gauge]
 
 
@@ -101,7 +114,10 @@ def _search_gauges(
     base: Problem, error: float, lay: Callable, journal: Journal, seed: int, best: _Found | None
 ) -> _Found | None:
     """Search from the likeliest gauges and return the shortest law with its problem, `best` if none is shorter."""
-    for gauge in _compare(base, error, journal)[:TRIED]:
+    courses = [base.denoised.at(k, _fine(r.t)) for k, r in enumerate(base.data.trajectories)]
+    given = error, base.data, base.denoised.positive, base.judge.prior, courses
+    likeliest = journal.recall("gauges", lambda: given, lambda: _compare(base, error, journal)[:TRIED], GAUGES)
+    for gauge in likeliest:
         problem = lay(base, gauge, _course(base, gauge))
         problem, joint, found = search_sums(problem, journal, seed)
         if found is not None and (best is None or found.cost < best[2].cost):
@@ -248,6 +264,8 @@ def _compare(base: Problem, least: float, journal: Journal) -> list[Gauge]:
     """
     best = _distinct(_judge(base, list(_candidates(base)), max(ERRORS[0], least)))
     for number, (width, error) in enumerate(zip(CLOSER, ERRORS[1:], strict=True)):
+        if journal.stop:
+            break
         journal.record("hidden state", number + 1, len(ERRORS))
         steps = np.geomspace(1 / (1 + width), 1 + width, 9)
         closer = [replace(g, size=g.size * f) for g in best[:KEPT] for f in (steps if g.size else (1.0,))]

@@ -34,7 +34,9 @@ def find_invariants(data: Dataset, denoised: Denoised, factors: np.ndarray) -> l
     for c in sorted(_whole_weights(d), key=lambda c: (np.abs(c).sum(), np.abs(c).max())):
         if _independent(found, c) and _is_conserved(c, raw, smooth, noise, spread):
             found.append(c)
-    _, _, directions = np.linalg.svd(smooth / spread, full_matrices=True)
+    _, _, directions = np.linalg.svd(
+        smooth / spread, full_matrices=len(smooth) < d
+    )  # all d of them, no more of the samples
     for direction in directions[::-1]:
         c = direction / spread
         c = _without(c, found)

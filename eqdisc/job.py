@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from .cluster import Crew
 from .config import FitConfig
 from .errors import DataError, EqdiscError, OptionError
 from .journal import Journal
+from .memory import refuse_large
 from .progress import Progress, RunJournal, ShownJournal, obeying_interrupts
 from .runs import (
     Begun,
@@ -50,14 +52,16 @@ class Job:
 
 def start(job: Job, progress: Progress, tell: Callable[[str], None], crew: Crew = Journal.crew) -> bool:
     """Fit a table; return whether the search was interrupted. `tell` passes on what was mended in the table."""
+    since = time.monotonic()
     refuse_taken(job.folder)
+    refuse_large(job.table, job.config.memory)
     data = _read(job.table, job.roles, tell)
     unseen = None if job.validate is None else _read(job.validate, job.roles, tell)
     _tell_sample(data if job.config.hidden else data.sample(), data, tell)
     with holding(job.folder):
         folder = create_run(job.folder, data, job.config, source=job.table, words=job.words, unseen=unseen)
         try:
-            return _search(folder, Begun(data, unseen, job.config, hash_file(job.table)), progress, crew)
+            return _search(folder, Begun(data, unseen, job.config, hash_file(job.table)), progress, crew, since)
         except (DataError, OptionError):
             folder.discard()
             raise
@@ -105,16 +109,19 @@ def _tell_sample(part: Dataset, data: Dataset, tell: Callable[[str], None]) -> N
         )
 
 
-def _search(folder: RunFolder, begun: Begun, progress: Progress, crew: Crew) -> bool:
+def _search(folder: RunFolder, begun: Begun, progress: Progress, crew: Crew, since: float | None = None) -> bool:
     """Search, save, and tell whether the search was interrupted."""
     checkpoint = Checkpoint(folder.steps, {"eqdisc": __version__, "versions": versions_of()})
-    journal = RunJournal(folder, progress, begun.config.time_limit, checkpoint, crew)
+    config = begun.config
+    journal = RunJournal(folder, progress, config.time_limit, checkpoint, since, config.memory, crew)
     progress.show("loading", None, None, "")
+    before = time.monotonic()
     from .discovery import discover  # torch is loaded here, with config.json and data.csv in place
 
+    journal.reserve = time.monotonic() - before  # printing, drawing and saving take about as long
     try:
         with obeying_interrupts(journal):
-            found = discover(begun.data, begun.config, validate=begun.unseen, journal=journal)
+            found = discover(begun.data, config, validate=begun.unseen, journal=journal)
     except EqdiscError:
         if journal.interrupted:
             raise KeyboardInterrupt from None

@@ -19,8 +19,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from .cluster import Crew, Task
+from .memory import resident
 
 T = TypeVar("T")
+# of the time allowed, what the search may take, less the journal's reserve
+SEARCHING = 0.9
+STEP, FULL = 0.1, 0.9  # of the memory allowed, what one step may take, and where the search ends
+ROOM = 5e8  # bytes that the arrays of one step may take: more lanes than fit in are worked on in turn
 Packed = Mapping[str, np.ndarray]
 
 
@@ -41,6 +46,7 @@ class Journal:
     """
 
     spent = 0.0  # seconds that went into the search before this process took it up
+    room = ROOM
     crew = Crew()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -51,6 +57,16 @@ class Journal:
     def stop(self) -> bool:
         """True once the search should end with the best it has (Ctrl-C, time limit)."""
         return False
+
+    @property
+    def late(self) -> bool:
+        """True once the time allowed is spent, and what can be left out of the answer should be."""
+        return False
+
+    @property
+    def cause(self) -> str:
+        """What asks the search to stop, once something does."""
+        return "whoever ran it"
 
     def record(
         self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
@@ -73,22 +89,58 @@ class Journal:
 
 
 class TimedJournal(Journal):
-    """A journal that asks the search to stop when `seconds` have passed; None is no limit.
+    """A journal that asks the search to stop in time to end after `seconds`, counted from the moment `since`, or when the process
+    holds more than `memory` gigabytes; None is no limit.
 
     >>> TimedJournal(60.0).stop, TimedJournal(None).stop, TimedJournal(0.0).stop
     (False, False, True)
     """
 
-    def __init__(self, seconds: float | None) -> None:
-        self.deadline = None if seconds is None else time.monotonic() + seconds
+    reserve = 0.0  # seconds that are needed after the search
+
+    def __init__(self, seconds: float | None, since: float | None = None, memory: float | None = None) -> None:
+        self.seconds, self.since, self.memory = seconds, time.monotonic() if since is None else since, memory
+        self.room = ROOM if memory is None else min(ROOM, STEP * 1e9 * memory)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Come to another process with the time that is left."""
-        return TimedJournal, (None if self.deadline is None else self.deadline - time.monotonic(),)
+        """Come to another process, whose clock is another, with the same time left."""
+        return _arrive, (self.seconds, time.monotonic() - self.since, self.reserve, self.memory)
 
     @property
     def stop(self) -> bool:
-        return self.deadline is not None and time.monotonic() >= self.deadline
+        return self._spent(SEARCHING, self.reserve) or (self.memory is not None and resident() > FULL * self.memory)
+
+    @property
+    def late(self) -> bool:
+        return self._spent(1.0, 0.0)
+
+    @property
+    def cause(self) -> str:
+        return "the time allowed" if self._spent(SEARCHING, self.reserve) else "the memory allowed"
+
+    def _spent(self, share: float, reserve: float) -> bool:
+        return self.seconds is not None and time.monotonic() - self.since >= share * self.seconds - reserve
+
+
+def _arrive(seconds: float | None, spent: float, reserve: float, memory: float | None) -> TimedJournal:
+    journal = TimedJournal(seconds, time.monotonic() - spent, memory)
+    journal.reserve = reserve
+    return journal
+
+
+class Finishing(Journal):
+    """A journal for work that is done to its end although the search was asked to stop; the rest goes to the journal it stands for."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal, self.room = journal, journal.room
+
+    def record(
+        self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
+    ) -> None:
+        self.journal.record(stage, done, total, message, **facts)
+
+    def recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:
+        return self.journal.recall(step, inputs, work, form)
 
 
 def digest(*values: Any) -> bytes:
@@ -128,4 +180,4 @@ def _feed(state: Any, value: Any) -> None:
         state.update(text.encode())
 
 
-__all__ = ["Form", "Journal", "Packed", "TimedJournal", "digest"]
+__all__ = ["Finishing", "Form", "Journal", "Packed", "TimedJournal", "digest"]

@@ -11,7 +11,7 @@ chain starts its training from.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,9 @@ LARGEST = 5  # terms in one equation
 STARTS = 24  # random chains of each size
 KEEP = 12  # proposals an equation, and half as many more for each further error floor
 PER_SIZE = {1: 2, 2: 5, 3: 5}  # beam members of each size that are simplified; 3 of the larger ones
+
+
+Hurry = Callable[[], bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +77,12 @@ def match(
     former: list[Proposal] | None = None,
     seed: int = 0,
     least: float = FLOOR,
+    hurry: Hurry = lambda: False,
 ) -> list[Proposal]:
-    """Propose structures for equation e, the shortest description first; `former` proposals join the race, and random chains do."""
+    """Propose structures for equation e, the shortest description first; `former` proposals join the race, and random chains do.
+
+    Once `hurry()` is true it ends with what it has.
+    """
     noise = max(0.5 * sigma[e], least)
     spread = denoised.spread[e]
     more = (
@@ -83,7 +90,7 @@ def match(
         if denoised.clean
         else [max(3e-3 * spread, 2.5 * noise)]
     )
-    search = _Search(regression, e, terms, prior)
+    search = _Search(regression, e, terms, prior, hurry)
     if search.ratios:
         beam = search.grow_ratios(noise)
     else:
@@ -91,6 +98,8 @@ def match(
         beam += search.random_starts(seed)
     found: dict[tuple, Proposal] = {}
     for floor in (noise, *more):
+        if found and hurry():
+            break
         count = KEEP if floor == noise else max(2, KEEP // 2)
         for proposal in search.round(beam, floor, former or [], count):
             found.setdefault(_signature(proposal), proposal)
@@ -104,8 +113,8 @@ def _signature(proposal: Proposal) -> tuple:
 class _Search:
     """The proposals of one equation, around one library."""
 
-    def __init__(self, regression: Regression, e: int, terms: np.ndarray, prior: Prior) -> None:
-        self.regression, self.e, self.prior = regression, e, prior
+    def __init__(self, regression: Regression, e: int, terms: np.ndarray, prior: Prior, hurry: Hurry) -> None:
+        self.regression, self.e, self.prior, self.hurry = regression, e, prior, hurry
         self.subsets = Subsets(regression, e, terms, prior)
         self.ratios, self.y, self.rows = self.subsets.ratios, self.subsets.y, self.subsets.rows
 
@@ -135,7 +144,7 @@ class _Search:
             cost = float(lanes.cost(self.prior, self.rows, floor).min())
             if cost < best:
                 best, best_size = cost, size
-            if size >= best_size + 2 or float(lanes.rss[0]) / self.rows < 0.02 * floor**2:
+            if size >= best_size + 2 or float(lanes.rss[0]) / self.rows < 0.02 * floor**2 or self.hurry():
                 break
             candidates = self._grow(lanes)
         return members
@@ -154,12 +163,14 @@ class _Search:
             if not shortest < min((m.cost(self.prior, self.rows, floor).amin() for m in members), default=torch.inf):
                 break
             members.append(lanes)
+            if self.hurry():
+                break
             lanes = self.release(self._grow(lanes.select(slice(0, BEAM // 2))))
         return members
 
     def random_starts(self, seed: int) -> list[Lanes]:
         """Fit small chains from random real exponents: what no library holds (Heim et al. 2020 start all their chains so)."""
-        if not bool(self.regression.positive.any()) or self.ratios:
+        if not bool(self.regression.positive.any()) or self.ratios or self.hurry():
             return []
         generator, d = torch.Generator().manual_seed(seed), self.subsets.w.shape[1]
         found = []
@@ -213,7 +224,7 @@ class _Search:
         """Drop terms and fix exponents, greedily, as long as the description length falls."""
         lanes = self.regression.fit(lanes, self.e, steps=8, prior=self.prior)
         done: list[Lanes] = []
-        while len(lanes):
+        while len(lanes) and not self.hurry():
             cost = lanes.cost(self.prior, self.rows, floor)
             trials, origin = self._moves(lanes, cost, floor, tries)
             if not len(trials):

@@ -89,6 +89,13 @@ class Mesh:
             counts=mask.sum((0, 1)),
         )
 
+    def select(self, segments: Tensor) -> Mesh:
+        """Return the mesh of those segments."""
+        index = segments.cpu().numpy()
+        per_segment = ("t", "step", "sample", "x", "mask", "weight")
+        parts = {f: getattr(self, f)[index if f == "t" else segments] for f in per_segment}
+        return replace(self, trajectory=tuple(self.trajectory[k] for k in index), **parts)
+
     def residuals(self, x: Float[Tensor, "K M1 d"]) -> tuple[Float[np.ndarray, "K n d"], np.ndarray]:
         """Return by how much states on the grid miss the samples, zero where nothing was measured, and what was."""
         lane = torch.arange(len(self.trajectory), device=x.device)[:, None]

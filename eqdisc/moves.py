@@ -46,13 +46,7 @@ class Neighbourhood:
         released = replace(terms, free=movable(terms.exponents, engine.positive))
         index = Parameters.of(released, engine.positive)
         extra = torch.as_tensor(self.trial_w, device=device)
-        columns = engine.propagate(terms, index, solved.fit.x, extra)
-        x0 = solved.fit.x[:, :, 0, : engine.states]
-        held = (
-            engine.positive[: engine.states] & (x0 < 2 * engine.lowest),
-            torch.zeros_like(x0),
-        )  # starts at their bound
-        h, g, _ = engine.normal(torch.nan_to_num(columns), solved.fit.x, solved.fit.sigma, held)
+        h, g = engine.gauge(terms, index, solved.fit.x, solved.fit.sigma, extra)
         self._split(h[0].cpu().numpy(), g[0].cpu().numpy(), index)
 
     def _split(self, h: np.ndarray, g: np.ndarray, index: Parameters) -> None:

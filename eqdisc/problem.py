@@ -12,7 +12,7 @@ from .denoising import Denoised, denoise
 from .description import Judge, Prior
 from .inputs import join_inputs
 from .invariants import find_invariants
-from .journal import Journal
+from .journal import Finishing, Journal
 from .knowledge import Knowledge, read_knowledge
 from .library import lay_rows, library
 from .mesh import Mesh
@@ -80,6 +80,10 @@ class Problem:
         engine = Collocation(known.mesh, self.denoised.positive, known.bounds, known.floor, journal=known.journal)
         invariants = tuple(find_invariants(self.data, self.denoised, self.scaling.states))
         return replace(self, engine=engine, judge=replace(self.judge, knowledge=None, invariants=invariants))
+
+    def finishing(self) -> Problem:
+        """Return the problem with an engine that ends every fit, whether or not the search was asked to stop."""
+        return replace(self, engine=self.engine.with_journal(Finishing(self.engine.journal)))
 
     @property
     def d(self) -> int:

@@ -127,16 +127,22 @@ class RunJournal(TimedJournal):
         progress: Progress,
         time_limit: float | None = None,
         checkpoint: Checkpoint | None = None,
+        since: float | None = None,
+        memory: float | None = None,
         crew: Crew = Journal.crew,
     ) -> None:
         self.spent = 0.0 if checkpoint is None else checkpoint.spent
-        super().__init__(None if time_limit is None else time_limit - self.spent)
+        super().__init__(None if time_limit is None else time_limit - self.spent, since, memory)
         self.folder, self.progress, self.checkpoint, self.crew = folder, progress, checkpoint, crew
         self.interrupted = False
 
     @property
     def stop(self) -> bool:
         return self.interrupted or super().stop
+
+    @property
+    def cause(self) -> str:
+        return "Ctrl-C" if self.interrupted else super().cause
 
     def record(
         self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any

@@ -77,6 +77,8 @@ def search_sums(problem: Problem, journal: Journal, seed: int = 0) -> tuple[Prob
     states: Callable = problem.denoised.at
     sigma, best, former, shared = problem.denoised.sigma, None, None, None
     for number in range(ROUNDS):
+        if journal.stop and best is not None:
+            break
         proposals = _match_all(problem, states, sigma, former, shared, journal, seed + 1000 * number)
         if any(not p for p in proposals) or (journal.stop and best is not None):
             break
@@ -86,7 +88,7 @@ def search_sums(problem: Problem, journal: Journal, seed: int = 0) -> tuple[Prob
             found = joint.assemble(proposals)
         if found is None:
             break
-        found = joint.complete(proposals, found)
+        found = found if journal.stop else joint.complete(proposals, found)
         found = _improve_several(joint, found, problem.library, ALIVE if number == 0 else 1)
         journal.record("search", number + 1, ROUNDS, front=[entry_of(problem, found)])
         problem, joint, found, best = _refine_steps(problem, joint, found, best, journal)
@@ -190,7 +192,12 @@ def _refine_steps(
     problem: Problem, joint: JointSearch, found: Solved, best: Solved | None, journal: Journal
 ) -> tuple[Problem, JointSearch, Solved, Solved | None]:
     """Take the search to a mesh of half the steps where the found law shows that these are too long; the best laws come along."""
-    while problem.engine.mesh.refine < FINEST and (halved := halve(problem, found, journal)) and halved[2] > STEP_ERROR:
+    while (
+        problem.engine.mesh.refine < FINEST
+        and not journal.stop
+        and (halved := halve(problem, found, journal))
+        and halved[2] > STEP_ERROR
+    ):
         finer, again, _ = halved
         former, joint = joint, _joint(finer, journal)
         moved = [
@@ -237,7 +244,13 @@ def _match_all(
 ) -> list[list[Proposal]]:
     device = str(problem.engine.mesh.x.device)
     regression = Regression(
-        problem.data, states, problem.denoised.positive, device, problem.weights, exact=problem.denoised.clean
+        problem.data,
+        states,
+        problem.denoised.positive,
+        device,
+        problem.weights,
+        exact=problem.denoised.clean,
+        room=journal.room,
     )
     out = []
     known = problem.judge.knowledge
@@ -254,7 +267,7 @@ def _match_all(
         proposals = journal.recall(
             "matching",
             lambda: (vars(regression), problem.denoised.clean, problem.denoised.spread, given),  # noqa: B023
-            lambda: match(regression, problem.denoised, *given),  # noqa: B023
+            lambda: match(regression, problem.denoised, *given, hurry=lambda: journal.stop),  # noqa: B023
             PROPOSALS,
         )
         if known is not None:

@@ -43,11 +43,13 @@ def prune(
 ) -> list[Step]:
     """Return the path of every lane from dense to a single number, each point refitted; all exponents are free on it.
 
+    Once `stop()` is true it ends where it is, after its first point.
+
     The factors of groups, in the last `grouped` columns of the exponents, go with their term.
     """
     path: list[Step] = []
     terms = release(terms, engine.positive)
-    while bool(terms.support.any()) and not stop():
+    while bool(terms.support.any()) and not (path and stop()):
         fit = engine.fit(terms, x, sigma, steps=steps)
         x = torch.where(torch.isfinite(fit.nll).view(-1, 1, 1, 1), fit.x, x.expand_as(fit.x))
         path.append(Step(fit, tuple(int(n) for n in fit.index.valid.sum(-1))))

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .description import Prior, limits
+from .journal import ROOM
 from .terms import log_slope, log_table, monomials, saturation
 from .trajectory import Dataset
 
@@ -29,6 +30,7 @@ FINE = 8  # rows that a window keeps at least
 MOST = 6000  # samples used at most; beyond it, evenly chosen windows
 TINY = 1e-5  # scaled states are clamped here in features
 RIDGE = 1e-15
+ARRAYS = 4  # of the size of a lane's terms and slopes at the nodes that one step holds at a time
 
 States = Callable[[int, np.ndarray], np.ndarray]
 
@@ -124,7 +126,9 @@ class Regression:
         device: str = "cpu",
         weights: list[np.ndarray] | None = None,
         exact: bool = True,
+        room: float = ROOM,
     ) -> None:
+        self.room = room
         windows = cut_windows(data)
         longest = max(len(k.t) for k in data.trajectories)
         order = (4 if longest <= SHORT else 3 if longest <= 2 * SHORT else 2) if exact else 2
@@ -162,6 +166,11 @@ class Regression:
     def fit(self, lanes: Lanes, e: int, steps: int = 12, prior: Prior | None = None) -> Lanes:
         """Fit coefficients in closed form and free exponents by variable projection; lanes that converge leave the batch."""
         prior = prior or Prior()
+        terms, slots = lanes.exponents.shape[1], int(lanes.free.flatten(1).sum(1).max()) if len(lanes) else 0
+        at_once = max(1, int(self.room / (ARRAYS * 8 * len(self.x) * (terms + slots))))
+        if len(lanes) > at_once:
+            starts = range(0, len(lanes), at_once)
+            return Lanes.cat([self.fit(lanes.select(slice(k, k + at_once)), e, steps, prior) for k in starts])
         y = self.targets[e]
         out = [v.clone() for v in (lanes.exponents, lanes.coefficients, lanes.rss)]
         index, slots, valid = slots_of(lanes.free)

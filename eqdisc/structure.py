@@ -156,6 +156,8 @@ class JointSearch:
         """Fit the first law from the data, all others a few steps from the best so far, the promising ones to the end."""
         first = self.solve(laws[:1])
         near, laws = self.best(first, near), laws[1:]
+        if near is not None and self.journal.stop:
+            return first
         rough = self.solve(laws, near, steps=15 if near is None else 6) + first
         rough.sort(key=lambda s: s.cost)
         good = [s for s in rough[:12] if s.cost < rough[0].cost + 60]
@@ -201,7 +203,7 @@ class JointSearch:
             better = self.best(self.tried[key] for key in foretold if key in self.tried)
             fresh = [key for key in foretold if key not in self.tried and key not in self.failed][:BATCH]
             for chunk in (fresh[: BATCH // 2], fresh[BATCH // 2 :]):
-                if chunk and (better is None or better.cost >= solved.cost - 1e-6):
+                if chunk and (better is None or better.cost >= solved.cost - 1e-6) and not self.journal.stop:
                     found = self._try([foretold[key] for key in chunk], solved)
                     better = self.best([*found, *self._try(_together(solved, found), solved)], better)
             if better is not None and better.cost < solved.cost - 1e-6:

@@ -133,9 +133,10 @@ def train_chain(
         if journal.stop:
             break
     best.restore(chain, starts)
-    if polish and not journal.stop:
-        for lane in range(chain.lanes):
-            _polish_lane(chain, starts, lane, data, positive, polish)
+    for lane in range(chain.lanes if polish else 0):
+        if journal.stop:
+            break
+        _polish_lane(chain, starts, lane, data, positive, polish)
     with torch.no_grad():
         mse, status = _shoot(chain, starts, data, positive)
     return Trained(chain, starts.detach(), mse.detach(), status)

@@ -96,7 +96,7 @@ def object_to(
     if start is None:
         return None
     better = free.improve(start, problem.library, OBJECTIONS)
-    if not explains(problem, pick):
+    if not explains(problem, pick) and not journal.stop:
         _, _, anew = search_sums(without, journal)
         better = free.best([] if anew is None else [anew], better) or better
     released = (start.cost - start.data_cost) - (pick.cost - pick.data_cost)  # what the numbers cost that were known

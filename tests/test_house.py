@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "eqdisc"
 
 FLOORS = {  # from the ground up; a module imports from its own floor or below, and never in circles
-    "words": {"errors", "status", "config", "cluster", "journal"},
+    "words": {"errors", "status", "config", "cluster", "memory", "journal"},
     "nouns": {"trajectory", "inputs", "dimensions", "sheet", "tables", "diagnosis", "equations", "printers", "markup"},
     "mechanism": {
         "units",

@@ -3,6 +3,7 @@ workers are killed.
 
 python -m eqdisc.experiments.endurance kills data/fsir.csv --count 50
 python -m eqdisc.experiments.endurance late data/fsir.csv --share 0.8
+python -m eqdisc.experiments.endurance limits data/fsir.csv --limit 10
 python -m eqdisc.experiments.endurance soak --count 1000
 python -m eqdisc.experiments.endurance crew --count 200
 python -m eqdisc.experiments.endurance pace --count 100 --repeats 3
@@ -27,8 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from ..checkpoint import count_steps
+from ..memory import resident
 from ..runs import differ
 
 COMMAND = (sys.executable, "-m", "eqdisc.cli")
@@ -36,12 +39,15 @@ PATIENCE = 600.0  # seconds for one fit
 TIMES = np.linspace(0.0, 5.0, 12)  # of a small table
 
 
+def begin_fit(table: Path, run: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Begin a fit in a process of its own."""
+    words = [*COMMAND, "fit", str(table), "--out", str(run), "--quiet", *options]
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL)
+
+
 def fit_until(table: Path, run: Path, share: float, seconds: float, options: Sequence[str] = ()) -> float:
     """Begin a fit and kill it `share` of `seconds` after config.json stands; return the seconds until that stood."""
-    begin = time.monotonic()
-    process = subprocess.Popen(
-        [*COMMAND, "fit", str(table), "--out", str(run), "--quiet", *options], stdout=subprocess.DEVNULL
-    )
+    begin, process = time.monotonic(), begin_fit(table, run, options)
     while not (run / "config.json").exists() and process.poll() is None:
         time.sleep(0.002)
     stood = time.monotonic() - begin
@@ -101,7 +107,7 @@ def soak(count: int) -> Iterator[tuple[int, float]]:
         discover(Dataset((Trajectory(t, 2.0 * np.exp(-rate * t)[:, None]),), ("x",)), FitConfig(seed=number))
         if number % 50 == 0:
             gc.collect()
-            yield number, resident()
+            yield number, 1e3 * resident()
 
 
 def rate_of(number: int) -> float:
@@ -213,25 +219,17 @@ def pace(count: int, repeats: int) -> Iterator[str]:
     yield f"two to one: {', '.join(f'{r:.2f}' for r in ratios)}, median {np.median(ratios):.2f}"
 
 
-def resident() -> float:
-    """Return the megabytes of memory that this process holds."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except OSError:  # no Linux: the most it ever held
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """Run one of the experiments and print a line for each step."""
     parser = argparse.ArgumentParser(prog="python -m eqdisc.experiments.endurance")
     kinds = parser.add_subparsers(dest="kind", required=True)
-    for kind in ("kills", "late"):
+    for kind in ("kills", "late", "limits"):
         one = kinds.add_parser(kind)
         one.add_argument("table", type=Path)
         one.add_argument("--count", type=int, default=50 if kind == "kills" else 1)
         one.add_argument("--seed", type=int, default=0)
         one.add_argument("--share", type=float, default=0.8)
+        one.add_argument("--limit", type=float, default=10.0)
         one.add_argument("--options", default="", help="options of eqdisc fit, in one text")
     kinds.add_parser("soak").add_argument("--count", type=int, default=1000)
     crew = kinds.add_parser("crew")
@@ -255,19 +253,51 @@ def main(words: Sequence[str] | None = None) -> None:
             rows.append(row)
             print(row, flush=True)
         print(f"{sum(not row['differences'] for row in rows)} of {len(rows)} the same to the last bit")
+    elif given.kind == "limits":
+        _limit(given.table, given.limit, given.options.split())
     else:
         _kill_late(given.table, given.share, given.options.split())
 
 
 def _kill_late(table: Path, share: float, options: Sequence[str]) -> None:
+    """Kill a fit after a share of the processor time of a whole one, which does not depend on what else the machine does."""
     with tempfile.TemporaryDirectory() as place:
         whole, run = Path(place) / "whole", Path(place) / "run"
-        seconds = run_whole(["fit", str(table), "--out", str(whole), *options])
-        fit_until(table, run, share, seconds, options)
-        size = (run / "checkpoint" / "steps").stat().st_size / 1e6
-        took = run_whole(["resume", str(run)])
+        begin = processor_time()
+        run_whole(["fit", str(table), "--out", str(whole), *options])
+        seconds = processor_time() - begin
+        process = begin_fit(table, run, options)
+        watched = psutil.Process(process.pid)
+        while process.poll() is None and sum(watched.cpu_times()[:2]) < share * seconds:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        size, begin = (run / "checkpoint" / "steps").stat().st_size / 1e6, processor_time()
+        run_whole(["resume", str(run)])
+        took = processor_time() - begin
         print(f"whole {seconds:.1f} s, resumed after {100 * share:.0f} %: {took:.1f} s = {100 * took / seconds:.0f} %")
         print(f"checkpoint {size:.1f} MB, differences {compare_runs(whole, run)}")
+
+
+def _limit(table: Path, limit: float, options: Sequence[str]) -> None:
+    """Fit within a time limit, and interrupt another fit at that time; print when both ended."""
+    with tempfile.TemporaryDirectory() as place:
+        took = run_whole(["fit", str(table), "--out", f"{place}/limited", "--time-limit", f"{limit:g}", *options])
+        print(f"--time-limit {limit:g}: ended after {took:.1f} s, the whole process")
+        process = begin_fit(table, Path(place) / "interrupted", options)
+        try:
+            process.wait(limit)
+        except subprocess.TimeoutExpired:
+            begin = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            print(f"Ctrl-C after {limit:g} s: ended {time.monotonic() - begin:.1f} s later with {process.returncode}")
+
+
+def processor_time() -> float:
+    """Return the processor seconds of all commands that have ended."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 if __name__ == "__main__":
