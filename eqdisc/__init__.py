@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import plotting
+    from .cluster import Crew
     from .comparison import Comparison, compare
     from .config import FitConfig
     from .design import Experiment, propose_experiments
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .trajectory import Dataset, Trajectory
 
 _HOMES = {
+    "cluster": ("Crew",),
     "comparison": ("Comparison", "compare"),
     "config": ("FitConfig",),
     "design": ("Experiment", "propose_experiments"),
@@ -60,6 +62,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Chain",
     "Comparison",
+    "Crew",
     "DataError",
     "DataWarning",
     "Dataset",

@@ -28,6 +28,8 @@ from .config import FitConfig
 from .errors import DataWarning, EqdiscError, OptionError, printable
 
 if TYPE_CHECKING:
+    from .batch import Batch, Ending
+    from .cluster import Crew
     from .comparison import Comparison
     from .job import Job
     from .runs import Run
@@ -38,7 +40,8 @@ STATUS_OF = {"identified": FOUND, "ambiguous": FOUND, "not identified": NOTHING}
 
 PICTURES = (".png", ".svg", ".pdf")
 TARGETS = "fig3; fig4 or fig5 (epidemic); fig6 or tableA2 (simple arithmetic); fig7 or table1 (large-scale); nalm (one unit, nine ranges)."
-TABLE, SEARCH, OUTPUT = Group("Table", sort_key=1), Group("Search", sort_key=2), Group("Output", sort_key=3)
+TABLE, SEARCH, WORK = Group("Table", sort_key=1), Group("Search", sort_key=2), Group("Work", sort_key=3)
+OUTPUT = Group("Output", sort_key=4)
 
 app = App(
     name="eqdisc",
@@ -84,6 +87,28 @@ class Output:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+@Parameter(name="*", group=WORK)
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Who does what can be done side by side: tables, replicates of a bootstrap, random starts. The result is the same."""
+
+    workers: int | None = None
+    """Processes on this machine [default: 1]."""
+
+    scheduler: str | None = None
+    """Dask scheduler whose workers do it, tcp://host:8786; they must see the same files."""
+
+    def crew(self) -> Crew:
+        """Return them."""
+        from .cluster import Crew
+
+        if self.workers is not None and self.scheduler is not None:
+            raise OptionError("--workers and --scheduler both say who does the work; use one of them.")
+        if self.workers is not None and self.workers < 1:
+            raise OptionError(f"--workers is {self.workers}; it must be 1 at least.")
+        return Crew(self.workers or 1, self.scheduler)
+
+
 @Parameter(name="*", group=TABLE)
 @dataclass(frozen=True, kw_only=True)
 class Roles:
@@ -122,7 +147,10 @@ def _read(path: Path, output: Output, **roles: Any) -> Dataset:
     return data
 
 
-Tables = Annotated[tuple[Path, ...], Parameter(help="Tables (.csv, .parquet, .xlsx), each a fit of its own.")]
+Tables = Annotated[
+    tuple[Path, ...],
+    Parameter(help="Tables (.csv, .parquet, .xlsx) or patterns such as 'data/*.csv', each table a fit of its own."),
+]
 Table = Annotated[Path, Parameter(help="A table (.csv, .parquet, .xlsx).")]
 Folder = Annotated[Path, Parameter(help="Folder of a finished fit.")]
 
@@ -132,76 +160,87 @@ def fit(
     data: Tables,
     /,
     *,
-    out: Annotated[Path | None, Parameter(group=OUTPUT, help="Run folder [default: runs/NAME-TIME].")] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(group=OUTPUT, help="Run folder, or folder of runs for several tables [default: runs/NAME-TIME]."),
+    ] = None,
     roles: Roles = Roles(),
     validate: Annotated[Path | None, Parameter(group=SEARCH, help="Table that is simulated and never fitted.")] = None,
     config: Annotated[FitConfig, Parameter(name="*", group=SEARCH)] = FitConfig(),
+    work: Work = Work(),
     output: Output = Output(),
 ) -> int:
     """Find the law behind a table."""
+    from .batch import Batch, expand
     from .job import Job
-    from .runs import refuse_taken
+    from .runs import default_folder, refuse_taken
 
-    if not data:
-        raise OptionError("there is no table to fit; name one.")
     if validate is not None and config.held_out:
         raise OptionError("--validate and --held-out both say what is unseen; use one of them.")
-    folders = _choose_folders(data, out)
-    for folder in folders:
+    tables, words = expand(data), tuple(sys.argv)
+    if not tables:
+        raise OptionError("there is no table to fit; name one.")
+    with work.crew() as crew:
+        if len(tables) > 1:
+            batch = Batch.of(tables, out, config, asdict(roles), validate, words)
+            batch.begin()
+            return _fit_all(batch, crew, output)
+        folder = out or default_folder(tables[0])
         refuse_taken(folder)
-    statuses = []
-    for path, folder in zip(data, folders, strict=True):
-        job = Job(path, folder, config, asdict(roles), validate, tuple(sys.argv))
-        statuses.append(_fenced(partial(_fit, job, output, one_of_many=len(data) > 1), folder))
-        if statuses[-1] == INTERRUPTED:
-            break
-    return statuses[0] if len(data) == 1 else max((s for s in statuses if s != NOTHING), default=FOUND)
+        return _fenced(
+            partial(_fit, Job(tables[0], folder, config, asdict(roles), validate, words), crew, output), folder
+        )
 
 
-def _fit(job: Job, output: Output, *, one_of_many: bool) -> int:
+def _fit(job: Job, crew: Crew, output: Output) -> int:
     """Do one job and answer; return the exit status."""
     from .job import start
     from .progress import open_progress
-
-    with open_progress(output.quiet) as progress:
-        interrupted = start(job, progress, output.tell)
-    return _answer(job.folder, output, interrupted, str(job.table) if one_of_many else "")
-
-
-def _answer(folder: Path, output: Output, interrupted: bool, title: str = "") -> int:
-    """Print what a run has found; return the exit status."""
-    from .answer import write_answer
     from .runs import load
 
-    run = load(folder)
+    with open_progress(output.quiet) as progress:
+        interrupted = start(job, progress, output.tell, crew)
+    return _answer(load(job.folder), output, interrupted)
+
+
+def _answer(run: Run, output: Output, interrupted: bool, title: str = "") -> int:
+    """Print what a run has found; return the exit status."""
+    from .answer import write_answer
+
     text = "" if output.json else write_answer(run)
     output.answer(f"{title}\n\n{text}\n" if title else text, run.result, one_of_many=bool(title))
-    output.tell(f"saved in {folder}")
+    output.tell(f"saved in {run.folder}")
     return INTERRUPTED if interrupted else STATUS_OF[run.verdict]
 
 
-def _choose_folders(tables: Sequence[Path], out: Path | None) -> list[Path]:
-    """Return a run folder for each table: `out` itself for one table, folders in it for several."""
-    from .runs import default_folder
+def _fit_all(batch: Batch, crew: Crew, output: Output) -> int:
+    """Do what is left of a batch and answer table by table as they end; return the exit status."""
+    from .progress import open_progress
 
-    if len(tables) == 1:
-        return [out or default_folder(tables[0])]
-    if out is None:
-        return _apart([default_folder(path) for path in tables])
-    return _apart([out / path.stem for path in tables])
+    if len(batch.left) < len(batch.jobs):
+        output.tell(f"{len(batch.jobs) - len(batch.left)} of {len(batch.jobs)} tables had ended before.")
+    statuses = [FOUND]
+    try:
+        with open_progress(output.quiet) as progress:
+            for job, future in batch.fit(crew, progress):
+                with progress.hidden():
+                    statuses.append(_fenced(lambda: _answer_one(job, future.result(), output), job.folder))  # noqa: B023
+                if statuses[-1] == INTERRUPTED:
+                    raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        _say(f"interrupted; eqdisc resume {batch.folder} goes on with what is left.")
+        return INTERRUPTED
+    output.tell(f"saved in {batch.folder}")
+    return max(status for status in statuses if status != NOTHING)
 
 
-def _apart(folders: list[Path]) -> list[Path]:
-    """Number folders that would be the same: tables of one name from several places."""
-    seen: dict[Path, int] = {}
-    for folder in folders:
-        seen[folder] = seen.get(folder, 0) + 1
-    count = dict.fromkeys(seen, 0)
-    found = []
-    for folder in folders:
-        count[folder] += 1
-        found.append(folder if count[folder] == 1 else folder.with_name(f"{folder.name}-{count[folder]}"))
-    return found
+def _answer_one(job: Job, ending: Ending, output: Output) -> int:
+    """Print what was found in one table of many; return its status."""
+    from .runs import Run
+
+    for note in ending.notes:
+        output.tell(note)
+    return _answer(Run(job.folder, ending.result), output, ending.interrupted, os.path.relpath(job.table))
 
 
 @app.command(help_epilogue="example:  eqdisc check data/fsir.csv")
@@ -426,17 +465,31 @@ def propose(run: Folder, /, *, output: Output = Output()) -> int:
 
 
 @app.command(help_epilogue="example:  eqdisc resume runs/fsir")
-def resume(run: Annotated[Path, Parameter(help="Folder of a fit.")], /, *, output: Output = Output()) -> int:
+def resume(
+    run: Annotated[Path, Parameter(help="Folder of a fit, or of the fits of several tables.")],
+    /,
+    *,
+    work: Work = Work(),
+    output: Output = Output(),
+) -> int:
     """Go on with a fit that was interrupted or killed, to the same law as if it had not been; the front so far is in RUN/front.csv."""
+    from .batch import LIST, Batch
+
+    with work.crew() as crew:
+        if (run / LIST).exists():
+            return _fit_all(Batch.read(run), crew, output)
+        return _fenced(partial(_go_on, run, crew, output), run)
+
+
+def _go_on(folder: Path, crew: Crew, output: Output) -> int:
+    """Go on with one fit and answer; return the exit status."""
     from .job import resume
     from .progress import open_progress
+    from .runs import load
 
-    def work() -> int:
-        with open_progress(output.quiet) as progress:
-            interrupted = resume(run, progress)
-        return _answer(run, output, interrupted)
-
-    return _fenced(work, run)
+    with open_progress(output.quiet) as progress:
+        interrupted = resume(folder, progress, crew)
+    return _answer(load(folder), output, interrupted)
 
 
 @app.command(help_epilogue="example:  eqdisc rerun runs/fsir")
@@ -574,8 +627,8 @@ def benchmark(
     ] = (),
     starts: Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="Records of each system.")] = (1,),
     seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="Seeds of noise and search.")] = (0,),
-    workers: Annotated[int, Parameter(help="Fits side by side.")] = 1,
     time_limit: Annotated[float | None, Parameter(help="Seconds after which one fit ends with what it has.")] = None,
+    work: Work = Work(),
     output: Output = Output(),
 ) -> int:
     """Measure what is recovered of the catalogue's laws."""
@@ -583,14 +636,12 @@ def benchmark(
     from .experiments.benchmark import list_tasks, read_rows, run_benchmark, write_summary
     from .progress import open_progress
 
-    if workers < 1:
-        raise OptionError(f"--workers is {workers}; it must be 1 at least.")
     tasks = list_tasks(suite, noise, samples, starts, seeds)
     if not tasks:
         raise OptionError("nothing is to be measured: no system has so many starts.")
-    with open_progress(output.quiet) as progress:
+    with work.crew() as crew, open_progress(output.quiet) as progress:
         progress.show("fits", 0, len(tasks), "")
-        for done, row in run_benchmark(tasks, out, workers, time_limit):
+        for done, row in run_benchmark(tasks, out, crew, time_limit):
             progress.show("fits", done, len(tasks), f"{row['system']}, noise {row['noise']:g}")
     wanted = {task.key for task in tasks}
     rows = [row for row in read_rows(out / "rows.csv") if tuple(row.values())[: len(tasks[0].key)] in wanted]

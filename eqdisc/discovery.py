@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from . import __version__
+from .cluster import Crew
 from .config import FitConfig
 from .description import FLOOR
 from .ensemble import fit_ensemble
@@ -212,11 +213,13 @@ def discover(
     *,
     validate: Any = None,
     journal: Journal | None = None,
+    crew: Crew | None = None,
 ) -> Discovery:
     """Find the differential equation behind `data` (a table, a DataFrame or a Dataset).
 
     `validate` holds trajectories that are simulated from their starts and never fitted. Raises DataError or OptionError in one sentence;
-    a search that is stopped, by `config.time_limit` or through a journal of your own, returns the best so far.
+    a search that is stopped, by `config.time_limit` or through a journal of your own, returns the best so far. A `crew` does side by side
+    what can be: replicates of the bootstrap and random starts, to the same result.
 
     >>> t = np.linspace(0, 5, 20)
     >>> import pandas as pd
@@ -224,9 +227,11 @@ def discover(
     >>> found.equations.strings()
     {'x': '-0.5*x'}
     """
+    journal = journal or TimedJournal(config.time_limit, memory=config.memory)
+    journal.crew = crew or journal.crew
     with one_thread():
         refuse_little(config.memory)
-        return _discover(data, config, validate, journal or TimedJournal(config.time_limit, memory=config.memory))
+        return _discover(data, config, validate, journal)
 
 
 def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> Discovery:

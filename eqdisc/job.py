@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .checkpoint import Checkpoint
+from .cluster import Crew
 from .config import FitConfig
 from .errors import DataError, EqdiscError, OptionError
+from .journal import Journal
 from .memory import refuse_large
 from .progress import Progress, RunJournal, ShownJournal, obeying_interrupts
 from .runs import (
@@ -48,7 +50,7 @@ class Job:
     words: tuple[str, ...] = ()
 
 
-def start(job: Job, progress: Progress, tell: Callable[[str], None]) -> bool:
+def start(job: Job, progress: Progress, tell: Callable[[str], None], crew: Crew = Journal.crew) -> bool:
     """Fit a table; return whether the search was interrupted. `tell` passes on what was mended in the table."""
     since = time.monotonic()
     refuse_taken(job.folder)
@@ -59,22 +61,36 @@ def start(job: Job, progress: Progress, tell: Callable[[str], None]) -> bool:
     with holding(job.folder):
         folder = create_run(job.folder, data, job.config, source=job.table, words=job.words, unseen=unseen)
         try:
-            return _search(folder, Begun(data, unseen, job.config, hash_file(job.table)), progress, since)
+            return _search(folder, Begun(data, unseen, job.config, hash_file(job.table)), progress, crew, since)
         except (DataError, OptionError):
             folder.discard()
             raise
 
 
-def resume(path: Path, progress: Progress) -> bool:
+def resume(path: Path, progress: Progress, crew: Crew = Journal.crew) -> bool:
     """Go on with a run; return whether the search was interrupted. What is finished is left as it is."""
     begun = read_begun(path)
-    if _is_finished(path):
+    if is_finished(path):
         return False
     with holding(path):
-        return False if _is_finished(path) else _search(RunFolder(path), begun, progress)
+        return False if is_finished(path) else _search(RunFolder(path), begun, progress, crew)
 
 
-def _is_finished(path: Path) -> bool:
+def take_up(job: Job, progress: Progress, tell: Callable[[str], None], patience: float) -> bool:
+    """Fit a table, or go on with what was begun of it; what may be asked for until it is done, by whoever does it.
+
+    Waits for `patience` in seconds where another process seems to be at it still; returns whether the search was interrupted.
+    """
+    begun = job.folder / "config.json"  # the last that is written before a search starts
+    if job.folder.exists():
+        with holding(job.folder, patience):
+            if not begun.exists():
+                RunFolder(job.folder).discard()
+    return resume(job.folder, progress) if begun.exists() else start(job, progress, tell)
+
+
+def is_finished(path: Path) -> bool:
+    """Tell whether a run has its result, and no steps of a search that may go on."""
     return (path / "result.json").exists() and not RunFolder(path).steps.exists()
 
 
@@ -93,11 +109,11 @@ def _tell_sample(part: Dataset, data: Dataset, tell: Callable[[str], None]) -> N
         )
 
 
-def _search(folder: RunFolder, begun: Begun, progress: Progress, since: float | None = None) -> bool:
+def _search(folder: RunFolder, begun: Begun, progress: Progress, crew: Crew, since: float | None = None) -> bool:
     """Search, save, and tell whether the search was interrupted."""
     checkpoint = Checkpoint(folder.steps, {"eqdisc": __version__, "versions": versions_of()})
     config = begun.config
-    journal = RunJournal(folder, progress, config.time_limit, checkpoint, since, config.memory)
+    journal = RunJournal(folder, progress, config.time_limit, checkpoint, since, config.memory, crew)
     progress.show("loading", None, None, "")
     before = time.monotonic()
     from .discovery import discover  # torch is loaded here, with config.json and data.csv in place

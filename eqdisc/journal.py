@@ -5,19 +5,20 @@ that into progress, checkpoints and a front that can be read while the search ru
 
 A search is deterministic, so that what it has to remember is no state, but the results of its dear steps. Each step is asked of
 the journal: `recall` gives what the same work on the same inputs gave before, or has it done and keeps it. An interrupted search that
-runs again finds its finished steps and goes the same way to the same end.
+runs again finds its finished steps and goes the same way to the same end. Steps that can be done side by side are spread over its crew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from .cluster import Crew, Task
 from .memory import resident
 
 T = TypeVar("T")
@@ -46,6 +47,11 @@ class Journal:
 
     spent = 0.0  # seconds that went into the search before this process took it up
     room = ROOM
+    crew = Crew()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Come to another process as a journal that keeps nothing."""
+        return Journal, ()
 
     @property
     def stop(self) -> bool:
@@ -71,6 +77,16 @@ class Journal:
         """Return what `work` gave for the same `inputs` (whatever `digest` takes) in a step of this name, or have it done."""
         return work()
 
+    def spread(
+        self, step: str, inputs: Callable[[], Any], function: Callable[..., T], tasks: Sequence[Task], form: Form[T]
+    ) -> Iterator[tuple[int, T]]:
+        """Have `function` called with each of `tasks` by the crew; yield (number, result) as they are ready, until told to stop.
+
+        `inputs` name what all tasks have in common, for whoever keeps results.
+        """
+        for number, future in self.crew.spread(function, tasks, lambda: self.stop):
+            yield number, future.result()
+
 
 class TimedJournal(Journal):
     """A journal that asks the search to stop in time to end after `seconds`, counted from the moment `since`, or when the process
@@ -86,6 +102,10 @@ class TimedJournal(Journal):
         self.seconds, self.since, self.memory = seconds, time.monotonic() if since is None else since, memory
         self.room = ROOM if memory is None else min(ROOM, STEP * 1e9 * memory)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Come to another process, whose clock is another, with the same time left."""
+        return _arrive, (self.seconds, time.monotonic() - self.since, self.reserve, self.memory)
+
     @property
     def stop(self) -> bool:
         return self._spent(SEARCHING, self.reserve) or (self.memory is not None and resident() > FULL * self.memory)
@@ -100,6 +120,12 @@ class TimedJournal(Journal):
 
     def _spent(self, share: float, reserve: float) -> bool:
         return self.seconds is not None and time.monotonic() - self.since >= share * self.seconds - reserve
+
+
+def _arrive(seconds: float | None, spent: float, reserve: float, memory: float | None) -> TimedJournal:
+    journal = TimedJournal(seconds, time.monotonic() - spent, memory)
+    journal.reserve = reserve
+    return journal
 
 
 class Finishing(Journal):

@@ -28,6 +28,7 @@ from .remeshing import explains
 from .structure import JointSearch
 from .terms import Terms
 from .thinning import snap_path
+from .threads import one_thread
 from .training import Stretches, match_chain, train_chain
 from .units import RealNPU
 
@@ -41,6 +42,7 @@ POLISH_STEPS = 10
 SURVIVORS = 6  # lanes that are trained through the ODE and pruned together
 MOST_SURVIVORS = 36  # after so many the search ends with what it has
 STRETCH = 10  # samples a segment of multiple shooting
+LANES = 16  # that are matched in a row by one processor, as fast as all at once; a GPU takes all
 
 
 def search_by_network(problem: Problem, config: FitConfig, journal: Journal) -> tuple[JointSearch, Solved | None]:
@@ -69,16 +71,36 @@ def match_starts(problem: Problem, config: FitConfig, journal: Journal) -> Chain
         device
     )
     regression = Regression(problem.data, problem.denoised.at, problem.denoised.positive, device, problem.weights)
-    given = MATCHING_STEPS, config.l1, MATCHING_RATE
-    chain, loss = journal.recall(
-        "matching chains",
-        lambda: (config.chain, chain.state_dict(), vars(regression), given),
-        lambda: match_chain(chain, regression, *given, journal),
-        Form(_pack, partial(_unpack, chain)),
-    )
+    chain, loss = _match(chain, regression, config, journal)
     chain = chain.select(loss.argsort())
     # complex powers are beyond the engine of real ones
     return chain if isinstance(chain.units[0], RealNPU) else _train_survivors(problem, config, chain, journal)
+
+
+def _match(chain: Chain, regression: Regression, config: FitConfig, journal: Journal) -> tuple[Chain, Tensor]:
+    """Match all lanes, some at a time, and return them with their losses; those that were not reached when told to stop are left out."""
+    given = MATCHING_STEPS, config.l1, MATCHING_RATE
+    width = LANES if regression.x.device.type == "cpu" else chain.lanes
+    lanes = [range(first, min(first + width, chain.lanes)) for first in range(0, chain.lanes, width)]
+    tasks = [(chain.select(some), regression, *given, journal) for some in lanes]
+    inputs = config.chain, chain.state_dict(), vars(regression), given, width
+    found: dict[int, Packed] = {}
+    for number, packed in journal.spread("matching chains", lambda: inputs, match_lanes, tasks, Form(dict, dict)):
+        found[number] = packed
+        journal.record("random starts", sum(len(lanes[k]) for k in found), chain.lanes)
+    if not found:  # told to stop before any was ready
+        found[0] = match_lanes(*tasks[0])
+    done = sorted(found)
+    joined = {name: np.concatenate([found[k][name] for k in done]) for name in found[done[0]]}
+    return _unpack(chain.select([lane for k in done for lane in lanes[k]]), joined)
+
+
+def match_lanes(
+    chain: Chain, regression: Regression, steps: int, l1: float, lr: float, journal: Journal
+) -> dict[str, np.ndarray]:
+    """Match some lanes; return what they have become, and the loss of each, as arrays with a row a lane."""
+    with one_thread():
+        return _pack(match_chain(chain, regression, steps, l1, lr, journal))
 
 
 def _train_survivors(problem: Problem, config: FitConfig, chain: Chain, journal: Journal) -> Chain:
@@ -95,7 +117,7 @@ def _train_survivors(problem: Problem, config: FitConfig, chain: Chain, journal:
     return journal.recall("training", lambda: inputs, train, Form(_pack, partial(_unpack, chain)))[0]
 
 
-def _pack(matched: tuple[Chain, Tensor]) -> Packed:
+def _pack(matched: tuple[Chain, Tensor]) -> dict[str, np.ndarray]:
     chain, loss = matched
     return {name: v.detach().cpu().numpy() for name, v in {**chain.state_dict(), "loss": loss}.items()}
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .checkpoint import Checkpoint
+from .cluster import Crew, Task
 from .journal import Form, Journal, T, TimedJournal, digest
 from .runs import RunFolder
 
@@ -26,10 +27,18 @@ PAUSE = 5.0  # seconds between two lines of one stage in a log
 
 
 class Progress:
-    """Show nothing; the base of what shows something."""
+    """Show nothing; the base of what shows something, and what it is in another process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Progress, ()
 
     def show(self, stage: str, done: int | None, total: int | None, message: str) -> None:
         """Show that `stage` has finished `done` of `total` steps."""
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Leave the terminal to others for a while."""
+        yield
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -69,6 +78,14 @@ class BarProgress(Progress):
 
     def show(self, stage: str, done: int | None, total: int | None, message: str) -> None:
         self.bars.update(self.task, description=stage, completed=done or 0, total=total, message=message)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        self.bars.stop()
+        try:
+            yield
+        finally:
+            self.bars.start()
 
     def close(self) -> None:
         self.bars.stop()
@@ -112,10 +129,11 @@ class RunJournal(TimedJournal):
         checkpoint: Checkpoint | None = None,
         since: float | None = None,
         memory: float | None = None,
+        crew: Crew = Journal.crew,
     ) -> None:
         self.spent = 0.0 if checkpoint is None else checkpoint.spent
         super().__init__(None if time_limit is None else time_limit - self.spent, since, memory)
-        self.folder, self.progress, self.checkpoint = folder, progress, checkpoint
+        self.folder, self.progress, self.checkpoint, self.crew = folder, progress, checkpoint, crew
         self.interrupted = False
 
     @property
@@ -137,14 +155,36 @@ class RunJournal(TimedJournal):
         if self.checkpoint is None:
             return work()
         key = digest(step, inputs())
-        known = self.checkpoint.get(key)
+        known = self._find(key, form)
+        return self._keep(key, form, work()) if known is None else known
+
+    def spread(
+        self, step: str, inputs: Callable[[], Any], function: Callable[..., T], tasks: Sequence[Task], form: Form[T]
+    ) -> Iterator[tuple[int, T]]:
+        if self.checkpoint is None:
+            yield from super().spread(step, inputs, function, tasks, form)
+            return
+        common = digest(step, inputs())
+        keys, left = [digest(common, number) for number in range(len(tasks))], []
+        for number, key in enumerate(keys):
+            if (known := self._find(key, form)) is None:
+                left.append(number)
+            else:
+                yield number, known
+        for k, found in super().spread(step, inputs, function, [tasks[number] for number in left], form):
+            yield left[k], self._keep(keys[left[k]], form, found)
+
+    def _find(self, key: bytes, form: Form[T]) -> T | None:
+        """Return what was kept under a key, None where there is nothing or something of another form."""
+        known = None if self.checkpoint is None else self.checkpoint.get(key)
         if known is not None:
-            with suppress(
-                LookupError, ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError
-            ):  # what was kept is of another form
+            with suppress(LookupError, ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError):
                 return form.unpack(known)
-        found = work()
-        if not self.stop:  # a step that was told to stop is not finished
+        return None
+
+    def _keep(self, key: bytes, form: Form[T], found: T) -> T:
+        """Keep a result, unless the search was told to stop: such a step is not finished."""
+        if self.checkpoint is not None and not self.stop:
             self.checkpoint.put(key, form.pack(found))
         return found
 
@@ -160,6 +200,9 @@ def obeying_interrupts(journal: RunJournal) -> Iterator[None]:
         with suppress(RuntimeError):  # the signal came in the middle of another write to the same stream
             journal.progress.show("stopping", None, None, "the best so far will be saved; Ctrl-C again ends at once")
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # whoever started this process handles it
+        yield
+        return
     try:
         former = signal.signal(signal.SIGINT, on_interrupt)
     except ValueError:  # not the main thread: whoever runs it handles Ctrl-C

@@ -155,25 +155,34 @@ class RunFolder:
 
 
 @contextmanager
-def holding(path: Path) -> Iterator[None]:
+def holding(path: Path, patience: float = 0.0) -> Iterator[None]:
     """Keep every other process out of a run folder; the lock goes with the process, however it ends.
 
-    Raises RunError when another one holds it.
+    Raises RunError when another one holds it for longer than `patience` in seconds.
     """
+    place = path / "checkpoint" / "lock"
+    with locking(place, path, patience):
+        try:
+            yield
+        finally:
+            if (path / "result.json").exists() and not RunFolder(path).steps.exists():
+                shutil.rmtree(place.parent, ignore_errors=True)
+
+
+@contextmanager
+def locking(place: Path, path: Path, patience: float = 0.0) -> Iterator[None]:
+    """Hold the lock `place` of a folder `path`; raises RunError as `holding` does."""
     from filelock import FileLock, Timeout
 
-    place = path / "checkpoint" / "lock"
     place.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(place)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=patience)
     except Timeout:
         raise RunError(f"{path} is being written by another process; wait until that has ended.") from None
     try:
         yield
     finally:
-        if (path / "result.json").exists() and not RunFolder(path).steps.exists():
-            shutil.rmtree(place.parent, ignore_errors=True)
         lock.release()
 
 

@@ -3,7 +3,8 @@ r"""Uncertainty: what the numbers and the terms of a law would have been, had th
 A replicate keeps the fitted trajectories and draws the noise anew: residuals in blocks of about n**(1/3) neighbours, so that what
 correlates stays together (Künsch, Ann. Stat. 17, 1989), or, from ten trajectories on, whole trajectories with replacement. Every replicate is
 fitted by the pick and by all laws that have weight beside it, side by side as lanes from where they stand, and the shortest description
-wins, as it did in the search.
+wins, as it did in the search. A replicate is drawn by its number and the seed alone, so that it is the same wherever it is fitted; a crew
+fits some side by side.
 
     interval    the middle 90 % of a number over the replicates, fitted with the pick's own structure
     inclusion   the share of replicates whose winner holds the term in that equation
@@ -22,17 +23,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .collocation import Collocation
+from .description import Judge
 from .equations import write_term
-from .journal import Journal
-from .laws import CLOSE_K, Solved
+from .journal import Form, Journal, Packed
+from .laws import CLOSE_K, Law, Solved, pack_laws, unpack_laws
 from .mesh import Mesh
 from .problem import Problem
 from .selection import FAR, select_rivals
 from .structure import JointSearch
 from .terms import Terms
+from .threads import one_thread
 
 LEVEL = 0.9
 MANY = 10  # trajectories from which whole ones are drawn
+TOGETHER = 5  # replicates that one worker fits in a row: a quarter of a second and more
 STEPS = 12  # of Gauss-Newton, from where each law stands
 SAME = 0.15  # exponents of one term may differ by this between replicates
 RARE = 0.05  # inclusion below which a term that the pick lacks is not worth a line
@@ -76,28 +80,66 @@ def bootstrap(
     `seen` are the laws that the search fitted, `names` the symbols of the states.
     """
     laws = [pick, *select_rivals(seen, pick, FAR)]
-    rng = np.random.default_rng(seed)
-    outcomes: list[tuple[int, Sequence[Solved | None]]] = []
-    for b in range(count):
-        if journal.stop:
-            break
-        fits = _fit(problem, laws, *_draw(problem, pick, rng), journal)
-        costs = [np.inf if s is None else s.cost for s in fits]
-        if np.isfinite(costs).any():
-            outcomes.append((int(np.argmin(costs)), fits))
-        journal.record("bootstrap", done=b + 1, total=count)
+    given = problem.engine, problem.judge, laws, seed
+    tasks = [(*given, range(first, min(first + TOGETHER, count)), journal) for first in range(0, count, TOGETHER)]
+    inputs = problem.engine.digest, [(s.law, s.fit.pack()) for s in laws], seed, count
+    found: dict[int, list[Replicate]] = {}
+    for number, some in journal.spread("bootstrap", lambda: inputs, fit_replicates, tasks, REPLICATES):
+        found[number] = some
+        journal.record("bootstrap", done=min(len(found) * TOGETHER, count), total=count)
+    outcomes = [replicate for number in sorted(found) for replicate in found[number]]
     if not outcomes:
         return None
-    won = float(np.mean([winner == 0 for winner, _ in outcomes]))
-    return Bootstrap(len(outcomes), LEVEL, won, tuple(_summarise(problem, pick, laws, outcomes, names)))
+    won = float(np.mean([r.winner == 0 for r in outcomes]))
+    return Bootstrap(len(outcomes), LEVEL, won, tuple(_summarise(problem, pick, outcomes, names)))
 
 
 # Replicates
 
 
-def _draw(problem: Problem, pick: Solved, rng: np.random.Generator) -> tuple[Mesh, Int[np.ndarray, "K"]]:
+@dataclass(frozen=True, eq=False)
+class Replicate:
+    """What came of one replicate: the number of the law that won, that law as it was fitted, and the pick, unless that failed."""
+
+    winner: int
+    law: Law
+    own: Law | None
+
+
+def _pack(replicates: Sequence[Replicate]) -> Packed:
+    laws = [law for r in replicates for law in (r.law, r.own) if law is not None]
+    about = np.array([(r.winner, r.own is not None) for r in replicates], np.int64).reshape(-1, 2)
+    return {**pack_laws(laws), "about": about}
+
+
+def _unpack(packed: Packed) -> list[Replicate]:
+    laws = iter(unpack_laws(packed))
+    return [Replicate(int(winner), next(laws), next(laws) if own else None) for winner, own in packed["about"]]
+
+
+REPLICATES = Form(_pack, _unpack)
+
+
+def fit_replicates(
+    engine: Collocation, judge: Judge, laws: Sequence[Solved], seed: int, numbers: range, journal: Journal
+) -> list[Replicate]:
+    """Draw the replicates of these numbers and fit every law to each; those to which none could be fitted are left out."""
+    found = []
+    with one_thread():
+        for b in numbers:
+            if journal.stop:
+                break
+            fits = _fit(engine, judge, laws, *_draw(engine.mesh, laws[0], np.random.default_rng((seed, b))), journal)
+            costs = [np.inf if s is None else s.cost for s in fits]
+            winner = int(np.argmin(costs))
+            if (best := fits[winner]) is not None:
+                found.append(Replicate(winner, best.law, None if fits[0] is None else fits[0].law))
+    return found
+
+
+def _draw(mesh: Mesh, pick: Solved, rng: np.random.Generator) -> tuple[Mesh, Int[np.ndarray, "K"]]:
     """Return a replicate's mesh and which segments of the original it is made of."""
-    mesh, k = problem.engine.mesh, len(set(problem.engine.mesh.trajectory))
+    k = len(set(mesh.trajectory))
     if k >= MANY:
         members = [[q for q, of in enumerate(mesh.trajectory) if of == j] for j in sorted(set(mesh.trajectory))]
         index = np.concatenate([members[j] for j in rng.integers(0, k, k)])
@@ -152,17 +194,16 @@ def _take(mesh: Mesh, index: Int[np.ndarray, "K"]) -> Mesh:
 
 
 def _fit(
-    problem: Problem, laws: Sequence[Solved], mesh: Mesh, index: np.ndarray, journal: Journal
+    base: Collocation, judge: Judge, laws: Sequence[Solved], mesh: Mesh, index: np.ndarray, journal: Journal
 ) -> list[Solved | None]:
     """Fit every law to a replicate, from where it stands; None for a lane that did not end well."""
-    base = problem.engine
-    engine = Collocation(mesh, problem.denoised.positive, base.bounds, base.floor, base.coupling, journal)
+    engine = Collocation(mesh, base.positive.cpu().numpy(), base.bounds, base.floor, base.coupling, journal)
     at: Tensor = torch.as_tensor(index, device=mesh.x.device)
     x, sigma = torch.cat([s.fit.x[:, at] for s in laws]), torch.cat([s.fit.sigma for s in laws])
     terms = Terms.of([s.law for s in laws], device=str(x.device))
-    known = problem.judge.knowledge
+    known = judge.knowledge
     fit = engine.fit(terms if known is None else known.hold(terms), x, sigma, steps=STEPS)
-    joint = JointSearch(engine, problem.judge, x[:1], laws[0].fit.sigma[0].cpu().numpy(), journal)
+    joint = JointSearch(engine, judge, x[:1], laws[0].fit.sigma[0].cpu().numpy(), journal)
     return [joint.price(fit, q) if bool(torch.isfinite(fit.nll[q])) else None for q in range(len(laws))]
 
 
@@ -179,23 +220,16 @@ class _Tally:
 
 
 def _summarise(
-    problem: Problem,
-    pick: Solved,
-    laws: Sequence[Solved],
-    outcomes: Sequence[tuple[int, Sequence[Solved | None]]],
-    names: tuple[str, ...],
+    problem: Problem, pick: Solved, outcomes: Sequence[Replicate], names: tuple[str, ...]
 ) -> Iterator[TermUncertainty]:
     """Yield the pick's terms with their intervals, then what others held."""
     w, a, free = pick.law
     own = [_Tally(int(e), w[j], 0) for j, e in np.argwhere(a != 0)]
     places = [(int(j), int(e)) for j, e in np.argwhere(a != 0)]
     tallies = list(own)
-    for winner, fits in outcomes:
-        found = fits[winner]
-        assert found is not None
-        _count(tallies, found)
-    own_fits = [fits[0] for _, fits in outcomes if fits[0] is not None]
-    values, logs = _in_units(problem, [s.law for s in own_fits], len(w))
+    for replicate in outcomes:
+        _count(tallies, replicate.law)
+    values, logs = _in_units(problem, [r.own for r in outcomes if r.own is not None], len(w))
     here, _ = _in_units(problem, [pick.law], len(w))
     d = len(names)
     for tally, (j, e) in zip(own, places, strict=True):
@@ -208,9 +242,9 @@ def _summarise(
             yield TermUncertainty(names[tally.equation], text, tally.held / len(outcomes), None, {})
 
 
-def _count(tallies: list[_Tally], found: Solved) -> None:
+def _count(tallies: list[_Tally], law: Law) -> None:
     """Count each term of a winner once, where it is known, or open a line for it."""
-    w, a, _ = found.law
+    w, a, _ = law
     for j, e in np.argwhere(a != 0):
         known = next((k for k in tallies if k.equation == e and _same(k.row, w[j], a.shape[1])), None)
         if known is None:

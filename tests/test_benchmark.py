@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from eqdisc.cli import main
+from eqdisc.cluster import Crew
 from eqdisc.equations import Equations
 from eqdisc.errors import DataError, OptionError
 from eqdisc.experiments import benchmark
@@ -43,9 +44,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
 
 
 def test_what_is_there_is_not_measured_again(tmp_path: Path, measured: list[Task]) -> None:
-    assert [done for done, _ in run_benchmark(TASKS[:1], tmp_path)] == [1]
-    assert [done for done, _ in run_benchmark(TASKS, tmp_path)] == [2]
-    assert list(run_benchmark(TASKS, tmp_path)) == []
+    assert [done for done, _ in run_benchmark(TASKS[:1], tmp_path, Crew())] == [1]
+    assert [done for done, _ in run_benchmark(TASKS, tmp_path, Crew())] == [2]
+    assert list(run_benchmark(TASKS, tmp_path, Crew())) == []
     assert measured == TASKS
     with (tmp_path / "rows.csv").open(encoding="utf-8") as file:
         assert [row["system"] for row in csv.DictReader(file)] == ["west", "torricelli"]
@@ -59,7 +60,7 @@ def test_an_interruption_leaves_the_rows(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(benchmark, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        list(run_benchmark(TASKS, tmp_path))
+        list(run_benchmark(TASKS, tmp_path, Crew()))
     assert len(benchmark.read_rows(tmp_path / "rows.csv")) == 1
 
 

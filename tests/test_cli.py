@@ -68,6 +68,10 @@ def write_table(path: Path, header: str = "t,S,I") -> Path:
     return path
 
 
+def runs_in(folder: str) -> list[str]:
+    return sorted(p.name for p in Path(folder).iterdir() if p.is_dir())
+
+
 def sentence(capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on standard error of a command that refused."""
     out, err = capsys.readouterr()
@@ -178,7 +182,7 @@ def test_several_tables_are_several_runs(search: Any, capsys: pytest.CaptureFixt
     tables = [write_table(Path("a.csv")), write_table(Path("b.csv")), write_table(Path("other/a.csv"))]
     search(lambda data, config, **_: discovery_of(data, "not identified" if "b.csv" in data.file else "identified"))
     assert main(["fit", *map(str, tables), "--out", "all"]) == FOUND  # three is an end, too
-    assert sorted(p.name for p in Path("all").iterdir()) == ["a", "a-2", "b"]
+    assert runs_in("all") == ["a", "a-2", "b"]
     assert capsys.readouterr().out.count("verdict: ") == 3
     assert main(["fit", *map(str, tables), "--out", "again", "--json"]) == FOUND
     verdicts = [json.loads(line)["verdict"] for line in capsys.readouterr().out.splitlines()]
@@ -189,7 +193,7 @@ def test_a_table_that_cannot_be_used_does_not_stop_the_others(search: Any, capsy
     Path("bad.csv").write_text("t,S\n0,x\n1,2\n2,3\n3,4\n4,5\n5,6\n")
     assert main(["fit", "bad.csv", str(write_table(Path("good.csv"))), "--out", "all"]) == UNUSABLE
     assert "bad.csv" in capsys.readouterr().err
-    assert [p.name for p in Path("all").iterdir()] == ["good"]
+    assert runs_in("all") == ["good"]
 
 
 # Refusals
@@ -318,7 +322,7 @@ def test_ctrl_c_ends_the_tables_that_have_not_begun(search: Any) -> None:
     assert (
         main(["fit", str(write_table(Path("a.csv"))), str(write_table(Path("b.csv"))), "--out", "all"]) == INTERRUPTED
     )
-    assert [p.name for p in Path("all").iterdir()] == ["a"]
+    assert runs_in("all") == ["a"]
 
 
 def test_the_time_limit_asks_to_stop_and_is_no_interruption(search: Any, table: Path) -> None:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "eqdisc"
 
 FLOORS = {  # from the ground up; a module imports from its own floor or below, and never in circles
-    "words": {"errors", "files", "status", "config", "memory", "journal"},
+    "words": {"errors", "files", "status", "config", "cluster", "memory", "journal"},
     "nouns": {
         "trajectory",
         "inputs",
@@ -77,7 +77,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "report",
         "comparison",
     },
-    "door": {"answer", "progress", "job", "estimator", "cli"},
+    "door": {"answer", "progress", "job", "batch", "estimator", "cli"},
 }
 LIVES_IN = {  # floors and modules that may import a library that is slow to load or belongs to one kind of work
     "torch": {"mechanism", "stages", "uncertainty", "road", "experiments", "reproduction"},
@@ -106,6 +106,7 @@ LIVES_IN = {  # floors and modules that may import a library that is slow to loa
     "cyclopts": {"cli"},
     "pint": {"dimensions"},
     "sklearn": {"estimator"},
+    "distributed": {"cluster"},
     "pysindy": {"peers"},
     "pyoperon": {"peers"},
     "pysr": {"peers"},

@@ -10,14 +10,11 @@ from a start that was not fitted, follows the true one with a coefficient of det
 from __future__ import annotations
 
 import csv
-import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from datetime import date
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +22,10 @@ import numpy as np
 import sympy as sp
 
 from .. import files
+from ..cluster import Crew
 from ..config import FitConfig
-from ..errors import EqdiscError, OptionError, did_you_mean
-from ..journal import Journal
+from ..errors import EqdiscError, OptionError, RunError, did_you_mean
+from ..journal import TimedJournal
 from ..simulation import simulate
 from ..status import Status
 from ..systems import System, catalogue, simulate_system
@@ -111,17 +109,6 @@ def list_tasks(
     ]
 
 
-class _Deadline(Journal):
-    """A journal that asks the search to stop after so many seconds."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self.end = None if seconds is None else time.monotonic() + seconds
-
-    @property
-    def stop(self) -> bool:
-        return self.end is not None and time.monotonic() > self.end
-
-
 def measure(task: Task, time_limit: float | None = None) -> dict[str, Any]:
     """Fit one task and return its row."""
     from ..discovery import discover
@@ -131,7 +118,7 @@ def measure(task: Task, time_limit: float | None = None) -> dict[str, Any]:
     row: dict[str, Any] = asdict(task) | {"kind": kind_of(system), "status": "ok"}
     begin = time.perf_counter()
     try:
-        found = discover(data, FitConfig(seed=task.seed), journal=_Deadline(time_limit))
+        found = discover(data, FitConfig(seed=task.seed), journal=TimedJournal(time_limit))
     except EqdiscError as error:
         return row | {"status": "failed", "message": str(error), "seconds": round(time.perf_counter() - begin, 2)}
     law = found.equations
@@ -158,7 +145,7 @@ def _follow(law: Equations, system: System, task: Task) -> float | str:
 
 
 def run_benchmark(
-    tasks: Sequence[Task], folder: Path, workers: int = 1, time_limit: float | None = None
+    tasks: Sequence[Task], folder: Path, crew: Crew, time_limit: float | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Fit what is not yet in rows.csv, append each row as it is ready, and yield (how many are done, row)."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,25 +159,18 @@ def run_benchmark(
         if fresh:
             writer.writeheader()
         done = len(tasks) - len(wanted)
-        for row in _measure_all(wanted, workers, time_limit):
+        for number, future in crew.spread(measure, [(task, time_limit) for task in wanted]):
+            lost = future.exception()
+            row = future.result() if not isinstance(lost, RunError) else _lose(wanted[number], lost)
             writer.writerow(row)
             file.flush()
             done += 1
             yield done, row
 
 
-def _measure_all(tasks: Sequence[Task], workers: int, time_limit: float | None) -> Iterator[dict[str, Any]]:
-    if workers == 1:
-        yield from (measure(task, time_limit) for task in tasks)
-        return
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that are started
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(measure, task, time_limit) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _lose(task: Task, error: RunError) -> dict[str, Any]:
+    """Return the row of a fit whose workers died."""
+    return asdict(task) | {"kind": kind_of(catalogue()[task.system]), "status": "failed", "message": str(error)}
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -1,9 +1,12 @@
-"""Endurance: fits that are killed at random moments and gone on with, and fits by the thousand in one process.
+"""Endurance: fits that are killed at random moments and gone on with, fits by the thousand in one process, and many tables whose
+workers are killed.
 
 python -m eqdisc.experiments.endurance kills data/fsir.csv --count 50
 python -m eqdisc.experiments.endurance late data/fsir.csv --share 0.8
 python -m eqdisc.experiments.endurance limits data/fsir.csv --limit 10
 python -m eqdisc.experiments.endurance soak --count 1000
+python -m eqdisc.experiments.endurance crew --count 200
+python -m eqdisc.experiments.endurance pace --count 100 --repeats 3
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import random
 import resource
 import signal
@@ -19,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +36,7 @@ from ..runs import differ
 
 COMMAND = (sys.executable, "-m", "eqdisc.cli")
 PATIENCE = 600.0  # seconds for one fit
+TIMES = np.linspace(0.0, 5.0, 12)  # of a small table
 
 
 def begin_fit(table: Path, run: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -95,13 +101,122 @@ def soak(count: int) -> Iterator[tuple[int, float]]:
     from ..discovery import discover
     from ..trajectory import Dataset, Trajectory
 
-    t = np.linspace(0.0, 5.0, 12)
+    t = TIMES
     for number in range(1, count + 1):
-        rate = 0.2 + 0.6 * (number % 50) / 50
+        rate = rate_of(number)
         discover(Dataset((Trajectory(t, 2.0 * np.exp(-rate * t)[:, None]),), ("x",)), FitConfig(seed=number))
         if number % 50 == 0:
             gc.collect()
             yield number, 1e3 * resident()
+
+
+def rate_of(number: int) -> float:
+    """Return at what rate the state of a small table decays."""
+    return 0.2 + 0.6 * (number % 50) / 50
+
+
+def write_tables(folder: Path, count: int) -> None:
+    """Write `count` small tables."""
+    for number in range(count):
+        rows = [f"{t!r},{2.0 * float(np.exp(-rate_of(number) * t))!r}" for t in TIMES.tolist()]
+        (folder / f"{number:04d}.csv").write_text("\n".join(["t,x", *rows]) + "\n", encoding="utf-8")
+
+
+def fit_many(folder: Path, out: str, options: Sequence[str]) -> subprocess.Popen[str]:
+    """Begin to fit the tables of a folder; a line of standard output is an answer."""
+    words = [*COMMAND, "fit", str(folder / "*.csv"), "--out", str(folder / out), "--quiet", "--json", *options]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+
+
+@contextmanager
+def cluster_of(workers: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """Start a Dask scheduler and workers that nobody starts again; give the address and their process numbers."""
+    place = folder / "scheduler.json"
+    own = ["--scheduler-file", str(place), "--no-dashboard"]
+    alone = [*own, "--nthreads", "1", "--no-nanny", "--local-directory", str(folder / "dask")]
+    words = [["scheduler", *own, "--host", "127.0.0.1", "--port", "0"], *[["worker", *alone]] * workers]
+    started = [
+        subprocess.Popen([sys.executable, "-m", "dask", *some], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for some in words
+    ]
+    try:
+        while not place.exists():
+            time.sleep(0.1)
+        yield json.loads(place.read_text(encoding="utf-8"))["address"], [process.pid for process in started[1:]]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def kill_workers(process: subprocess.Popen[str], count: int, workers: list[int], kills: int, seed: int) -> list[Any]:
+    """Kill `kills` of the workers, each after a random number of answers; return the answers."""
+    import psutil
+
+    rng = random.Random(seed)
+    moments = sorted(rng.sample(range(1, max(2, int(0.8 * count))), kills))
+    answers: list[Any] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        answers.append(json.loads(line))
+        if moments and len(answers) >= moments[0]:
+            del moments[0]
+            here = [p.pid for p in psutil.Process(process.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+            victim = rng.choice(workers or here)
+            if workers:
+                workers.remove(victim)
+            time.sleep(rng.random())
+            os.kill(victim, signal.SIGKILL)
+    process.wait()
+    return answers
+
+
+def lose_workers(count: int, kills: int, seed: int) -> Iterator[str]:
+    """Fit `count` tables by one process, then by four here and four of a Dask cluster of which `kills` are killed; yield how they compare."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write_tables(folder, count)
+        begin = time.monotonic()
+        assert fit_many(folder, "whole", ()).communicate()
+        yield f"one process: {count} tables, {time.monotonic() - begin:.0f} s"
+        with cluster_of(4, folder) as (address, workers):
+            for name, some, options in (
+                ("processes", [], ["--workers", "4"]),
+                ("cluster", workers, ["--scheduler", address]),
+            ):
+                begin = time.monotonic()
+                process = fit_many(folder, name, options)
+                answers = kill_workers(process, count, some, kills, seed)
+                tables = {answer["data"]["file"] for answer in answers}
+                same = sum(
+                    not compare_runs(run, folder / name / run.name)
+                    for run in (folder / "whole").iterdir()
+                    if run.is_dir()
+                )
+                yield (
+                    f"{name}, {kills} of 4 killed: status {process.returncode}, {len(answers)} answers for {len(tables)} tables, "
+                    f"{same} of {count} runs equal to the last bit, {time.monotonic() - begin:.0f} s"
+                )
+
+
+def pace(count: int, repeats: int) -> Iterator[str]:
+    """Fit `count` tables by one process and by two, in turn; yield how long they took, and tables a minute once all had started."""
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(repeats):
+        for workers in rates:
+            with tempfile.TemporaryDirectory() as place:
+                write_tables(Path(place), count)
+                begin, times = time.monotonic(), []
+                process = fit_many(Path(place), "all", ["--workers", str(workers)])
+                assert process.stdout is not None
+                for _line in process.stdout:
+                    times.append(time.monotonic() - begin)
+                process.wait()
+            warm = times[4 * workers - 1 :]
+            rates[workers].append(60 * (len(warm) - 1) / (warm[-1] - warm[0]))
+            yield f"{workers} at a time: {time.monotonic() - begin:.1f} s, {rates[workers][-1]:.1f} tables a minute"
+    ratios = [two / one for one, two in zip(rates[1], rates[2], strict=True)]
+    yield f"two to one: {', '.join(f'{r:.2f}' for r in ratios)}, median {np.median(ratios):.2f}"
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -117,8 +232,19 @@ def main(words: Sequence[str] | None = None) -> None:
         one.add_argument("--limit", type=float, default=10.0)
         one.add_argument("--options", default="", help="options of eqdisc fit, in one text")
     kinds.add_parser("soak").add_argument("--count", type=int, default=1000)
+    crew = kinds.add_parser("crew")
+    crew.add_argument("--count", type=int, default=200)
+    crew.add_argument("--kills", type=int, default=3)
+    crew.add_argument("--seed", type=int, default=0)
+    speed = kinds.add_parser("pace")
+    speed.add_argument("--count", type=int, default=100)
+    speed.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args(words)
-    if given.kind == "soak":
+    if given.kind in ("crew", "pace"):
+        many = lose_workers(given.count, given.kills, given.seed) if given.kind == "crew" else None
+        for line in many or pace(given.count, given.repeats):
+            print(line, flush=True)
+    elif given.kind == "soak":
         for number, size in soak(given.count):
             print(f"{number} fits, {size:.1f} MB", flush=True)
     elif given.kind == "kills":
