@@ -106,7 +106,9 @@ class Batch:
                 Job(Path(one["table"]), folder / Path(one["run"]).name, config, roles, unseen, words)
                 for one in about["tables"]
             )
-        except (ValueError, KeyError, TypeError, AttributeError, OptionError) as error:
+            if any(job.folder.parent != folder or job.folder.name == ".." for job in jobs):
+                raise ValueError("a run is not in the folder")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OptionError) as error:
             raise RunError(f"{folder / LIST} is no list of tables of eqdisc {__version__} ({error}).") from None
         return cls(folder, jobs)
 

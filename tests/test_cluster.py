@@ -179,6 +179,10 @@ def test_what_a_list_says_is_read_again(three: Path) -> None:
     batch = Batch.of(expand([three / "*.csv"]), three / "all", config, roles, three / "0000.csv", ("eqdisc", "fit"))
     batch.begin()
     assert Batch.read(three / "all") == batch
+    text = (three / "all" / LIST).read_text(encoding="utf-8")
+    (three / "all" / LIST).write_text(text.replace('"run": "0001"', '"run": ".."'), encoding="utf-8")
+    with pytest.raises(RunError, match="a run is not in the folder"):
+        Batch.read(three / "all")
 
 
 def test_a_fit_that_was_finished_is_not_begun_again(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
