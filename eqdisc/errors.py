@@ -40,6 +40,10 @@ class DataWarning(UserWarning):
     """Something in the table was mended or deserves a look."""
 
 
+class SpeedWarning(UserWarning):
+    """A slower way is taken for want of a library."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the known word nearest to `word`, or nothing.
 

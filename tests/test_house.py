@@ -23,6 +23,9 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
     "mechanism": {
         "units",
         "field",
+        "vectors",
+        "kernels",
+        "engine",
         "integration",
         "scaling",
         "knowledge",
@@ -71,6 +74,8 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
 LIVES_IN = {  # floors and modules that may import a library that is slow to load or belongs to one kind of work
     "torch": {"mechanism", "stages", "uncertainty", "road", "experiments", "reproduction"},
     "torchdiffeq": {"integration"},
+    "numba": {"vectors", "kernels"},
+    "llvmlite": {"vectors"},
     "sympy": {
         "hidden",
         "knowledge",
