@@ -25,7 +25,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from . import __version__
 from .config import FitConfig
-from .errors import DataWarning, EqdiscError, OptionError, printable
+from .errors import DataWarning, EqdiscError, OptionError, SpeedWarning, printable
 
 if TYPE_CHECKING:
     from .batch import Batch, Ending
@@ -713,6 +713,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("default", DataWarning)
+        warnings.simplefilter("default", SpeedWarning)
         warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
         return _fenced(lambda: app(words, exit_on_error=False, print_error=False, result_action="return_value"), None)
 

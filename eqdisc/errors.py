@@ -64,6 +64,10 @@ class DataWarning(UserWarning):
     """Something in the table was mended or deserves a look."""
 
 
+class SpeedWarning(UserWarning):
+    """A slower way is taken for want of a library."""
+
+
 _LONG, _MANY = 80, 1000  # of names, beyond which nobody has mistyped one: comparing is slow
 
 

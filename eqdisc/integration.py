@@ -6,7 +6,10 @@ Segment k has its own times t[k, 0] < ... < t[k, n-1]. In the variable s that co
 
 so one adaptive solver serves every segment at once, and where the rate jumps it stops and starts anew.
 
-The solver is torchdiffeq's (Chen et al. 2018, arXiv:1806.07366), which shares one step over the batch and reports
+Chains whose units the compiled engine knows are solved there, in time itself, each trajectory with steps of its own and gradients that are
+exactly those of the steps (`engine`). What follows is the road for any other field, and the reference beside the engine.
+
+Its solver is torchdiffeq's (Chen et al. 2018, arXiv:1806.07366), which shares one step over the batch and reports
 trouble as AssertionError. Here the error of a step is the largest over lanes of each living lane's own root mean
 square, and a lane that leaves |x| < bound, whose derivative is not finite, or which asks for steps below the smallest
 one is frozen: its derivative is 0 from then on, its solution NaN, and the others go on as if alone.
@@ -18,19 +21,24 @@ agrees with that of the lane alone to some per cent, so only a lane on the very 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torchdiffeq
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from .errors import OptionError, did_you_mean
+from . import engine
+from .errors import OptionError, SpeedWarning, did_you_mean
+from .field import Chain
 from .status import Status
 
 ORDERS = {"dopri5": 5, "adaptive_heun": 2}  # others interpolate with 100 to 2400 times the error asked for
-METHODS = tuple(ORDERS)
+COMPILED = "tsit5"  # the engine's method
+METHODS = (COMPILED, *ORDERS)
 SAFETY = 0.9  # torchdiffeq's: a step is this much shorter than the error would allow
 SMALLEST_STEP = 64 * torch.finfo(torch.float64).eps  # times 1 + s: below, steps are lost in rounding
 REJECTED = 1e6  # error norm of a step that left the numbers: the solver shrinks it as far as it may at once
@@ -52,10 +60,11 @@ def integrate(
     *,
     rtol: float = 1e-6,
     atol: float = 1e-8,
-    method: str = "dopri5",
+    method: str | None = None,
     adjoint: bool = False,
     bound: float = 1e6,
     steps: int | None = None,
+    lowest: Float[Tensor, "d"] | None = None,
 ) -> Integration:
     """Integrate dx/dt = field(x) from x0 over every segment's own times, differentiably.
 
@@ -65,15 +74,17 @@ def integrate(
         t: sample times of each segment, rising.
         rtol: share of |x| that one step may be wrong by.
         atol: amount that one step may be wrong by where x is near 0.
-        method: one of torchdiffeq's adaptive methods.
-        adjoint: gradients by integrating backwards, with little memory, instead of through the solver's steps;
-            `field` must then be a module.
+        method: tsit5, compiled, for chains that `engine.knows`, or one of torchdiffeq's adaptive methods, dopri5 or adaptive_heun;
+            by default the first that will do.
+        adjoint: with torchdiffeq, gradients by integrating backwards, with little memory, instead of through the solver's steps;
+            `field` must then be a module. The engine's gradients take little memory as they are.
         bound: a lane whose |x| reaches this has diverged.
         steps: a lane that has spent so many steps of its own and still asks for small ones ends with TIMEOUT; by
             default `patience`.
+        lowest: states below which the field is evaluated at these instead, -inf for states that are free.
 
     Raises:
-        OptionError: shapes that do not fit, times that do not rise, an unknown method.
+        OptionError: shapes that do not fit, times that do not rise, a method that is not known or not for this field.
 
     >>> x0, t = torch.ones(1, 1, 1, dtype=torch.float64), torch.tensor([[0.0, 1.0]])
     >>> decay = integrate(lambda x: -x, x0, t)
@@ -81,10 +92,17 @@ def integrate(
     (0.36788, tensor([0]))
     """
     _check(field, x0, t, method, adjoint)
-    fence = _Fence(field, x0.detach(), t.to(x0), bound, steps or patience(t.shape[1], rtol), ORDERS[method])
+    method = method or _choose_method(field, x0, adjoint)
+    steps = steps or patience(t.shape[1], rtol)
+    if t.shape[1] > 1 and method == COMPILED:
+        assert isinstance(field, Chain)
+        x, ended = engine.solve(field, x0, t, rtol=rtol, atol=atol, bound=bound, steps=steps, lowest=lowest)
+        reached, first = ended[..., 1].min(1)  # the segment that ended first ends its lane
+        return _finish(x, ended[:, :, 0].gather(1, first[:, None])[:, 0], reached - 1, bound)
+    fence = _Fence(field, x0.detach(), t.to(x0), bound, steps, ORDERS.get(method, 5), lowest)
     start = torch.where(fence.alive[:, None, None], x0, fence.shelter)
     if t.shape[1] == 1:
-        return _finish(fence, start[:, :, None], bound)
+        return _finish(start[:, :, None], fence.status, fence.death, bound)
     s = torch.arange(t.shape[1], dtype=x0.dtype, device=x0.device)
     solve = torchdiffeq.odeint_adjoint if adjoint else torchdiffeq.odeint
     options = {"norm": fence.norm, "max_step": float(t.shape[1])}
@@ -98,7 +116,7 @@ def integrate(
         x = start[:, :, None].expand(-1, -1, len(s), -1)
     finally:
         fence.running = False  # the adjoint uses the field and the norm again, backwards
-    return _finish(fence, x, bound)
+    return _finish(x, fence.status, fence.death, bound)
 
 
 def patience(samples: int, rtol: float) -> int:
@@ -110,24 +128,51 @@ def patience(samples: int, rtol: float) -> int:
     return round((250 + 25 * samples) * max(1.0, (1e-6 / rtol) ** 0.2))
 
 
-def _check(field: Callable[[Tensor], Tensor], x0: Tensor, t: Tensor, method: str, adjoint: bool) -> None:
+def _choose_method(field: Callable[[Tensor], Tensor], x0: Tensor, adjoint: bool) -> str:
+    if adjoint or x0.device.type != "cpu" or not engine.knows(field):
+        return "dopri5"
+    if engine.is_compiler_here():
+        return COMPILED
+    _warn_of_no_compiler()
+    return "dopri5"
+
+
+@lru_cache(maxsize=1)  # once a process
+def _warn_of_no_compiler() -> None:
+    warnings.warn(
+        "Numba is not installed, so that ODEs are solved some 30 times slower; pip install numba.",
+        SpeedWarning,
+        stacklevel=4,
+    )
+
+
+def _check(field: Callable[[Tensor], Tensor], x0: Tensor, t: Tensor, method: str | None, adjoint: bool) -> None:
     if x0.dim() != 3 or t.dim() != 2 or x0.shape[1] != t.shape[0]:
         raise OptionError(f"States {tuple(x0.shape)} and times {tuple(t.shape)} must be (lanes, K, d) and (K, n).")
     if not bool((t.diff(dim=1) > 0).all()):
         raise OptionError("Times must rise along every segment.")
-    if method not in METHODS:
+    if method is not None and method not in METHODS:
         hint = did_you_mean(method, METHODS)
         raise OptionError(f"There is no method {method!r}.{hint} Methods are {', '.join(METHODS)}.")
+    if method == COMPILED and not (
+        engine.knows(field) and x0.device.type == "cpu" and engine.is_compiler_here() and not adjoint
+    ):
+        raise OptionError(
+            "Method 'tsit5' is compiled, by Numba, for chains of power, sum, product and dense units on the processor; "
+            "without method= the solver is chosen that will do."
+        )
     if adjoint and not isinstance(field, nn.Module):
         raise OptionError("adjoint=True needs a field that is a torch module, so that its parameters are known.")
 
 
-def _finish(fence: _Fence, x: Tensor, bound: float) -> Integration:
-    """Write NaN where a lane had ended; a lane whose samples reach the bound ends there."""
+def _finish(
+    x: Float[Tensor, "lanes K n d"], status: Tensor, death: Float[Tensor, "lanes"], bound: float
+) -> Integration:
+    """Write NaN past the sample at which a lane had ended; a lane whose samples reach the bound ends there."""
     sample = torch.arange(x.shape[2], device=x.device)
     inside = (x.detach().abs().amax((1, 3)) < bound).cummin(1).values  # (R, n); NaN is not inside
-    valid = inside & (sample <= fence.death[:, None])
-    status = torch.where((fence.status == Status.OK) & ~valid.all(1), int(Status.DIVERGED), fence.status)
+    valid = inside & (sample <= death[:, None])
+    status = torch.where((status == Status.OK) & ~valid.all(1), int(Status.DIVERGED), status)
     return Integration(torch.where(valid[:, None, :, None], x, torch.nan), status)
 
 
@@ -139,10 +184,17 @@ class _Fence(nn.Module):
     """
 
     def __init__(
-        self, field: Callable[[Tensor], Tensor], x0: Tensor, t: Tensor, bound: float, steps: int, order: int
+        self,
+        field: Callable[[Tensor], Tensor],
+        x0: Tensor,
+        t: Tensor,
+        bound: float,
+        steps: int,
+        order: int,
+        lowest: Tensor | None,
     ) -> None:
         super().__init__()
-        self.field = field
+        self.field, self.lowest = field, lowest
         rate = t.diff(dim=1)
         self.even = bool((rate - rate[:, :1]).abs().le(EVEN * rate[:, :1]).all())
         self.rate = (t[:, -1:] - t[:, :1]) / max(1, rate.shape[1]) if self.even else rate
@@ -177,7 +229,8 @@ class _Fence(nn.Module):
         """Return dx/ds; 0 for lanes that have ended, which the field does not see."""
         living = (s < self.death)[:, None, None]
         rate = self.rate[:, 0] if self.even else self.rate[:, s.detach().long().clamp(0, self.rate.shape[1] - 1)]
-        dxds = rate[:, None] * self.field(torch.where(living, x, self.shelter))
+        x = torch.where(living, x, self.shelter)
+        dxds = rate[:, None] * self.field(x if self.lowest is None else x.clamp(min=self.lowest))
         sound = dxds.detach().abs() < self.huge
         if self.running or not self.started:
             self.sick = self.sick | ~sound.all(-1).all(-1)

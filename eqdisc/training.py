@@ -14,7 +14,6 @@ more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +29,7 @@ from .status import Status
 MOST_STEPS = (
     300  # solver steps along one segment; a lane that needs more is frozen, and starts near the answer need tens
 )
+LOWEST = 1e-7  # of states that are never negative, in scaled units: powers are evaluated no nearer to zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,14 +168,11 @@ class _Best:
 
 def _shoot(chain: Chain, starts: Tensor, data: Stretches, positive: Tensor) -> tuple[Tensor, Tensor]:
     """Integrate all segments of all lanes; return mean squared residuals (R,) and statuses (R,)."""
-    inside = torch.where(positive, starts.clamp_min(1e-7), starts)
-    run = integrate(_as_field(chain, positive), inside, data.t, rtol=1e-5, atol=1e-7, bound=1e3, steps=MOST_STEPS)
+    lowest = torch.where(positive, LOWEST, -torch.inf).to(starts)
+    inside = starts.clamp(min=lowest)
+    run = integrate(chain, inside, data.t, rtol=1e-5, atol=1e-7, bound=1e3, steps=MOST_STEPS, lowest=lowest)
     residual = torch.nan_to_num(run.x - data.x) * data.mask
     return residual.square().sum((1, 2, 3)) / data.mask.sum(), run.status
-
-
-def _as_field(chain: Chain, positive: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda x: chain(torch.where(positive, x.clamp_min(1e-7), x))
 
 
 def _polish_lane(chain: Chain, starts: Tensor, lane: int, data: Stretches, positive: Tensor, steps: int) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eqdisc import Equations, Parameter, catalogue, comparison, proposals
+from eqdisc.experiments import engines
 from eqdisc.experiments.ablation import INGREDIENTS, Ingredient, main, without
 from eqdisc.experiments.comparison import main as compare_peers
 from eqdisc.experiments.coverage import Number, compare, write_table
@@ -83,3 +84,12 @@ def test_the_comparison_with_peers_writes_its_table_and_goes_on_where_it_was(
     assert lines[7].startswith("| 0.01 | true | 100 % (1/1) | 100 % (1/1) | ")
     compare_peers(words)
     assert (tmp_path / "rows.csv").read_text().splitlines() == rows
+
+
+def test_engines_agree_on_solution_and_gradient() -> None:
+    rows = engines.compare(3, "float64", repeats=1, engines=("eqdisc", "torchdiffeq"))
+    assert [row["engine"] for row in rows] == ["eqdisc", "torchdiffeq"]
+    assert rows[0]["error"] < 2e-6
+    assert rows[1]["apart"] < 1e-4  # both are right to some 1e-6 of the states
+    (ratio,) = engines.ratios(rows).values()
+    assert ratio < 1.0

@@ -34,6 +34,9 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
     "mechanism": {
         "units",
         "field",
+        "vectors",
+        "kernels",
+        "engine",
         "integration",
         "scaling",
         "knowledge",
@@ -81,7 +84,12 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
 }
 LIVES_IN = {  # floors and modules that may import a library that is slow to load or belongs to one kind of work
     "torch": {"mechanism", "stages", "uncertainty", "road", "experiments", "reproduction"},
-    "torchdiffeq": {"integration"},
+    "torchdiffeq": {"integration", "experiments"},
+    "torchode": {"experiments"},
+    "diffrax": {"experiments"},
+    "jax": {"experiments"},
+    "numba": {"vectors", "kernels"},
+    "llvmlite": {"vectors"},
     "sympy": {
         "hidden",
         "knowledge",
@@ -101,7 +109,7 @@ LIVES_IN = {  # floors and modules that may import a library that is slow to loa
     "scipy": {"mechanism", "stages", "experiments", "reproduction", "residuals"},
     "pandas": {"sheet", "tables", "experiments", "answer", "plotting", "estimator"}
     | {"simulation", "discovery", "runs", "trajectory"},  # for type checkers only
-    "matplotlib": {"plotting", "report", "reproduction"},
+    "matplotlib": {"plotting", "report", "reproduction", "experiments"},
     "rich": {"answer", "progress"},
     "cyclopts": {"cli"},
     "pint": {"dimensions"},
