@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,12 +81,13 @@ def polynomial_library(d: int) -> Float[np.ndarray, "m d"]:
 def _fit(data: Dataset, smoothed: Smoothed, exponents: np.ndarray, seed: int, seconds: float) -> Equations:
     deadline = time.monotonic() + seconds
     library = _Library(exponents, smoothed.positive)
-    fits = [
-        (form, a)
-        for form, (features, targets) in enumerate(_regressions(library, smoothed, seed))
-        for a in _paths(features, targets, smoothed.clean)
-        if np.count_nonzero(a) > 0 and (np.count_nonzero(a, axis=1) <= LONGEST).all()
-    ]
+    with _restoring_the_generator():
+        fits = [
+            (form, a)
+            for form, (features, targets) in enumerate(_regressions(library, smoothed, seed))
+            for a in _paths(features, targets, smoothed.clean)
+            if np.count_nonzero(a) > 0 and (np.count_nonzero(a, axis=1) <= LONGEST).all()
+        ]
     forecast = _Forecast.of(library, smoothed)
     a = _exchange(*_choose(fits, forecast, deadline), fits, forecast, deadline)
     coefficients = smoothed.scaling.undo(exponents, a.T)
@@ -123,12 +125,18 @@ def _weaken(features: Any, record: Record, width: int, records: int, seed: int) 
 
     n = len(record.t)
     bumps = max(100, 2 * n if n < 300 else 200) // records + 20
-    former = np.random.get_state()  # noqa: NPY002  PySINDy draws the places of its bumps from NumPy's global generator
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002  PySINDy draws the places of its bumps from NumPy's global generator
+    weak = ps.WeakPDELibrary(features, spatiotemporal_grid=record.t, K=bumps, H_xt=record.t[-1] / width)
+    left = np.asarray(weak.fit([record.x]).transform([record.x])[0])
+    return left, np.asarray(weak.convert_u_dot_integral(record.x))
+
+
+@contextmanager
+def _restoring_the_generator() -> Iterator[None]:
+    """Leave NumPy's global generator as it was; loading PySINDy may already draw from it."""
+    former = np.random.get_state()  # noqa: NPY002
     try:
-        weak = ps.WeakPDELibrary(features, spatiotemporal_grid=record.t, K=bumps, H_xt=record.t[-1] / width)
-        left = np.asarray(weak.fit([record.x]).transform([record.x])[0])
-        return left, np.asarray(weak.convert_u_dot_integral(record.x))
+        yield
     finally:
         np.random.set_state(former)  # noqa: NPY002
 
