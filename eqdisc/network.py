@@ -53,7 +53,8 @@ def search_by_network(problem: Problem, config: FitConfig, journal: Journal) -> 
     sigma = torch.as_tensor(problem.start_sigma, device=x.device)[None]
     best: Solved | None = None
     for first in range(0, min(chain.lanes, MOST_SURVIVORS), SURVIVORS):
-        terms = as_terms(chain.select(range(first, min(first + SURVIVORS, chain.lanes))), problem.engine.positive)
+        together = 1 if journal.stop else SURVIVORS
+        terms = as_terms(chain.select(range(first, min(first + together, chain.lanes))), problem.engine.positive)
         path = prune(problem.engine, terms, x, sigma, steps=6, stop=lambda: journal.stop)
         best = snap_path(joint, path, best, journal)
         front = [] if best is None else [entry_of(problem, best)]

@@ -141,6 +141,10 @@ class RunJournal(TimedJournal):
         return self.interrupted or super().stop
 
     @property
+    def late(self) -> bool:
+        return self.interrupted or super().late
+
+    @property
     def cause(self) -> str:
         return "Ctrl-C" if self.interrupted else super().cause
 

@@ -72,8 +72,8 @@ def match_chain(
         slower.step()
         if step % 50 == 0:
             journal.record("matching", step, steps)
-            if journal.stop:
-                break
+        if journal.stop:
+            break
     with torch.no_grad():
         final = _matching_loss(chain, regression, store=True) + l1 * sum(
             p.abs().flatten(1).sum(1) for p in _powers(chain)
