@@ -79,10 +79,11 @@ def kill(table: Path, count: int, seed: int, options: Sequence[str] = ()) -> Ite
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as place:
         whole = Path(place) / "whole"
-        seconds = run_whole(["fit", str(table), "--out", str(whole), *options])
+        stood = fit_until(table, whole, 1.0, PATIENCE, options)
+        seconds = run_whole(["fit", str(table), "--out", f"{place}/again", *options])
         for number in range(count):
             run, share = Path(place) / str(number), rng.random()
-            stood = fit_until(table, run, share, seconds, options)
+            stood = fit_until(table, run, share, seconds - stood, options)
             kept, ended = count_steps(run / "checkpoint" / "steps"), (run / "result.json").exists()
             took = run_whole(["resume", str(run)])
             yield {
