@@ -23,7 +23,7 @@ from .memory import resident
 
 T = TypeVar("T")
 # of the time allowed, what the search may take, and after what nothing is added to its answer; less the journal's reserve
-SEARCHING, ENDING = 0.9, 0.95
+SEARCHING, ENDING = 0.85, 0.95
 STEP, FULL = 0.1, 0.9  # of the memory allowed, what one step may take, and where the search ends
 ROOM = 5e8  # bytes that the arrays of one step may take: more lanes than fit in are worked on in turn
 Packed = Mapping[str, np.ndarray]

@@ -35,6 +35,7 @@ T = np.linspace(0.0, 200.0, 40)
 START = np.array([100.0, 0.01, 0.01])  # from R = 0, as in the paper, the slopes of R's exponents have no end: log R
 TURN = 0.05  # seconds: a call after another engine's finds cold caches
 TINY = 1e-30  # below which peers take no logarithm; single precision holds it
+PLAIN = 100  # sizes up to which an axis says each that was measured
 ENGINES = ("eqdisc", "diffrax", "diffrax without vmap", "torchdiffeq", "torchode")
 Gradient = Callable[[], tuple[Any, ...]]  # returns loss (R,), dL/dW (R, 9, 3), dL/dA (R, 3, 9)
 
@@ -256,7 +257,7 @@ def _cost(chain: Chain, start: Tensor, samples: int, repeats: int) -> float:
 
 
 def draw(rows: dict[str, list[tuple[int, float]]], path: Path) -> None:
-    """Draw the four curves of `scale`, time against size, both logarithmic."""
+    """Draw the four curves of `scale`, time against size, both logarithmic; dotted, what is proportional to the size."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 2.8), layout="constrained")
@@ -265,6 +266,9 @@ def draw(rows: dict[str, list[tuple[int, float]]], path: Path) -> None:
         ax.loglog(n, cost, "o-")
         ax.loglog(n, [cost[-1] * k / n[-1] for k in n], ":", color="grey")
         ax.set_xlabel(name)
+        if n[-1] <= PLAIN:
+            ax.set_xticks(n, [str(k) for k in n])
+            ax.set_xticks([], minor=True)
     figure.axes[0].set_ylabel("ms for one gradient")
     figure.savefig(path, dpi=150)
 
