@@ -26,6 +26,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -475,6 +476,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/fuzzing"), help="folder of the corpus and of findings")
     options = parser.parse_args(arguments)
+    if find_spec("atheris") is None:
+        parser.error("atheris is missing; install it with pip install 'eqdisc[fuzz]'.")
     fuzz(options.target, options.runs, options.out, options.seed, options.seconds)
 
 
