@@ -36,6 +36,7 @@ def second_derivative(rhs: dict[str, str]) -> sp.Expr:
     return sp.simplify((sp.diff(f, x) * v + sp.diff(f, h) * g).subs(h, solved))
 
 
+@pytest.mark.slow
 def test_predators_that_nobody_counted_are_found_up_to_their_scale() -> None:
     found = discover(prey(), HIDDEN)
     truth = second_derivative({"x": "x - 0.1*x*h1", "h1": "0.075*x*h1 - 1.5*h1"})

@@ -58,6 +58,7 @@ def test_a_forbidden_state_stands_in_no_term_and_the_data_may_object() -> None:
     assert any(reason.startswith("The data object to what was said beforehand") for reason in found.reasons)
 
 
+@pytest.mark.slow
 def test_a_sign_is_kept_and_one_that_is_right_changes_nothing() -> None:
     data = simulate_system("lotka_volterra", noise=0.02, seed=1)
     right = found_with(data, sign=("y -> x: -", "x -> y: +"))

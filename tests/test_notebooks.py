@@ -17,7 +17,11 @@ PROMISED = {
 }
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+LONG = ("04_uncertainty", "05_compare", "06_power_laws_in_nature")
+RUNS = [pytest.param(p, marks=[pytest.mark.slow] if p.stem in LONG else [], id=p.stem) for p in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", RUNS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_notebook_runs_from_first_to_last(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
