@@ -26,6 +26,7 @@ from . import __version__
 from .cluster import Crew
 from .config import FitConfig
 from .errors import OptionError, RunError
+from .files import read_file
 from .job import Job, is_finished, take_up
 from .progress import Progress
 from .runs import FORMAT, as_json, default_folder, load, locking, refuse_taken, replacing
@@ -99,7 +100,7 @@ class Batch:
         """Read tables.json of a folder. Raises RunError where it is not one that this version has written."""
         folder = folder.absolute()
         try:
-            about = json.loads((folder / LIST).read_text(encoding="utf-8"))
+            about = json.loads(read_file(folder / LIST))
             config, roles, words = FitConfig(**about["config"]), dict(about["roles"]), tuple(about["command"])
             unseen = None if about["validate"] is None else Path(about["validate"])
             jobs = tuple(

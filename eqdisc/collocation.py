@@ -113,12 +113,10 @@ class Collocation:
         """What tells this engine from others that fit the same terms."""
         return digest(self.mesh, self.bounds, self.floor, self.coupling, self.positive)
 
-    def with_journal(self, journal: Journal) -> Collocation:
-        """Return this engine with another journal."""
-        return self._on(self.mesh, journal)
-
-    def _on(self, mesh: Mesh, journal: Journal) -> Collocation:
-        return Collocation(mesh, self.positive.cpu().numpy(), self.bounds, self.floor, self.coupling, journal)
+    def on(self, mesh: Mesh, floor: float | None = None, journal: Journal | None = None) -> Collocation:
+        """Return this engine on another mesh, with another least sigma or another journal, where one is given."""
+        positive, floor = self.positive.cpu().numpy(), self.floor if floor is None else floor
+        return Collocation(mesh, positive, self.bounds, floor, self.coupling, journal or self.journal)
 
     def _places(self, segments: int, columns: int) -> int:
         """Return for how many lanes of so many segments there is room, with so many columns beside those of the states."""
@@ -266,7 +264,7 @@ class Collocation:
         segments = torch.arange(len(self.mesh.trajectory), device=x.device)
         total = [torch.zeros((), dtype=x.dtype, device=x.device)] * 2
         for part in segments.split(max(1, self._places(1, width) // len(x))):
-            engine = self if len(part) == len(segments) else self._on(self.mesh.select(part), self.journal)
+            engine = self if len(part) == len(segments) else self.on(self.mesh.select(part))
             columns = torch.nan_to_num(engine.propagate(terms, index, x[:, part], extra))
             x0 = x[:, part, 0, : self.states]
             held = self.positive[: self.states] & (x0 < 2 * self.lowest), torch.zeros_like(x0)

@@ -31,7 +31,7 @@ from .config import FitConfig
 from .denoising import denoise
 from .equations import Equations
 from .errors import DataError, EqdiscError, OptionError
-from .journal import Journal
+from .journal import Journal, TimedJournal
 from .noise import noise_of_differences
 from .peers import PEERS, Peer, list_missing
 from .scaling import Scaling
@@ -229,16 +229,16 @@ def _run_ours(train: Dataset, seed: int, time_limit: float | None, journal: Jour
     return (OURS, found.equations, time.monotonic() - started, found.verdict), math.inf if whole else horizon
 
 
-class _Deadline(Journal):
-    """A journal that stops a search after so many seconds, or when the one it stands for asks for it."""
+class _Deadline(TimedJournal):
+    """A journal that stops a search in time, or when the one it stands for asks for it."""
 
     def __init__(self, journal: Journal, seconds: float | None) -> None:
+        super().__init__(seconds)
         self.journal = journal
-        self.end = math.inf if seconds is None else time.monotonic() + seconds
 
     @property
     def stop(self) -> bool:
-        return self.journal.stop or time.monotonic() > self.end
+        return self.journal.stop or super().stop
 
 
 def _run_peer(peer: Peer, train: Dataset, seed: int, seconds: float) -> Ran:

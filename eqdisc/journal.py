@@ -108,18 +108,18 @@ class TimedJournal(Journal):
 
     @property
     def stop(self) -> bool:
-        return self._spent(SEARCHING, self.reserve) or (self.memory is not None and resident() > FULL * self.memory)
+        return self._spent(SEARCHING) or (self.memory is not None and resident() > FULL * self.memory)
 
     @property
     def late(self) -> bool:
-        return self._spent(ENDING, self.reserve)
+        return self._spent(ENDING)
 
     @property
     def cause(self) -> str:
-        return "the time allowed" if self._spent(SEARCHING, self.reserve) else "the memory allowed"
+        return "the time allowed" if self._spent(SEARCHING) else "the memory allowed"
 
-    def _spent(self, share: float, reserve: float) -> bool:
-        return self.seconds is not None and time.monotonic() - self.since >= share * self.seconds - reserve
+    def _spent(self, share: float) -> bool:
+        return self.seconds is not None and time.monotonic() - self.since >= share * self.seconds - self.reserve
 
 
 def _arrive(seconds: float | None, spent: float, reserve: float, memory: float | None) -> TimedJournal:

@@ -83,7 +83,7 @@ class Problem:
 
     def finishing(self) -> Problem:
         """Return the problem with an engine that ends every fit, whether or not the search was asked to stop."""
-        return replace(self, engine=self.engine.with_journal(Finishing(self.engine.journal)))
+        return replace(self, engine=self.engine.on(self.engine.mesh, journal=Finishing(self.engine.journal)))
 
     @property
     def d(self) -> int:
@@ -109,12 +109,8 @@ class Problem:
         """Return the problem on another mesh: shorter segments, or every step cut into `refine` pieces."""
         device = str(self.engine.mesh.x.device)
         mesh = Mesh.of(self.data, self.denoised, segment=segment, refine=refine, device=device)
-        return replace(self, engine=self._engine(mesh, self.engine.floor))
+        return replace(self, engine=self.engine.on(mesh))
 
     def sharpen(self, floor: float) -> Problem:
         """Return the problem with another least sigma."""
-        return replace(self, engine=self._engine(self.engine.mesh, floor))
-
-    def _engine(self, mesh: Mesh, floor: float) -> Collocation:
-        engine = self.engine
-        return Collocation(mesh, self.denoised.positive, engine.bounds, floor, engine.coupling, engine.journal)
+        return replace(self, engine=self.engine.on(self.engine.mesh, floor))

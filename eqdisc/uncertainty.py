@@ -197,7 +197,7 @@ def _fit(
     base: Collocation, judge: Judge, laws: Sequence[Solved], mesh: Mesh, index: np.ndarray, journal: Journal
 ) -> list[Solved | None]:
     """Fit every law to a replicate, from where it stands; None for a lane that did not end well."""
-    engine = Collocation(mesh, base.positive.cpu().numpy(), base.bounds, base.floor, base.coupling, journal)
+    engine = base.on(mesh, journal=journal)
     at: Tensor = torch.as_tensor(index, device=mesh.x.device)
     x, sigma = torch.cat([s.fit.x[:, at] for s in laws]), torch.cat([s.fit.sigma for s in laws])
     terms = Terms.of([s.law for s in laws], device=str(x.device))

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from test_discovery import west
 
 from eqdisc.collocation import HURRIED, Collocation
 from eqdisc.config import FitConfig
@@ -21,13 +21,6 @@ from eqdisc.regression import Lanes, Regression
 from eqdisc.systems import simulate_system
 from eqdisc.tables import as_dataset
 from eqdisc.terms import Terms
-
-
-def west(noise: float = 0.0) -> pd.DataFrame:
-    """m' = 1.2 m**0.75 - 1.2 m in closed form."""
-    t = np.linspace(0, 10, 60)
-    m = (1 - (1 - 0.05**0.25) * np.exp(-0.3 * t)) ** 4
-    return pd.DataFrame({"t": t, "m": m + noise * m.std() * np.random.default_rng(0).normal(size=60)})
 
 
 class Stopped(Journal):
@@ -49,7 +42,7 @@ def test_a_fit_is_cut_short_once_the_search_should_stop_and_ended_when_it_must_b
     )
     terms = Terms.of([(np.array([[0.75], [1.0]]), np.array([[1.0], [-0.5]]), np.ones((2, 1), bool))])
     x, sigma = problem.engine.mesh.states(problem.denoised), torch.as_tensor(problem.start_sigma)[None]
-    hurried = replace(problem, engine=problem.engine.with_journal(Stopped()))
+    hurried = replace(problem, engine=problem.engine.on(problem.engine.mesh, journal=Stopped()))
     hurried.engine.fit(terms, x, sigma)
     assert len(steps) == HURRIED
     steps.clear()
@@ -100,7 +93,7 @@ def test_lanes_and_segments_in_turn_are_those_side_by_side() -> None:
 
     data = simulate_system("lotka_volterra", samples=260, noise=0.02, seed=1)
     whole = Problem.of(data)
-    narrow = replace(whole, engine=whole.engine.with_journal(Narrow()))
+    narrow = replace(whole, engine=whole.engine.on(whole.engine.mesh, journal=Narrow()))
     w, a = np.array([[1.0, 0], [1, 1], [0, 1]]), np.array([[1.0, 0], [-1, 1], [0, -1]])
     free = np.zeros((3, 2), bool)
     laws = [(w, a, free), (w[:2], a[:2], np.ones((2, 2), bool)), (w[1:], a[1:], free[1:])]

@@ -81,9 +81,10 @@ def kill(table: Path, count: int, seed: int, options: Sequence[str] = ()) -> Ite
         whole = Path(place) / "whole"
         stood = fit_until(table, whole, 1.0, PATIENCE, options)
         seconds = run_whole(["fit", str(table), "--out", f"{place}/again", *options])
+        searching = seconds - stood
         for number in range(count):
             run, share = Path(place) / str(number), rng.random()
-            stood = fit_until(table, run, share, seconds - stood, options)
+            stood = fit_until(table, run, share, searching, options)
             kept, ended = count_steps(run / "checkpoint" / "steps"), (run / "result.json").exists()
             took = run_whole(["resume", str(run)])
             yield {
@@ -102,10 +103,9 @@ def soak(count: int) -> Iterator[tuple[int, float]]:
     from ..discovery import discover
     from ..trajectory import Dataset, Trajectory
 
-    t = TIMES
     for number in range(1, count + 1):
-        rate = rate_of(number)
-        discover(Dataset((Trajectory(t, 2.0 * np.exp(-rate * t)[:, None]),), ("x",)), FitConfig(seed=number))
+        x = 2.0 * np.exp(-rate_of(number) * TIMES)[:, None]
+        discover(Dataset((Trajectory(TIMES, x),), ("x",)), FitConfig(seed=number))
         if number % 50 == 0:
             gc.collect()
             yield number, 1e3 * resident()
@@ -152,8 +152,6 @@ def cluster_of(workers: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
 
 def kill_workers(process: subprocess.Popen[str], count: int, workers: list[int], kills: int, seed: int) -> list[Any]:
     """Kill `kills` of the workers, each after a random number of answers; return the answers."""
-    import psutil
-
     rng = random.Random(seed)
     moments = sorted(rng.sample(range(1, max(2, int(0.8 * count))), kills))
     answers: list[Any] = []
@@ -284,7 +282,8 @@ def _limit(table: Path, limit: float, options: Sequence[str]) -> None:
     """Fit within a time limit, and interrupt another fit at that time; print when both ended."""
     with tempfile.TemporaryDirectory() as place:
         took = run_whole(["fit", str(table), "--out", f"{place}/limited", "--time-limit", f"{limit:g}", *options])
-        print(f"--time-limit {limit:g}: ended after {took:.1f} s, the whole process")
+        held = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+        print(f"--time-limit {limit:g}: ended after {took:.1f} s, the whole process, and held {held:.2f} GB at most")
         process = begin_fit(table, Path(place) / "interrupted", options)
         try:
             process.wait(limit)

@@ -2,14 +2,14 @@ r"""Dense layer: y = s(W x + b), the baseline that knows no arithmetic; s is tan
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from .nalu import logistic
-from .unit import Unit, choice, draw, number, weighted
+from .unit import Drawing, Unit, choice, draw, number, weighted
 
 if TYPE_CHECKING:
     import sympy as sp
@@ -25,22 +25,12 @@ class Dense(Unit):
     name = "dense"
     accepts = frozenset({"init", "activation"})
 
-    def __init__(
-        self,
-        n_in: int,
-        n_out: int,
-        *,
-        lanes: int = 1,
-        generator: torch.Generator | None = None,
-        init_scale: float = 1.0,
-        init: str = "glorot",
-        activation: str = "tanh",
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
+    def __init__(self, n_in: int, n_out: int, *, activation: str = "tanh", **drawing: Unpack[Drawing]) -> None:
         super().__init__(n_in, n_out)
         self.activation = choice("activation", activation, ("tanh", "sigmoid", "none"))
-        self._add("weights", draw(lanes, n_out, n_in, init=init, scale=init_scale, generator=generator, dtype=dtype))
-        self._add("bias", torch.zeros(lanes, n_out, dtype=dtype))
+        weights = draw(n_out, n_in, **drawing)
+        self._add("weights", weights)
+        self._add("bias", torch.zeros_like(weights[..., 0]))
 
     def options(self) -> dict[str, Any]:
         """Return the activation."""

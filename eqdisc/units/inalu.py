@@ -9,14 +9,14 @@ moves (`gate="free"`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from .nalu import logistic, mix
-from .unit import Unit, choice, draw, number, weighted
+from .unit import Drawing, Unit, choice, draw, number, weighted
 
 if TYPE_CHECKING:
     import sympy as sp
@@ -34,24 +34,12 @@ class iNALU(Unit):
     name = "inalu"
     accepts = frozenset({"init", "gate"})
 
-    def __init__(
-        self,
-        n_in: int,
-        n_out: int,
-        *,
-        lanes: int = 1,
-        generator: torch.Generator | None = None,
-        init_scale: float = 1.0,
-        init: str = "glorot",
-        gate: str = "input",
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
+    def __init__(self, n_in: int, n_out: int, *, gate: str = "input", **drawing: Unpack[Drawing]) -> None:
         super().__init__(n_in, n_out)
         self.gate = choice("gate", gate, ("input", "free"))
-        kwargs: dict[str, Any] = {"init": init, "scale": init_scale, "generator": generator, "dtype": dtype}
         for name in ("sum_weights", "sum_masks", "product_weights", "product_masks"):
-            self._add(name, draw(lanes, n_out, n_in, **kwargs))
-        self._add("gain", draw(lanes, n_out, n_in if gate == "input" else 1, **kwargs))
+            self._add(name, draw(n_out, n_in, **drawing))
+        self._add("gain", draw(n_out, n_in if gate == "input" else 1, **drawing))
 
     def options(self) -> dict[str, Any]:
         """Return what moves the gate."""

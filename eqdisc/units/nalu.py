@@ -7,13 +7,13 @@ One W serves both paths, and the logarithm loses the signs. Heim et al. 2020, eq
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .unit import Unit, draw, number, weighted
+from .unit import Drawing, Unit, draw, number, weighted
 
 if TYPE_CHECKING:
     import sympy as sp
@@ -30,25 +30,15 @@ class NALU(Unit):
 
     name = "nalu"
     accepts = frozenset({"init"})
+    weights: Tensor
     bias: Tensor
 
-    def __init__(
-        self,
-        n_in: int,
-        n_out: int,
-        *,
-        lanes: int = 1,
-        generator: torch.Generator | None = None,
-        init_scale: float = 1.0,
-        init: str = "glorot",
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
+    def __init__(self, n_in: int, n_out: int, **drawing: Unpack[Drawing]) -> None:
         super().__init__(n_in, n_out)
-        kwargs: dict[str, Any] = {"scale": init_scale, "generator": generator, "dtype": dtype}
         for name in ("weights", "masks", "gain"):
-            self._add(name, draw(lanes, n_out, n_in, init=init, **kwargs))
-        bias = draw(lanes, n_out, 1, **kwargs)[..., 0] if init == "glorot" else torch.zeros(lanes, n_out, dtype=dtype)
-        self._add("bias", bias)  # 0 in the large-scale experiments of Heim et al.
+            self._add(name, draw(n_out, n_in, **drawing))
+        drawn = drawing.get("init", "glorot") == "glorot"  # 0 in the large-scale experiments of Heim et al.
+        self._add("bias", draw(n_out, 1, **drawing)[..., 0] if drawn else torch.zeros_like(self.weights.data[..., 0]))
 
     def mixed(self) -> Float[Tensor, "lanes out in"]:
         """Return W, between -1 and 1."""

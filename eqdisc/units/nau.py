@@ -6,13 +6,13 @@ in the code of Heim et al., it is free unless `bound` is given: rate constants a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .unit import Unit, draw, weighted
+from .unit import Drawing, Unit, draw, weighted
 
 if TYPE_CHECKING:
     import sympy as sp
@@ -29,22 +29,10 @@ class NAU(Unit):
     accepts = frozenset({"init", "bound"})
     coefficients: Tensor
 
-    def __init__(
-        self,
-        n_in: int,
-        n_out: int,
-        *,
-        lanes: int = 1,
-        generator: torch.Generator | None = None,
-        init_scale: float = 1.0,
-        init: str = "glorot",
-        bound: float | None = None,
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
+    def __init__(self, n_in: int, n_out: int, *, bound: float | None = None, **drawing: Unpack[Drawing]) -> None:
         super().__init__(n_in, n_out)
         self.bound = bound
-        weights = draw(lanes, n_out, n_in, init=init, scale=init_scale, generator=generator, dtype=dtype)
-        self._add("coefficients", weights)
+        self._add("coefficients", draw(n_out, n_in, **drawing))
 
     def options(self) -> dict[str, Any]:
         """Return the interval of the coefficients, if there is one."""

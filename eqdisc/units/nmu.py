@@ -7,13 +7,13 @@ et al. clip in the forward pass alone, without penalty, from U(0, 1): `clip="pla
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .unit import Unit, choice, clip, draw, number
+from .unit import Drawing, Unit, choice, clip, draw, number
 
 if TYPE_CHECKING:
     import sympy as sp
@@ -31,22 +31,11 @@ class NMU(Unit):
     choices: Tensor
     choices_support: Tensor
 
-    def __init__(
-        self,
-        n_in: int,
-        n_out: int,
-        *,
-        lanes: int = 1,
-        generator: torch.Generator | None = None,
-        init_scale: float = 1.0,
-        init: str = "centred",
-        clip: str = "in place",
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
+    def __init__(self, n_in: int, n_out: int, *, clip: str = "in place", **drawing: Unpack[Drawing]) -> None:
         super().__init__(n_in, n_out)
         self.clip = choice("clip", clip, ("straight", "plain", "in place"))
-        weights = draw(lanes, n_out, n_in, init=init, scale=init_scale, generator=generator, dtype=dtype)
-        self._add("choices", weights)
+        drawing.setdefault("init", "centred")
+        self._add("choices", draw(n_out, n_in, **drawing))
 
     def options(self) -> dict[str, Any]:
         """Return how choices are clipped."""

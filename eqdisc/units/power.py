@@ -22,13 +22,13 @@ and exponents to -1 or 1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .unit import Unit, choice, clip, draw, exact
+from .unit import Drawing, Unit, choice, clip, draw, exact
 
 if TYPE_CHECKING:
     import sympy as sp
@@ -54,22 +54,17 @@ class PowerUnit(Unit):
         n_in: int,
         n_out: int,
         *,
-        lanes: int = 1,
-        generator: torch.Generator | None = None,
-        init_scale: float = 1.0,
-        init: str = "glorot",
         gate_init: float = 1.0,
         im_scale: float = 0.0,
         per: str = "input",
         epsilon: str = "clamp",
         clip: str = "straight",
         bound: float | None = None,
-        dtype: torch.dtype = torch.float64,
+        **drawing: Unpack[Drawing],
     ) -> None:
         """Draw exponents.
 
         Args:
-            init: where exponents are drawn from, see `draw`; times `init_scale`.
             gate_init: where gates start; the paper starts at 0.5.
             im_scale: imaginary exponents are drawn from U(-im_scale, im_scale). At 0 they never move while inputs are
                 nonnegative.
@@ -78,20 +73,22 @@ class PowerUnit(Unit):
             clip: how gates are clipped to [0, 1]: "plain", as in the paper, with no gradient outside; "straight" through;
                 "in place", after each step.
             bound: exponents are clipped to [-bound, bound] after each step.
+            drawing: where exponents are drawn from.
         """
         super().__init__(n_in, n_out)
         self.per, self.epsilon = choice("per", per, ("input", "output")), choice("epsilon", epsilon, ("clamp", "add"))
         self.clip, self.bound = choice("clip", clip, ("straight", "plain", "in place")), bound
-        kwargs: dict[str, Any] = {"generator": generator, "dtype": dtype}
-        self._add("exponents", draw(lanes, n_out, n_in, init=init, scale=init_scale, **kwargs))
+        exponents = draw(n_out, n_in, **drawing)
+        self._add("exponents", exponents)
         if self.complex:
-            imaginary = torch.zeros(lanes, n_out, n_in, dtype=dtype)
+            imaginary = torch.zeros_like(exponents)
             if im_scale:
-                imaginary = im_scale * (2.0 * draw(lanes, n_out, n_in, init="positive", **kwargs) - 1.0)
+                drawing |= {"init": "positive", "init_scale": 1.0}
+                imaginary = im_scale * (2.0 * draw(n_out, n_in, **drawing) - 1.0)
             self._add("exponents_im", imaginary)
         if self.gated:
-            shape = (lanes, n_in) if per == "input" else (lanes, n_out, n_in)
-            self._add("gate", torch.full(shape, gate_init, dtype=dtype))
+            like = exponents[:, 0] if per == "input" else exponents
+            self._add("gate", torch.full_like(like, gate_init))
 
     def options(self) -> dict[str, Any]:
         """Return how gates and zeros are treated."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
 
 import torch
 from jaxtyping import Float
@@ -85,17 +85,27 @@ class Unit(nn.Module, ABC):
         self.register_buffer(name + SUPPORT, torch.ones_like(value))
 
 
+class Drawing(TypedDict, total=False):
+    """How the weights of a unit are drawn, see `draw`: keyword arguments that every unit takes."""
+
+    lanes: int
+    init: str
+    init_scale: float
+    generator: torch.Generator | None
+    dtype: torch.dtype
+
+
 def draw(
-    lanes: int,
     n_out: int,
     n_in: int,
     *,
+    lanes: int = 1,
     init: str = "glorot",
-    scale: float = 1.0,
+    init_scale: float = 1.0,
     generator: torch.Generator | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Float[Tensor, "lanes out in"]:
-    """Draw random weights, times `scale`.
+    """Draw random weights, times `init_scale`.
 
     | init | from |
     |-|-|
@@ -104,7 +114,7 @@ def draw(
     | positive | U(0, 1); times 0.1 in the large-scale experiments of Heim et al. |
     | centred | U(1/4, 3/4) (Madsen & Johansen, for the NMU) |
 
-    >>> bool(draw(2, 3, 3).abs().max() <= 1), bool(draw(2, 3, 3, init="constrained").abs().max() <= 0.5)
+    >>> bool(draw(3, 3, lanes=2).abs().max() <= 1), bool(draw(3, 3, init="constrained").abs().max() <= 0.5)
     (True, True)
     """
     uniform = torch.rand(lanes, n_out, n_in, generator=generator, dtype=dtype)
@@ -115,7 +125,7 @@ def draw(
         "positive": (0.0, 1.0),
         "centred": (0.25, 0.75),
     }[choice("init", init, ("glorot", "constrained", "positive", "centred"))]
-    return scale * (low + (high - low) * uniform)
+    return init_scale * (low + (high - low) * uniform)
 
 
 def choice(option: str, value: str, known: tuple[str, ...]) -> str:
