@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .comparison import Comparison
     from .design import Experiment
+    from .profile import Profile
 
 FORMS = ("unicode", "latex", "sympy")
 WIDTH = 120
@@ -45,6 +46,26 @@ def write_answer(run: Run) -> str:
         )
         if part
     )
+
+
+def write_profile(profile: Profile) -> str:
+    """Return where the time of a fit went, by stage and by step, and the most memory that it held."""
+    from rich import box
+    from rich.table import Table
+
+    from .memory import peak
+
+    whole = sum(profile.stages.values())
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    table.add_column("stage, and steps of the search")
+    for heading in ("times", "seconds", "share"):
+        table.add_column(heading, justify="right")
+    for name, seconds in profile.stages.items():
+        table.add_row(name, "", f"{seconds:.2f}", f"{seconds / whole:.0%}")
+    table.add_row("whole process", "", f"{whole:.2f}", "100%", end_section=True)
+    for name, (times, seconds) in sorted(profile.steps.items(), key=lambda item: -item[1][1]):
+        table.add_row(name, str(times), f"{seconds:.2f}", f"{seconds / whole:.0%}")
+    return f"{_render(table)}\nat most {peak():.2f} GB"
 
 
 def write_law(run: Run) -> str:

@@ -170,6 +170,10 @@ def fit(
     config: Annotated[FitConfig, Parameter(name="*", group=SEARCH)] = FitConfig(),
     work: Work = Work(),
     output: Output = Output(),
+    profile: Annotated[
+        bool,
+        Parameter(group=OUTPUT, negative="", help="Say on standard error where the time went and how much memory."),
+    ] = False,
 ) -> int:
     """Find the law behind a table."""
     from .batch import Batch, expand
@@ -181,6 +185,8 @@ def fit(
     tables, words = expand(data), tuple(sys.argv)
     if not tables:
         raise OptionError("there is no table to fit; name one.")
+    if profile and len(tables) > 1:
+        raise OptionError("--profile is of one table; leave it out, or name one.")
     with work.crew() as crew:
         if len(tables) > 1:
             batch = Batch.of(tables, out, config, asdict(roles), validate, words)
@@ -188,20 +194,27 @@ def fit(
             return _fit_all(batch, crew, output)
         folder = out or default_folder(tables[0])
         refuse_taken(folder)
-        return _fenced(
-            partial(_fit, Job(tables[0], folder, config, asdict(roles), validate, words), crew, output), folder
-        )
+        job = Job(tables[0], folder, config, asdict(roles), validate, words)
+        return _fenced(partial(_fit, job, crew, output, profile), folder)
 
 
-def _fit(job: Job, crew: Crew, output: Output) -> int:
+def _fit(job: Job, crew: Crew, output: Output, profiled: bool) -> int:
     """Do one job and answer; return the exit status."""
     from .job import start
+    from .profile import Profile
     from .progress import open_progress
     from .runs import load
 
+    profile = Profile.of_process() if profiled else Profile()
     with open_progress(output.quiet) as progress:
-        interrupted = start(job, progress, output.tell, crew)
-    return _answer(load(job.folder), output, interrupted)
+        interrupted = start(job, progress, output.tell, crew, profile)
+    status = _answer(load(job.folder), output, interrupted)
+    if profiled:
+        from .answer import write_profile
+
+        profile.end("printing")
+        print(write_profile(profile), file=sys.stderr)
+    return status
 
 
 def _answer(run: Run, output: Output, interrupted: bool, title: str = "") -> int:

@@ -211,6 +211,12 @@ class Collocation:
 
         `held` are starts (R, K, s) that are not free, and the step that each of them takes.
         """
+        projected = self._project(columns, x, sigma, held)
+        total = projected.gram(slice(None), slice(None))
+        return total[:, 1:, 1:], total[:, 1:, 0], projected.starts
+
+    def _project(self, columns: Tensor, x: Tensor, sigma: Tensor, held: tuple[Tensor, Tensor] | None) -> _Projected:
+        """Weigh residuals and columns at the samples and eliminate the starts, segment by segment."""
         k, s = self._lane, self.states
         seen = columns[:, k, self.mesh.sample]  # (R, K, n, s, c)
         weight = (self.mesh.weight / sigma[:, None, None])[..., :s]
@@ -229,27 +235,33 @@ class Collocation:
         gram = starts.mT @ starts + 1e-11 * torch.eye(s, dtype=x.dtype, device=x.device)
         cross = starts.mT @ rest
         back = torch.linalg.solve_ex(gram, cross)[0]
-        total = (rest.mT @ rest - cross.mT @ back).sum(1)
-        back = back / size.mT
+        moved = back / size.mT
         if held is not None:
-            back[..., 0] = torch.where(held[0], held[1], back[..., 0])
-        return total[:, 1:, 1:], total[:, 1:, 0], back
+            moved[..., 0] = torch.where(held[0], held[1], moved[..., 0])
+        return _Projected(rest.flatten(1, 2), cross.flatten(1, 2), back.flatten(1, 2), moved)
 
     def gauge(
         self, terms: Terms, index: Parameters, x: Tensor, sigma: Tensor, extra: Float[Tensor, "L c"]
     ) -> tuple[Float[Tensor, "R P P"], Float[Tensor, "R P"]]:
-        """Return `normal`'s H and g with trial columns, starts at their bound held there; as many segments at a time as there is room for."""
-        width = index.term.shape[1] + self.states * len(extra)
+        """Return `normal`'s H and g with trial columns, starts at their bound held there; as many segments at a time as there is room for.
+
+        Between trial columns of different equations H is left at zero: no move asks for it.
+        """
+        own, width = 1 + index.term.shape[1], 1 + index.term.shape[1] + self.states * len(extra)
+        trials = [slice(k, k + len(extra)) for k in range(own, width, max(1, len(extra)))]  # an equation each
         segments = torch.arange(len(self.mesh.trajectory), device=x.device)
-        total = [torch.zeros((), dtype=x.dtype, device=x.device)] * 2
+        total = x.new_zeros(len(x), width, width)
         for part in segments.split(max(1, self._places(1, width) // len(x))):
             engine = self if len(part) == len(segments) else self.on(self.mesh.select(part))
             columns = torch.nan_to_num(engine.propagate(terms, index, x[:, part], extra))
             x0 = x[:, part, 0, : self.states]
             held = self.positive[: self.states] & (x0 < 2 * self.lowest), torch.zeros_like(x0)
-            h, g, _ = engine.normal(columns, x[:, part], sigma, held)
-            total = [total[0] + h, total[1] + g]
-        return total[0], total[1]
+            projected = engine._project(columns, x[:, part], sigma, held)
+            total[:, :own] += projected.gram(slice(own), slice(None))
+            for trial in trials:
+                total[:, trial, trial] += projected.gram(trial, trial)
+        total[:, own:, :own] = total[:, :own, own:].mT
+        return total[:, 1:, 1:], total[:, 1:, 0]
 
     # ---------------------------------------------------------------- the fit
 
@@ -442,6 +454,23 @@ class Collocation:
 
 
 @dataclass(frozen=True, eq=False)
+class _Projected:
+    """Residuals and columns B at the samples of all segments, end to end; S^T B, (S^T S)^-1 S^T B and the steps of the starts S."""
+
+    columns: Float[Tensor, "R n c"]
+    cross: Float[Tensor, "R Ks c"]
+    solved: Float[Tensor, "R Ks c"]
+    starts: Float[Tensor, "R K s c"]
+
+    def gram(self, rows: slice, columns: slice) -> Float[Tensor, "R r c"]:
+        """Return a block of B^T (1 - S (S^T S)^-1 S^T) B."""
+        return (
+            self.columns[..., rows].mT @ self.columns[..., columns]
+            - self.cross[..., rows].mT @ self.solved[..., columns]
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class _State:
     """Where each lane's fit stands."""
 
@@ -502,4 +531,3 @@ class _State:
         lanes = where.nonzero()[:, 0]
         good = (part.merit < self.merit[lanes]) | (part.miss < self.miss[lanes])
         return self.put(lanes[good], part.select(good))
-

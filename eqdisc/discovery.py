@@ -260,6 +260,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     final = _final_problem(problem, whole, config, device, Finishing(journal))
     final, refitted = polish(*_refit(final, problem, pick, journal), journal)
     printed = print_law(final, impose_ties(final, refitted), names, journal, profile=True)
+    journal.record("intervals", 1, 1)
     fitted = whole if later is not None else early
     pick_score = _score(journal, printed.equations, stretches_of_fit(final, fitted, printed.starts), printed.sigma)
     entries, at = _judge_front(problem, early, front, pick, (printed, pick_score), (later, unseen), journal)
@@ -355,6 +356,7 @@ def _search(
         problem, joint, pick = search_hidden(data, config, device, journal)
     else:
         problem = Problem.of(data, config.exponents, device, config.noise, config, journal)
+        journal.record("smoothing", 1, 1)
         by_network = config.search == "network"
         joint, pick = (
             search_by_network(problem, config, journal)

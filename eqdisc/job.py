@@ -15,6 +15,7 @@ from .config import FitConfig
 from .errors import DataError, EqdiscError, OptionError
 from .journal import Journal
 from .memory import refuse_large
+from .profile import Profile
 from .progress import Progress, RunJournal, ShownJournal, obeying_interrupts
 from .runs import (
     Begun,
@@ -50,9 +51,16 @@ class Job:
     words: tuple[str, ...] = ()
 
 
-def start(job: Job, progress: Progress, tell: Callable[[str], None], crew: Crew = Journal.crew) -> bool:
+def start(
+    job: Job,
+    progress: Progress,
+    tell: Callable[[str], None],
+    crew: Crew = Journal.crew,
+    profile: Profile | None = None,
+) -> bool:
     """Fit a table; return whether the search was interrupted. `tell` passes on what was mended in the table."""
-    since = time.monotonic()
+    since, profile = time.monotonic(), profile or Profile()
+    profile.end("starting")
     refuse_taken(job.folder)
     refuse_large(job.table, job.config.memory)
     data = _read(job.table, job.roles, tell)
@@ -61,7 +69,9 @@ def start(job: Job, progress: Progress, tell: Callable[[str], None], crew: Crew 
     with holding(job.folder):
         folder = create_run(job.folder, data, job.config, source=job.table, words=job.words, unseen=unseen)
         try:
-            return _search(folder, Begun(data, unseen, job.config, hash_file(job.table)), progress, crew, since)
+            begun = Begun(data, unseen, job.config, hash_file(job.table))
+            profile.end("reading")
+            return _search(folder, begun, progress, crew, profile, since)
         except (DataError, OptionError):
             folder.discard()
             raise
@@ -73,7 +83,7 @@ def resume(path: Path, progress: Progress, crew: Crew = Journal.crew) -> bool:
     if is_finished(path):
         return False
     with holding(path):
-        return False if is_finished(path) else _search(RunFolder(path), begun, progress, crew)
+        return False if is_finished(path) else _search(RunFolder(path), begun, progress, crew, Profile())
 
 
 def take_up(job: Job, progress: Progress, tell: Callable[[str], None], patience: float) -> bool:
@@ -109,16 +119,19 @@ def _tell_sample(part: Dataset, data: Dataset, tell: Callable[[str], None]) -> N
         )
 
 
-def _search(folder: RunFolder, begun: Begun, progress: Progress, crew: Crew, since: float | None = None) -> bool:
+def _search(
+    folder: RunFolder, begun: Begun, progress: Progress, crew: Crew, profile: Profile, since: float | None = None
+) -> bool:
     """Search, save, and tell whether the search was interrupted."""
     checkpoint = Checkpoint(folder.steps, {"eqdisc": __version__, "versions": versions_of()})
     config = begun.config
-    journal = RunJournal(folder, progress, config.time_limit, checkpoint, since, config.memory, crew)
+    journal = RunJournal(folder, progress, config.time_limit, checkpoint, since, config.memory, crew, profile)
     progress.show("loading", None, None, "")
     before = time.monotonic()
     from .discovery import discover  # torch is loaded here, with config.json and data.csv in place
 
     journal.reserve = time.monotonic() - before  # printing, drawing and saving take about as long
+    profile.end("loading")
     try:
         with obeying_interrupts(journal):
             found = discover(begun.data, config, validate=begun.unseen, journal=journal)
@@ -128,8 +141,10 @@ def _search(folder: RunFolder, begun: Begun, progress: Progress, crew: Crew, sin
         raise
     finally:
         checkpoint.close()
+    profile.end("verdict")
     progress.show("saving", None, None, "")
     folder.write_discovery(found, begun.sha256, keep_checkpoint=journal.interrupted)
+    profile.end("saving")
     return journal.interrupted
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from .errors import DataError, OptionError
 
-TABLE = 10  # bytes of memory for a byte of text, at least: 1e6 rows of 4 columns took 11 with 17 digits a number, 15 with 4
+TABLE = (
+    10  # bytes of memory for a byte of text, at least: 1e6 rows of 4 columns took 11 with 17 digits a number, 15 with 4
+)
 
 
 def resident() -> float:
@@ -14,6 +17,16 @@ def resident() -> float:
     import psutil
 
     return float(psutil.Process().memory_info().rss) / 1e9
+
+
+def peak() -> float:
+    """Return the most gigabytes that this process has held; what it holds where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return resident()
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (1e9 if sys.platform == "darwin" else 1e6)  # bytes there, kilobytes on Linux
 
 
 def refuse_large(table: Path, memory: float | None) -> None:

@@ -510,3 +510,19 @@ def test_help_is_fast(command: list[str]) -> None:
         end = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime)
     assert min(seconds) < 0.6  # of the processor: 0.25 s where measured; waiting for others does not count
+
+
+def test_a_profile_says_where_the_time_went(search: Any, table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", str(table), "--profile", "--quiet", "--out", "run"]) == FOUND
+    lines = capsys.readouterr().err.splitlines()
+    seconds = {line.split("  ")[0]: float(line.split()[-2]) for line in lines if line.endswith("%")}
+    assert {"starting", "reading", "loading", "saving", "printing"} <= set(seconds)
+    whole = seconds.pop("whole process")
+    assert sum(seconds.values()) == pytest.approx(whole, abs=0.1)  # each is rounded to a hundredth
+    assert lines[-1].endswith(" GB")
+
+
+def test_a_profile_is_of_one_table(search: Any, table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = write_table(Path("other.csv"))
+    assert main(["fit", str(table), str(other), "--profile"]) == UNUSABLE
+    assert "--profile is of one table" in sentence(capsys)

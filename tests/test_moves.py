@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose
 
 from eqdisc.description import Judge, Prior
 from eqdisc.journal import Journal
@@ -73,3 +74,19 @@ def test_the_judge_prices_terms_by_their_share_among_known_laws() -> None:
     prices = [judge.price(np.array(w), one * [1.0, 0.0], np.zeros((1, 2), bool)) for w in (linear, product, odd)]
     assert prices[0] < prices[1] < prices[2]
     assert torch.isfinite(torch.tensor(prices)).all()
+
+
+def test_trial_columns_of_one_equation_are_those_of_the_whole_matrix(joint: tuple[Problem, JointSearch]) -> None:
+    problem, search = joint
+    fit = solve(search, *RIGHT).fit
+    extra = torch.as_tensor(problem.library[:7])
+    h, g = search.engine.gauge(fit.terms, fit.index, fit.x, fit.sigma, extra)
+    columns = search.engine.propagate(fit.terms, fit.index, fit.x, extra)
+    full, slope, _ = search.engine.normal(columns, fit.x, fit.sigma)
+    own = fit.index.term.shape[1]
+    close = {"rtol": 1e-9, "atol": 1e-9 * float(full.abs().max())}
+    assert_allclose(g, slope, **close)
+    assert_allclose(h[:, :own], full[:, :own], **close)
+    for k in (own, own + 7):
+        assert_allclose(h[:, k : k + 7, k : k + 7], full[:, k : k + 7, k : k + 7], **close)
+    assert (h[:, own : own + 7, own + 7 :] == 0).all()
