@@ -37,6 +37,7 @@ TINY = 1e-5  # scaled states are clamped here in features: a square root is too 
 LOWEST = 1e-7  # positive states are kept above this
 TRIAL_STEPS = 4  # after which a lane must be near its rival
 ARRAYS = 10  # of the size of a lane's columns that one step holds at a time
+CLOSED = 1e-6  # of sigma: defects below cannot grow into an error that counts
 HURRIED = 6  # steps of a fit once the search was asked to stop
 
 
@@ -396,6 +397,16 @@ class Collocation:
         columns = torch.where(torch.isfinite(columns), columns, 0.0)
         return replace(part, x=self._inside(part.x, columns)).judged(self)
 
+    def _strays(self, state: _State) -> Float[Tensor, "R"]:
+        """Return how far each lane's states lie from the solution that starts where they do, to first order: defects grow along it."""
+        stray = state.miss.clone()
+        suspect = ((stray >= CLOSED * state.sigma.amin(-1)) & torch.isfinite(stray)).nonzero()[:, 0]
+        if len(suspect):
+            part = state.select(suspect)
+            step = self.propagate(part.terms, None, part.x, starts=False)[..., 0]
+            stray[suspect] = torch.nan_to_num(step.abs().amax((1, 2, 3)), nan=torch.inf)
+        return stray
+
     def _inside(self, x: Tensor, step: Float[Tensor, "R K M1 s"]) -> Tensor:
         """Move the states and keep positive ones positive: a step takes at most nine tenths of the way to zero."""
         former = x[..., : self.states]
@@ -440,14 +451,16 @@ class Collocation:
 
     def _finish(self, state: _State, index: Parameters, hessian: Tensor) -> Fit:
         """Close the defects, so that the data term belongs to a solution of the equations."""
+        stray = self._strays(state)
         for _ in range(6):
-            loose = (state.miss >= 0.02 * state.sigma.amin(-1)) & torch.isfinite(state.miss)
+            loose = (stray >= 0.02 * state.sigma.amin(-1)) & torch.isfinite(state.miss)
             if not bool(loose.any()):
                 break
             state = state.put_where(loose, self.make_feasible(state, loose))
+            stray = self._strays(state)
         sigma = self._spread(state.residual)
         nll = (self.mesh.counts * sigma.log()).sum(-1)
-        solved = (state.miss < (0.3 * sigma.amin(-1)).clamp_min(min(1e-4, 10 * self.floor))) & torch.isfinite(nll)
+        solved = (stray < (0.3 * sigma.amin(-1)).clamp_min(min(1e-4, 10 * self.floor))) & torch.isfinite(nll)
         status = torch.where(solved, int(Status.OK), int(Status.DIVERGED))
         nll = torch.where(solved, nll, torch.inf)
         return Fit(state.terms, state.x, sigma, nll, state.miss, hessian, index, status)
