@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .condensing import Slopes, condense
 from .description import EXPONENT_LIMIT, FLOOR, limits
-from .journal import Form, Journal, Packed, digest
+from .journal import Form, Journal, Packed, digest, room_on
 from .mesh import Mesh
 from .pins import Pins
 from .status import Status
@@ -123,7 +123,8 @@ class Collocation:
     def _places(self, segments: int, columns: int) -> int:
         """Return for how many lanes of so many segments there is room, with so many columns beside those of the states."""
         points = segments * self.mesh.t.shape[1]
-        return int(self.journal.room / (ARRAYS * 8 * points * self.states * (columns + 1 + 2 * self.states)))
+        room = room_on(self.mesh.x.device.type, self.journal.room)
+        return int(room / (ARRAYS * 8 * points * self.states * (columns + 1 + 2 * self.states)))
 
     # ---------------------------------------------------------------- the field and its derivatives
 

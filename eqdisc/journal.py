@@ -26,6 +26,7 @@ T = TypeVar("T")
 SEARCHING, ENDING = 0.85, 0.95
 STEP, FULL = 0.1, 0.9  # of the memory allowed, what one step may take, and where the search ends
 ROOM = 5e8  # bytes that the arrays of one step may take: more lanes than fit in are worked on in turn
+NEAR = 4e7  # of these, on a processor: what stays near it takes two thirds of the time
 Packed = Mapping[str, np.ndarray]
 
 
@@ -143,6 +144,11 @@ class Finishing(Journal):
         return self.journal.recall(step, inputs, work, form)
 
 
+def room_on(device: str, room: float = ROOM) -> float:
+    """Return how much of the room the arrays of one step should take on a device, in bytes."""
+    return min(room, NEAR) if device.startswith("cpu") else room
+
+
 def digest(*values: Any) -> bytes:
     """Return 16 bytes that name values to the last bit: numbers, texts, arrays, tensors, records and collections of them.
 
@@ -180,4 +186,4 @@ def _feed(state: Any, value: Any) -> None:
         state.update(text.encode())
 
 
-__all__ = ["Finishing", "Form", "Journal", "Packed", "TimedJournal", "digest"]
+__all__ = ["Finishing", "Form", "Journal", "Packed", "TimedJournal", "digest", "room_on"]

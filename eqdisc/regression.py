@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .description import Prior, limits
-from .journal import ROOM
+from .journal import ROOM, room_on
 from .terms import log_slope, log_table, monomials, saturation
 from .trajectory import Dataset
 
@@ -128,7 +128,7 @@ class Regression:
         exact: bool = True,
         room: float = ROOM,
     ) -> None:
-        self.room = room
+        self.room = room_on(device, room)
         windows = cut_windows(data)
         longest = max(len(k.t) for k in data.trajectories)
         order = (4 if longest <= SHORT else 3 if longest <= 2 * SHORT else 2) if exact else 2
