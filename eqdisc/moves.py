@@ -26,6 +26,9 @@ from .terms import Parameters, Terms, loosen, movable, only_k, saturating, widen
 MOST_OWN = 7  # terms of an equation beyond which none are exchanged
 CANDIDATES = 8  # trial terms that gain most with each of the equation's terms left out
 EXCHANGES = 10  # of each equation that are tried
+PAIRS = 6  # of exponents, fixed together, that are tried
+VALLEY = 0.9  # correlation of two exponents from which one can make up for the other
+REACH = 0.7  # by which an exponent may move when two are fixed together
 ADDITIONS = 6  # trial terms that are tried; four times as many enter swaps
 
 
@@ -58,7 +61,7 @@ class Neighbourhood:
         self.fixed = [(int(term[q]), int(state[q])) for q in range(count) if not own[q]]
         p, f, t = np.flatnonzero(own), np.flatnonzero(~own), np.arange(count, len(g))
         self.h, self.g = h, g
-        self.p, self.t = p, t
+        self.p, self.f, self.t = p, f, t
         size = np.sqrt(np.maximum(np.diag(h)[p], 0)) + 1e-300
         unit = h[np.ix_(p, p)] / size[:, None] / size + 1e-10 * np.eye(len(p))
         self.c = np.linalg.pinv(np.nan_to_num(unit), hermitian=True) / size[:, None] / size
@@ -81,6 +84,7 @@ class Neighbourhood:
     def __iter__(self) -> Iterator[tuple[float, Law]]:
         yield from self._free()
         yield from self._fix()
+        yield from sorted(self._fix_pairs(), key=lambda m: m[0])[:PAIRS]
         yield from self._drop()
         yield from self._merge()
         yield from self._add_and_swap()
@@ -119,6 +123,34 @@ class Neighbourhood:
             for (j, i), (_, z) in eager.items():
                 w[j, i], free[j, i] = z, False
             yield sum(c for c, _ in eager.values()), (w, self.a, free)
+
+    def _fix_pairs(self) -> Iterator[tuple[float, Law]]:
+        """Fix two exponents of one equation at once, where one can make up for the other: rounded alone, each would lose."""
+        places = {(j, i): self.p[q] for q, (is_exponent, j, i) in enumerate(self.numbers) if is_exponent}
+        places |= dict(zip(self.fixed, self.f, strict=True))
+        entries = [(j, i) for j, i in places if i < self.d - self.prior.grouped and self.positive[i]]
+        shared = (self.a != 0).astype(int) @ (self.a != 0).T > 0  # terms that stand in one equation
+        for one, other in itertools.combinations(entries, 2):
+            if not shared[one[0], other[0]]:
+                continue
+            pair = np.array([places[one], places[other]])
+            r, slope = self._eliminate(np.setdiff1d(self.p, pair), pair)
+            if r[0, 1] ** 2 < VALLEY**2 * r[0, 0] * r[1, 1]:
+                continue
+            options = [
+                [z for z in self.prior.menu if z != 0 and abs(z - self.w[entry]) < REACH] for entry in (one, other)
+            ]
+            z = np.array(list(itertools.product(*options))).reshape(-1, 2)
+            step = z - [self.w[one], self.w[other]]
+            prices = np.array([[self.prior.price(v, False, self.judge.log_n) for v in row] for row in z]).reshape(-1, 2)
+            now = sum(self.prior.price(self.w[q], bool(self.free[q]), self.judge.log_n) for q in (one, other))
+            change = 0.5 * np.einsum("kp,pq,kq->k", step, r, step) - step @ slope + prices.sum(1) - now
+            for k in np.argsort(change)[:PAIRS]:
+                if (z[k] != [self.w[one], self.w[other]]).all():
+                    w, free = self.w.copy(), self.free.copy()
+                    w[one], w[other] = z[k]
+                    free[one] = free[other] = False
+                    yield float(change[k]), (w, self.a, free)
 
     def _drop(self) -> Iterator[tuple[float, Law]]:
         for q, (is_exponent, j, e) in enumerate(self.numbers):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from scipy.integrate import solve_ivp
 
 from eqdisc.description import Judge, Prior
 from eqdisc.journal import Journal
@@ -12,6 +13,7 @@ from eqdisc.moves import Neighbourhood
 from eqdisc.problem import Problem
 from eqdisc.structure import JointSearch
 from eqdisc.systems import simulate_system
+from eqdisc.trajectory import Dataset, Trajectory
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +92,32 @@ def test_trial_columns_of_one_equation_are_those_of_the_whole_matrix(joint: tupl
     for k in (own, own + 7):
         assert_allclose(h[:, k : k + 7, k : k + 7], full[:, k : k + 7, k : k + 7], **close)
     assert (h[:, own : own + 7, own + 7 :] == 0).all()
+
+
+def test_two_exponents_are_fixed_together_where_one_makes_up_for_the_other() -> None:
+    """Von Bertalanffy's growth, 3 x^(2/3) - x^(4/3): neither of 0.7 and 1.3 can be rounded to a third alone."""
+    t = np.linspace(0, 3, 80)
+    starts = [
+        solve_ivp(lambda _, x: 3 * x ** (2 / 3) - x ** (4 / 3), (0, 3), [x0], t_eval=t, rtol=1e-9).y.T
+        for x0 in (0.1, 9.0)
+    ]
+    rng = np.random.default_rng(0)
+    data = Dataset(
+        tuple(Trajectory(t, x + 0.01 * rng.normal(size=x.shape), name=str(k)) for k, x in enumerate(starts)),
+        states=("x",),
+    )
+    problem = Problem.of(data)
+    x = problem.engine.mesh.states(problem.denoised)
+    search = JointSearch(problem.engine, problem.judge, x, problem.start_sigma, Journal())
+    near = solve_alone(search, [[0.7], [1.3]])
+    moves = sorted(Neighbourhood(search.engine, search.judge, near, problem.library)._fix_pairs(), key=lambda m: m[0])
+    foretold, law = next(m for m in moves if np.allclose(np.sort(m[1][0].ravel()), [2 / 3, 4 / 3]))
+    right = solve_alone(search, law[0].tolist())
+    assert foretold == pytest.approx(right.cost - near.cost, abs=1.0)
+    alone = [solve_alone(search, w) for w in ([[2 / 3], [1.3]], [[0.7], [4 / 3]])]
+    assert right.data_cost < min(s.data_cost for s in alone) - 2
+
+
+def solve_alone(search: JointSearch, w: list) -> Solved:
+    law = np.array(w, float), np.array([[1.0], [-1.0]]), np.zeros((len(w), 1), bool)
+    return search.solve([law], steps=40)[0]
