@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,7 @@ FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in mod
 HEAVY = ("torch", "matplotlib", "sympy", "pandas", "scipy", "torchdiffeq", "sklearn")
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     """The modules of the package, parsed, by name; a folder of units counts as one."""
     trees: dict[str, ast.Module] = {}
