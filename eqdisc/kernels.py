@@ -18,12 +18,10 @@ Times are kept as distances to the next sample and to the end, which single prec
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import numpy as np
 from numba import njit
 
+from .compiler import compiled, inlined
 from .vectors import LANES, absolute, choose, cos_sin, exp, load, log, some, splat, store
 
 A = np.zeros((7, 7))
@@ -78,16 +76,6 @@ SUM, DENSE, POWER, COMPLEX, PRODUCT = range(5)  # kinds of layers
 KIND, N_IN, N_OUT, WEIGHTS, INPUT, EXTRA, OUTPUT, FLAG = range(8)  # columns of a program
 LINEAR, TANH, SIGMOID = range(3)  # flags of DENSE
 OK, DIVERGED, UNDERFLOW, TIMEOUT = range(4)  # as in `status`
-
-inlined = partial(njit, forceinline=True, error_model="numpy")
-
-
-def compiled(function: Callable) -> Callable:
-    """Compile, and keep what was compiled where a folder for it can be written."""
-    try:
-        return njit(function, cache=True, error_model="numpy")
-    except RuntimeError:  # Numba's way to say that there is none
-        return njit(function, error_model="numpy")
 
 
 @inlined

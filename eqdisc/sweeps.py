@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .kernels import compiled, inlined
-
-
-@inlined
-def _add(factor, row, to):
-    for c in range(len(to)):
-        to[c] += factor * row[c]
+from .compiler import compiled, inlined
 
 
 @inlined
 def _write_system(h, defect, j0, j1, jm, bend, total, directions, system):
     s, numbers = directions.shape
+    forced = 2 * s + 1
     for i in range(s):
         for j in range(s):
             before = after = 0.0
@@ -30,26 +25,27 @@ def _write_system(h, defect, j0, j1, jm, bend, total, directions, system):
             system[i, j] = one - h / 6 * (j1[i, j] + 2 * jm[i, j] - h / 2 * after)
             system[i, s + j] = one + h / 6 * (j0[i, j] + 2 * jm[i, j] + h / 2 * before)
         system[i, 2 * s] = -defect[i]
-        forced, along = system[i, 2 * s + 1 :], directions[i]
         for p in range(numbers):
-            forced[p] = total[p] * along[p]
+            system[i, forced + p] = total[p] * directions[i, p]
         for q in range(s):
-            slope, along = jm[i, q], directions[q]
+            slope = jm[i, q]
             for p in range(numbers):
-                forced[p] += slope * (bend[p] * along[p])
+                system[i, forced + p] += slope * (bend[p] * directions[q, p])
 
 
 @inlined
 def _eliminate(system, s):
+    width = system.shape[1]
     for i in range(s):
         pivot = system[i, i]
         inverse = 1.0 / (1e-300 if abs(pivot) < 1e-300 else pivot)
-        row = system[i, i + 1 :]
-        for c in range(len(row)):
-            row[c] *= inverse
+        for c in range(i + 1, width):
+            system[i, c] *= inverse
         for j in range(s):
             if j != i:
-                _add(-system[j, i], row, system[j, i + 1 :])
+                factor = system[j, i]
+                for c in range(i + 1, width):
+                    system[j, c] -= factor * system[i, c]
 
 
 @compiled
@@ -61,23 +57,24 @@ def sweep(h, defects, j, jm, g, gm, directions, out):
     system, bend, total = np.empty((s, 2 * s + forced)), np.empty(numbers), np.empty(numbers)
     for r in range(lanes):
         for k in range(segments):
-            out[r, k, 0] = 0.0
-            for i in range(columns - forced):
-                out[r, k, 0, i, forced + i] = 1.0
+            for i in range(s):
+                for c in range(columns):
+                    out[r, k, 0, i, c] = 1.0 if c == forced + i else 0.0
             for n in range(points - 1):
-                step, before, after, between = h[k, n], g[r, k, n], g[r, k, n + 1], gm[r, k, n]
+                step = h[k, n]
                 for p in range(numbers):
-                    bend[p] = step * step / 12 * (before[p] - after[p])
-                    total[p] = step / 6 * (before[p] + 4 * between[p] + after[p])
+                    bend[p] = step * step / 12 * (g[r, k, n, p] - g[r, k, n + 1, p])
+                    total[p] = step / 6 * (g[r, k, n, p] + 4 * gm[r, k, n, p] + g[r, k, n + 1, p])
                 slopes = j[r, k, n], j[r, k, n + 1], jm[r, k, n]
                 _write_system(step, defects[r, k, n], *slopes, bend, total, directions[r], system)
                 _eliminate(system, s)
-                former, now = out[r, k, n], out[r, k, n + 1]
                 for i in range(s):
-                    now[i, :forced] = system[i, 2 * s :]
-                    now[i, forced:] = 0.0
+                    for c in range(columns):
+                        out[r, k, n + 1, i, c] = system[i, 2 * s + c] if c < forced else 0.0
                     for q in range(s):
-                        _add(system[i, s + q], former[q], now[i])
+                        factor = system[i, s + q]
+                        for c in range(columns):
+                            out[r, k, n + 1, i, c] += factor * out[r, k, n, q, c]
 
 
 __all__ = ["sweep"]

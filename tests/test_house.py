@@ -35,6 +35,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
     "mechanism": {
         "units",
         "field",
+        "compiler",
         "vectors",
         "kernels",
         "sweeps",
@@ -91,7 +92,7 @@ LIVES_IN = {  # floors and modules that may import a library that is slow to loa
     "torchode": {"experiments"},
     "diffrax": {"experiments"},
     "jax": {"experiments"},
-    "numba": {"vectors", "kernels"},
+    "numba": {"compiler", "vectors", "kernels"},
     "llvmlite": {"vectors"},
     "sympy": {
         "hidden",
