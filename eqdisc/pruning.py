@@ -63,11 +63,12 @@ def _thin(fit: Fit, positive: Tensor, grouped: int = 0) -> Terms:
     for lane in range(fit.terms.lanes):
         c, names = covariance_of(fit, lane)
         values = np.array([float((w if kind == "exponent" else a)[lane, j, i]) for kind, j, i in names])
-        saliency = values**2 / np.maximum(np.diag(c), 1e-300) / 2
+        with np.errstate(over="ignore"):  # a number of which nothing is known
+            saliency = values**2 / np.maximum(np.diag(c), 1e-300) / 2
         d = len(positive)
         kept = [kind == "exponent" and (i == 2 * d or d - grouped <= i < d) for kind, _, i in names]
-        saliency[kept] = np.inf  # log K = 0 is no loss
-        order = np.argsort(np.nan_to_num(saliency, nan=0.0, posinf=1e300))
+        may_go = np.flatnonzero(~np.array(kept, bool))  # log K = 0 is no loss
+        order = may_go[np.argsort(np.nan_to_num(saliency[may_go], nan=0.0, posinf=1e300))]
         cheap = max(1, int(SHARE * (len(names) - MANY)))
         gone = order[:cheap] if cheap == 1 else [q for q in order[:cheap] if saliency[q] < 1.0] or order[:1]
         for q in gone:

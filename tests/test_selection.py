@@ -5,10 +5,11 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from eqdisc.collocation import Collocation
+from eqdisc import pruning
+from eqdisc.collocation import Collocation, Fit
 from eqdisc.denoising import denoise
 from eqdisc.description import Prior, conserves, find_ties, find_yields
-from eqdisc.laws import Law, Solved, alike, close_sum, complexity_of, contains, merge_equal
+from eqdisc.laws import Law, Solved, alike, close_sum, complexity_of, contains, covariance_of, merge_equal
 from eqdisc.mesh import Mesh
 from eqdisc.pruning import prune
 from eqdisc.selection import select_front, select_pick, select_rivals, share_of
@@ -87,6 +88,31 @@ def test_pruning_jumps_below_the_true_size() -> None:
     assert sizes == sorted(sizes, reverse=True)
     best = min(n for n, c in zip(sizes, costs, strict=True) if c < costs[0] + 5)
     assert best == 2  # one coefficient and one exponent
+
+
+def test_pruning_ends_where_nothing_is_known_of_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A term that saturates among them: its log K is never set to zero, so that a step that chose it would repeat for ever."""
+
+    def unknown(fit: Fit, lane: int) -> tuple[np.ndarray, list]:
+        _, names = covariance_of(fit, lane)
+        return np.zeros((len(names), len(names))), names
+
+    monkeypatch.setattr(pruning, "covariance_of", unknown)
+    t = np.linspace(0, 10, 50)
+    data = Dataset((Trajectory(t, np.exp(-0.5 * t)[:, None]),), states=("x",))
+    denoised = denoise(data)
+    engine = Collocation(Mesh.of(data, denoised), denoised.positive)
+    dense = (np.array([[1.0, 1, 0.3, 0], [1, 0, 0, 0]]), np.array([[-0.4], [-0.2]]), np.ones((2, 4), bool))
+    rounds = iter(range(10))
+    path = prune(
+        engine,
+        Terms.of([dense]),
+        engine.mesh.states(denoised),
+        torch.full((1, 1), 1e-2, dtype=torch.float64),
+        steps=2,
+        stop=lambda: next(rounds) == 9,
+    )
+    assert len(path) <= 4  # K, an exponent and two coefficients
 
 
 def test_ties_and_invariants_are_found_in_coefficients() -> None:
