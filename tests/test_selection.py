@@ -90,8 +90,11 @@ def test_pruning_jumps_below_the_true_size() -> None:
     assert best == 2  # one coefficient and one exponent
 
 
-def test_pruning_ends_where_nothing_is_known_of_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A term that saturates among them: its log K is never set to zero, so that a step that chose it would repeat for ever."""
+@pytest.mark.parametrize("terms", range(1, 7))
+def test_pruning_takes_a_number_a_step_where_nothing_is_known_of_them(
+    terms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every term saturates: log K is never what goes, or the step would be repeated for ever."""
 
     def unknown(fit: Fit, lane: int) -> tuple[np.ndarray, list]:
         _, names = covariance_of(fit, lane)
@@ -102,17 +105,13 @@ def test_pruning_ends_where_nothing_is_known_of_the_numbers(monkeypatch: pytest.
     data = Dataset((Trajectory(t, np.exp(-0.5 * t)[:, None]),), states=("x",))
     denoised = denoise(data)
     engine = Collocation(Mesh.of(data, denoised), denoised.positive)
-    dense = (np.array([[1.0, 1, 0.3, 0], [1, 0, 0, 0]]), np.array([[-0.4], [-0.2]]), np.ones((2, 4), bool))
-    rounds = iter(range(10))
-    path = prune(
-        engine,
-        Terms.of([dense]),
-        engine.mesh.states(denoised),
-        torch.full((1, 1), 1e-2, dtype=torch.float64),
-        steps=2,
-        stop=lambda: next(rounds) == 9,
-    )
-    assert len(path) <= 4  # K, an exponent and two coefficients
+    rows = np.array([[1.0, 1.0, 0.3 + 0.2 * k, 0.0] for k in range(terms)])
+    dense = (rows, np.full((terms, 1), -4.0), np.ones((terms, 4), bool))  # large beside a variance of next to nothing
+    sigma, rounds = torch.full((1, 1), 1e-2, dtype=torch.float64), iter(range(12))
+    start = engine.mesh.states(denoised)
+    path = prune(engine, Terms.of([dense]), start, sigma, steps=0, stop=lambda: next(rounds) == 11)
+    sizes = [step.sizes[0] for step in path]
+    assert sizes == list(range(2 * terms, 0, -2))  # a coefficient, and its K with it
 
 
 def test_ties_and_invariants_are_found_in_coefficients() -> None:
