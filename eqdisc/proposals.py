@@ -20,7 +20,7 @@ from .equations import Equations
 from .groups import search_groups
 from .journal import Journal
 from .knowledge import Knowledge
-from .laws import Solved, alike, complexity_of, unround_exponents, without_padding
+from .laws import Law, Solved, alike, complexity_of, unround_exponents, without_padding
 from .library import lay_rows, saturating_library, signed_library
 from .matching import LARGEST, PROPOSALS, Proposal, match, rounded, shared_terms
 from .problem import Problem
@@ -85,7 +85,7 @@ def search_sums(problem: Problem, journal: Journal, seed: int = 0) -> tuple[Prob
         found = joint.assemble(proposals, best)
         if found is None and best is None:
             joint = _joint(problem := problem.remesh(segment=_short(problem), refine=3), journal)
-            found = joint.assemble(proposals)
+            found = joint.assemble(proposals) or joint.best(joint.solve([linear_law(problem)]))
         if found is None:
             break
         found = found if journal.stop else joint.complete(proposals, found)
@@ -103,6 +103,15 @@ def search_sums(problem: Problem, journal: Journal, seed: int = 0) -> tuple[Prob
         former = [[_equation_proposal(best, e), *p] for e, p in enumerate(proposals)]
         former = [[p for p in ps if len(p.exponents)] for ps in former]
     return problem, joint, best
+
+
+def linear_law(problem: Problem) -> Law:
+    """Return the law that any data can be compared with where no proposal has a solution near them: rates linear in all states."""
+    d = problem.data.d - problem.data.grouped
+    w = np.pad(np.eye(d, problem.data.d), ((0, 1), (0, 0)))  # and a constant
+    a = np.zeros((d + 1, problem.data.d))
+    a[:, : problem.d] = 1e-3
+    return w, a, np.zeros_like(w, bool)
 
 
 def _search_ratios(

@@ -16,6 +16,7 @@ from eqdisc.extraction import disagreement
 from eqdisc.journal import Journal
 from eqdisc.scaling import Scaling
 from eqdisc.simulation import simulate
+from eqdisc.structure import JointSearch
 
 FSIR = Path(__file__).parent.parent / "data" / "fsir.csv"
 
@@ -236,3 +237,12 @@ def test_a_yield_is_conserved_as_printed() -> None:
     (conserved,) = law.invariants()
     weight = float(conserved.removeprefix("S + ").removesuffix("*X"))
     assert abs(weight - 1 / 0.38) < 0.03
+
+
+def test_where_no_proposal_has_a_solution_the_linear_law_is_where_the_search_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(JointSearch, "assemble", lambda *_: None)
+    t = np.linspace(0, 6, 40)
+    found = discover(pd.DataFrame({"t": t, "x": 2 * np.exp(-0.5 * t), "y": 1 + np.exp(-0.2 * t)}))
+    assert found.equations.strings() == {"x": "-0.5*x", "y": "0.2 - 0.2*y"}
