@@ -85,7 +85,11 @@ def search_sums(problem: Problem, journal: Journal, seed: int = 0) -> tuple[Prob
         found = joint.assemble(proposals, best)
         if found is None and best is None:
             joint = _joint(problem := problem.remesh(segment=_short(problem), refine=3), journal)
-            found = joint.assemble(proposals) or joint.best(joint.solve([linear_law(problem)]))
+            found = joint.assemble(proposals)
+        if found is None and best is None:
+            found = joint.best(joint.solve([linear_law(problem)]))
+            best = found and joint.improve(found, problem.library, CONTESTED)
+            break
         if found is None:
             break
         found = found if journal.stop else joint.complete(proposals, found)
