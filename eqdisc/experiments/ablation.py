@@ -74,7 +74,9 @@ INGREDIENTS = (
         ("description:_PRICE_OF", "description:_PRICES", "description:ONE"),
         lambda there: _one_price(there),
     ),
-    Ingredient("steps where the data bend", ("mesh:count_steps",), lambda _: lambda d, k, t: np.ones(len(t) - 1, int)),
+    Ingredient(
+        "steps where the data bend", ("mesh:count_steps",), lambda _: lambda d, k, t, *_: np.ones(len(t) - 1, int)
+    ),
     Ingredient("the check by halving the steps", ("proposals:STEP_ERROR",), lambda _: np.inf),
     Ingredient("thinning of the dense chain", ("discovery:thin_dense_chain",), lambda _: lambda joint, pick, *_: pick),
     Ingredient("three nats for one more term", ("discovery:select_pick",), lambda _: lambda seen, pick, *_: pick),
