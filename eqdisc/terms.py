@@ -127,9 +127,9 @@ def monomials(
     log_x = x.abs().clamp_min(tiny).log()
     log_size = log_x @ exponents[..., :d].mT
     if exponents.shape[-1] > d:
-        log_k = exponents[..., None, :, 2 * d]
-        bar = torch.logaddexp(log_k, log_x @ exponents[..., d : 2 * d].mT)
-        log_size = log_size - torch.where(saturating(exponents, d)[..., None, :], bar, 0.0)
+        lane, term = saturating(exponents, d).nonzero(as_tuple=True)  # few are, and theirs is the dearest logarithm
+        rows, logs = exponents[lane, term, None], log_x.expand(len(exponents), -1, -1)[lane]
+        log_size.mT[lane, term] -= torch.logaddexp(rows[..., 2 * d], (logs @ rows[..., d : 2 * d].mT)[..., 0])
     size = log_size.clamp(-40.0, 40.0).exp()
     if not bool(positive.all()):
         whole = torch.where(positive, 0.0, exponents[..., :d]).round()
