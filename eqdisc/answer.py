@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .comparison import Comparison
     from .design import Experiment
-    from .profile import Profile
+    from .timing import Timing
 
 FORMS = ("unicode", "latex", "sympy")
 WIDTH = 120
@@ -48,22 +48,19 @@ def write_answer(run: Run) -> str:
     )
 
 
-def write_profile(profile: Profile) -> str:
+def write_timing(timing: Timing) -> str:
     """Return where the time of a fit went, by stage and by step, and the most memory that it held."""
-    from rich import box
-    from rich.table import Table
-
     from .memory import peak
 
-    whole = sum(profile.stages.values())
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    whole = sum(timing.stages.values())
+    table = _open_table()
     table.add_column("stage, and steps of the search")
     for heading in ("times", "seconds", "share"):
         table.add_column(heading, justify="right")
-    for name, seconds in profile.stages.items():
+    for name, seconds in timing.stages.items():
         table.add_row(name, "", f"{seconds:.2f}", f"{seconds / whole:.0%}")
     table.add_row("whole process", "", f"{whole:.2f}", "100%", end_section=True)
-    for name, (times, seconds) in sorted(profile.steps.items(), key=lambda item: -item[1][1]):
+    for name, (times, seconds) in sorted(timing.steps.items(), key=lambda item: -item[1][1]):
         table.add_row(name, str(times), f"{seconds:.2f}", f"{seconds / whole:.0%}")
     return f"{_render(table)}\nat most {peak():.2f} GB"
 
@@ -123,14 +120,12 @@ def write_front(run: Run, equations: bool = False) -> str:
 
 def write_numbers(run: Run) -> str:
     """Return every number of the law with its interval, which term it belongs to and whether it was estimated."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     numbers = run.result.get("parameters")
     if not numbers:
         return ""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    table = _open_table()
     for heading in ("number", "value", f"{run.result['ci_level']:.0%} interval"):
         table.add_column(heading, justify="right" if heading == "value" else "left")
     for heading in ("term", "of", ""):
@@ -165,14 +160,12 @@ def write_verdict(run: Run) -> str:
 
 def write_bootstrap(run: Run) -> str:
     """Return what a bootstrap said of each term, or nothing where there was none."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     found = run.result.get("bootstrap")
     if not found:
         return ""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    table = _open_table()
     for heading in ("equation", "term"):
         table.add_column(heading)
     for heading in ("included", "coefficient", f"{found['level']:.0%} interval", "powers"):
@@ -199,12 +192,9 @@ def write_validation(facts: Mapping[str, Any], fitted: float | None) -> str:
 
 def write_benchmark(summary: pd.DataFrame) -> str:
     """Return the rates of a benchmark as a table, a line a kind of law and noise."""
-    from rich import box
-    from rich.table import Table
-
     from .experiments.benchmark import RATES, cells_of, varied_in
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    table = _open_table()
     table.add_column("laws")
     for heading in ("noise", *varied_in(summary), "fits", *RATES, "median s"):
         table.add_column(heading, justify="right")
@@ -215,16 +205,13 @@ def write_benchmark(summary: pd.DataFrame) -> str:
 
 def write_experiments(run: Run, experiments: Sequence[Experiment]) -> str:
     """Return the measurement that is proposed, what it would do to each rival, and what others would."""
-    from rich import box
-    from rich.table import Table
-
     best, time = experiments[0], run.result["time"]
     forms = [run.equations, *run.alternatives[: len(best.nats)]]
     lines = [f"{letter}  {line}" for letter, law in zip(LETTERS, forms, strict=False) for line in law.readable()]
     apart = f"they part most at {time} = {best.time:.4g}, in {run.states[best.state]}"
     lines += ["", f"measure next: {_place(run, best)}, as precisely as before; {apart}.", ""]
     lines.append("nats by which each form would fall behind A (six nats are odds of 400 to 1):")
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    table = _open_table()
     table.add_column("start")
     table.add_column(f"last {time}", justify="right")
     for letter in LETTERS[1 : len(forms)]:
@@ -246,15 +233,13 @@ def write_experiments(run: Run, experiments: Sequence[Experiment]) -> str:
 
 def write_comparison(found: Comparison) -> str:
     """Return every method's law, then the table of errors, sizes and seconds, what is not installed, and the conclusion."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     facts = found.facts()
     laws = [(row["method"], line) for row in facts["methods"] for line in row["equations"]]
     width = max((len(name) for name, _ in laws), default=0)
     lines = [f"{name:{width}s}  {line}" for name, line in _named_once(laws)]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    table = _open_table()
     table.add_column("method")
     unseen = [(key, head) for key, head in COMPARED if facts["split"][key] is not None]
     for heading in (*(head for _, head in unseen), "numbers", "seconds"):
@@ -295,11 +280,9 @@ def _rivals(run: Run) -> Iterator[str]:
 
 
 def _tabulate(run: Run) -> Table:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    table = _open_table()
     table.add_column("")
     for heading in ("complexity", "parameters", "error fitted", "error unseen", "description length"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -318,6 +301,13 @@ def _tabulate(run: Run) -> Table:
 def _number(entry: Mapping[str, Any], key: str, form: str) -> str:
     value = entry.get(key)
     return "-" if value is None or not math.isfinite(value) else format(value, form)
+
+
+def _open_table() -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
 
 
 def _render(table: Table, width: int = WIDTH) -> str:

@@ -201,19 +201,19 @@ def fit(
 def _fit(job: Job, crew: Crew, output: Output, profiled: bool) -> int:
     """Do one job and answer; return the exit status."""
     from .job import start
-    from .profile import Profile
     from .progress import open_progress
     from .runs import load
+    from .timing import Timing
 
-    profile = Profile.of_process() if profiled else Profile()
+    timing = Timing.of_process()
     with open_progress(output.quiet) as progress:
-        interrupted = start(job, progress, output.tell, crew, profile)
+        interrupted = start(job, progress, output.tell, crew, timing)
     status = _answer(load(job.folder), output, interrupted)
     if profiled:
-        from .answer import write_profile
+        from .answer import write_timing
 
-        profile.end("printing")
-        print(write_profile(profile), file=sys.stderr)
+        timing.end("printing")
+        print(write_timing(timing), file=sys.stderr)
     return status
 
 

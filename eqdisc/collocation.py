@@ -394,19 +394,23 @@ class Collocation:
     def make_feasible(self, state: _State, where: Tensor) -> _State:
         """One Newton step on the defects alone, parameters and starts held."""
         part = state.select(where)
-        columns = self.propagate(part.terms, None, part.x, starts=False)[..., 0]
-        columns = torch.where(torch.isfinite(columns), columns, 0.0)
-        return replace(part, x=self._inside(part.x, columns)).judged(self)
+        return self._moved(part, self.propagate(part.terms, None, part.x, starts=False)[..., 0])
 
-    def _strays(self, state: _State) -> Float[Tensor, "R"]:
-        """Return how far each lane's states lie from the solution that starts where they do, to first order: defects grow along it."""
-        stray = state.miss.clone()
+    def _moved(self, state: _State, step: Float[Tensor, "R K M1 s"]) -> _State:
+        return replace(state, x=self._inside(state.x, torch.where(torch.isfinite(step), step, 0.0))).judged(self)
+
+    def _ways(self, state: _State) -> tuple[Float[Tensor, "R K M1 s"], Float[Tensor, "R"]]:
+        """Return each lane's way from its states to the solution that starts where they do, to first order, and the largest step on it.
+
+        Defects grow along a record: small ones alone say little.
+        """
+        way, stray = torch.zeros_like(state.x[..., : self.states]), state.miss.clone()
         suspect = ((stray >= CLOSED * state.sigma.amin(-1)) & torch.isfinite(stray)).nonzero()[:, 0]
         if len(suspect):
             part = state.select(suspect)
-            step = self.propagate(part.terms, None, part.x, starts=False)[..., 0]
-            stray[suspect] = torch.nan_to_num(step.abs().amax((1, 2, 3)), nan=torch.inf)
-        return stray
+            way[suspect] = self.propagate(part.terms, None, part.x, starts=False)[..., 0]
+            stray[suspect] = torch.nan_to_num(way[suspect].abs().amax((1, 2, 3)), nan=torch.inf)
+        return way, stray
 
     def _inside(self, x: Tensor, step: Float[Tensor, "R K M1 s"]) -> Tensor:
         """Move the states and keep positive ones positive: a step takes at most nine tenths of the way to zero."""
@@ -452,13 +456,13 @@ class Collocation:
 
     def _finish(self, state: _State, index: Parameters, hessian: Tensor) -> Fit:
         """Close the defects, so that the data term belongs to a solution of the equations."""
-        stray = self._strays(state)
+        way, stray = self._ways(state)
         for _ in range(6):
             loose = (stray >= 0.02 * state.sigma.amin(-1)) & torch.isfinite(state.miss)
             if not bool(loose.any()):
                 break
-            state = state.put_where(loose, self.make_feasible(state, loose))
-            stray = self._strays(state)
+            state = state.put_where(loose, self._moved(state.select(loose), way[loose]))
+            way, stray = self._ways(state)
         sigma = self._spread(state.residual)
         nll = (self.mesh.counts * sigma.log()).sum(-1)
         solved = (stray < (0.3 * sigma.amin(-1)).clamp_min(min(1e-4, 10 * self.floor))) & torch.isfinite(nll)

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .engine import is_compiler_here
+from .compiler import is_compiler_here
 
 
 @dataclass(frozen=True, eq=False)

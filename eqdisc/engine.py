@@ -10,9 +10,7 @@ compiles in every process.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,12 +23,6 @@ from .units import NAU, NMU, Dense, NaiveNPU, PowerUnit, Unit
 
 SMALLEST_STEP = 64  # times the machine's epsilon and the mean distance of samples: below, steps are lost in rounding
 ACTIVATIONS = {"none": 0, "tanh": 1, "sigmoid": 2}  # as in `kernels`
-
-
-@lru_cache(maxsize=1)
-def is_compiler_here() -> bool:
-    """Tell whether Numba is installed."""
-    return importlib.util.find_spec("numba") is not None
 
 
 def knows(field: object) -> bool:
@@ -201,4 +193,4 @@ def aligned_rows(count: int, dtype: np.dtype) -> Float[np.ndarray, "numbers"]:
     return raw[start : start + size].view(dtype)
 
 
-__all__ = ["is_compiler_here", "knows", "solve"]
+__all__ = ["knows", "solve"]

@@ -31,7 +31,7 @@ import torchdiffeq
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from . import engine
+from . import compiler, engine
 from .errors import OptionError, SpeedWarning, did_you_mean
 from .field import Chain
 from .status import Status
@@ -131,7 +131,7 @@ def patience(samples: int, rtol: float) -> int:
 def _choose_method(field: Callable[[Tensor], Tensor], x0: Tensor, adjoint: bool) -> str:
     if adjoint or x0.device.type != "cpu" or not engine.knows(field):
         return "dopri5"
-    if engine.is_compiler_here():
+    if compiler.is_compiler_here():
         return COMPILED
     _warn_of_no_compiler()
     return "dopri5"
@@ -155,7 +155,7 @@ def _check(field: Callable[[Tensor], Tensor], x0: Tensor, t: Tensor, method: str
         hint = did_you_mean(method, METHODS)
         raise OptionError(f"There is no method {method!r}.{hint} Methods are {', '.join(METHODS)}.")
     if method == COMPILED and not (
-        engine.knows(field) and x0.device.type == "cpu" and engine.is_compiler_here() and not adjoint
+        engine.knows(field) and x0.device.type == "cpu" and compiler.is_compiler_here() and not adjoint
     ):
         raise OptionError(
             "Method 'tsit5' is compiled, by Numba, for chains of power, sum, product and dense units on the processor; "

@@ -15,7 +15,6 @@ from .config import FitConfig
 from .errors import DataError, EqdiscError, OptionError
 from .journal import Journal
 from .memory import refuse_large
-from .profile import Profile
 from .progress import Progress, RunJournal, ShownJournal, obeying_interrupts
 from .runs import (
     Begun,
@@ -31,6 +30,7 @@ from .runs import (
     versions_of,
 )
 from .tables import read_table
+from .timing import Timing
 
 if TYPE_CHECKING:
     from .trajectory import Dataset
@@ -56,11 +56,11 @@ def start(
     progress: Progress,
     tell: Callable[[str], None],
     crew: Crew = Journal.crew,
-    profile: Profile | None = None,
+    timing: Timing | None = None,
 ) -> bool:
     """Fit a table; return whether the search was interrupted. `tell` passes on what was mended in the table."""
-    since, profile = time.monotonic(), profile or Profile()
-    profile.end("starting")
+    since, timing = time.monotonic(), timing or Timing()
+    timing.end("starting")
     refuse_taken(job.folder)
     refuse_large(job.table, job.config.memory)
     data = _read(job.table, job.roles, tell)
@@ -70,8 +70,8 @@ def start(
         folder = create_run(job.folder, data, job.config, source=job.table, words=job.words, unseen=unseen)
         try:
             begun = Begun(data, unseen, job.config, hash_file(job.table))
-            profile.end("reading")
-            return _search(folder, begun, progress, crew, profile, since)
+            timing.end("reading")
+            return _search(folder, begun, progress, crew, timing, since)
         except (DataError, OptionError):
             folder.discard()
             raise
@@ -120,18 +120,18 @@ def _tell_sample(part: Dataset, data: Dataset, tell: Callable[[str], None]) -> N
 
 
 def _search(
-    folder: RunFolder, begun: Begun, progress: Progress, crew: Crew, profile: Profile, since: float | None = None
+    folder: RunFolder, begun: Begun, progress: Progress, crew: Crew, timing: Timing, since: float | None = None
 ) -> bool:
     """Search, save, and tell whether the search was interrupted."""
     checkpoint = Checkpoint(folder.steps, {"eqdisc": __version__, "versions": versions_of()})
     config = begun.config
-    journal = RunJournal(folder, progress, config.time_limit, checkpoint, since, config.memory, crew, profile)
+    journal = RunJournal(folder, progress, config.time_limit, checkpoint, since, config.memory, crew, timing)
     progress.show("loading", None, None, "")
     before = time.monotonic()
     from .discovery import discover  # torch is loaded here, with config.json and data.csv in place
 
     journal.reserve = time.monotonic() - before  # printing, drawing and saving take about as long
-    profile.end("loading")
+    timing.end("loading")
     try:
         with obeying_interrupts(journal):
             found = discover(begun.data, config, validate=begun.unseen, journal=journal)
@@ -141,10 +141,10 @@ def _search(
         raise
     finally:
         checkpoint.close()
-    profile.end("verdict")
+    timing.end("verdict")
     progress.show("saving", None, None, "")
     folder.write_discovery(found, begun.sha256, keep_checkpoint=journal.interrupted)
-    profile.end("saving")
+    timing.end("saving")
     return journal.interrupted
 
 

@@ -128,23 +128,25 @@ class Neighbourhood:
         """Fix two exponents of one equation at once, where one can make up for the other: rounded alone, each would lose."""
         places = {(j, i): self.p[q] for q, (is_exponent, j, i) in enumerate(self.numbers) if is_exponent}
         places |= dict(zip(self.fixed, self.f, strict=True))
-        entries = [(j, i) for j, i in places if i < self.d - self.prior.grouped and self.positive[i]]
+        menus = {
+            (j, i): [z for z in self.prior.menu if z != 0 and abs(z - self.w[j, i]) < REACH]
+            for j, i in places
+            if i < self.d - self.prior.grouped and self.positive[i]
+        }
+        price = {q: np.array([self.prior.price(z, False, self.judge.log_n) for z in menus[q]]) for q in menus}
+        price_now = {q: self.prior.price(self.w[q], bool(self.free[q]), self.judge.log_n) for q in menus}
         shared = (self.a != 0).astype(int) @ (self.a != 0).T > 0  # terms that stand in one equation
-        for one, other in itertools.combinations(entries, 2):
+        for one, other in itertools.combinations(menus, 2):
             if not shared[one[0], other[0]]:
                 continue
             pair = np.array([places[one], places[other]])
             r, slope = self._eliminate(np.setdiff1d(self.p, pair), pair)
             if r[0, 1] ** 2 < VALLEY**2 * r[0, 0] * r[1, 1]:
                 continue
-            options = [
-                [z for z in self.prior.menu if z != 0 and abs(z - self.w[entry]) < REACH] for entry in (one, other)
-            ]
-            z = np.array(list(itertools.product(*options))).reshape(-1, 2)
+            z = np.array(list(itertools.product(menus[one], menus[other]))).reshape(-1, 2)
             step = z - [self.w[one], self.w[other]]
-            prices = np.array([[self.prior.price(v, False, self.judge.log_n) for v in row] for row in z]).reshape(-1, 2)
-            now = sum(self.prior.price(self.w[q], bool(self.free[q]), self.judge.log_n) for q in (one, other))
-            change = 0.5 * np.einsum("kp,pq,kq->k", step, r, step) - step @ slope + prices.sum(1) - now
+            prices = np.add.outer(price[one], price[other]).ravel() - price_now[one] - price_now[other]
+            change = 0.5 * np.einsum("kp,pq,kq->k", step, r, step) - step @ slope + prices
             for k in np.argsort(change)[:PAIRS]:
                 if (z[k] != [self.w[one], self.w[other]]).all():
                     w, free = self.w.copy(), self.free.copy()

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from .checkpoint import Checkpoint
 from .cluster import Crew, Task
 from .journal import Form, Journal, T, TimedJournal, digest
-from .profile import Profile
 from .runs import RunFolder
+from .timing import Timing
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -131,12 +131,12 @@ class RunJournal(TimedJournal):
         since: float | None = None,
         memory: float | None = None,
         crew: Crew = Journal.crew,
-        profile: Profile | None = None,
+        timing: Timing | None = None,
     ) -> None:
         self.spent = 0.0 if checkpoint is None else checkpoint.spent
         super().__init__(None if time_limit is None else time_limit - self.spent, since, memory)
         self.folder, self.progress, self.checkpoint, self.crew = folder, progress, checkpoint, crew
-        self.profile = profile or Profile()
+        self.timing = timing or Timing()
         self.interrupted = False
 
     @property
@@ -154,13 +154,13 @@ class RunJournal(TimedJournal):
     def record(
         self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
     ) -> None:
-        self.profile.end(stage)
+        self.timing.end(stage)
         self.progress.show(stage, done, total, message)
         if facts.get("front"):
             self.folder.write_front(facts["front"])
 
     def recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:
-        with self.profile.step(step):
+        with self.timing.step(step):
             return self._recall(step, inputs, work, form)
 
     def _recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:

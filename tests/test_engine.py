@@ -248,7 +248,7 @@ def test_single_precision_keeps_time_over_many_samples() -> None:
 
 
 def test_without_the_compiler_the_plain_road_is_taken_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "is_compiler_here", lambda: False)
+    monkeypatch.setattr(compiler, "is_compiler_here", lambda: False)
     integration._warn_of_no_compiler.cache_clear()
     chain, x0 = chain_of("realnpu:2,nau"), starts()
     with pytest.warns(SpeedWarning, match="pip install numba") as said:
@@ -262,7 +262,8 @@ def test_where_no_cache_can_be_written_kernels_are_compiled_all_the_same(monkeyp
     def refuse(function: object, *, cache: bool = False, **options: object) -> object:
         if cache:
             raise RuntimeError("no locator available")
-        return numba.njit(function, **options)
+        return njit(function, **options)
 
-    monkeypatch.setattr(compiler, "njit", refuse)
+    njit = numba.njit
+    monkeypatch.setattr(numba, "njit", refuse)
     assert compiler.compiled(lambda x: x + 1)(1) == 2

@@ -84,7 +84,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "report",
         "comparison",
     },
-    "door": {"answer", "profile", "progress", "job", "batch", "estimator", "cli"},
+    "door": {"answer", "progress", "timing", "job", "batch", "estimator", "cli"},
 }
 LIVES_IN = {  # floors and modules that may import a library that is slow to load or belongs to one kind of work
     "torch": {"mechanism", "stages", "uncertainty", "road", "experiments", "reproduction"},

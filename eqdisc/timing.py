@@ -1,4 +1,4 @@
-"""The profile of a fit: seconds by stage and by step, as its journal passes them.
+"""The timing of a fit (`--profile`): seconds by stage and by step, as its journal passes them.
 
 Stages follow one another and add up to the whole process; steps are what the search asks its journal for (`Journal.recall`), many
 times and in several stages. What a crew does in other processes counts as waiting for it.
@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Profile:
+class Timing:
     """Adds up seconds: `end` closes a stage, `step` times one step.
 
-    >>> profile = Profile()
-    >>> with profile.step("fit"):
+    >>> timing = Timing()
+    >>> with timing.step("fit"):
     ...     pass
-    >>> profile.end("search")
-    >>> list(profile.stages), profile.steps["fit"][0]
+    >>> timing.end("search")
+    >>> list(timing.stages), timing.steps["fit"][0]
     (['search'], 1)
     """
 
@@ -28,11 +28,11 @@ class Profile:
         self._since = time.perf_counter()
 
     @classmethod
-    def of_process(cls) -> Profile:
-        """Return a profile whose first stage began with this process, as its processor time so far tells."""
-        profile = cls()
-        profile._since -= time.process_time()
-        return profile
+    def of_process(cls) -> Timing:
+        """Return a timing whose first stage began with this process, as its processor time so far tells."""
+        timing = cls()
+        timing._since -= time.process_time()
+        return timing
 
     def end(self, stage: str) -> None:
         """Count the time since the last stage ended to this one."""
@@ -51,4 +51,4 @@ class Profile:
             self.steps[name] = times + 1, seconds + time.perf_counter() - began
 
 
-__all__ = ["Profile"]
+__all__ = ["Timing"]
