@@ -83,7 +83,7 @@ def resume(path: Path, progress: Progress, crew: Crew = Journal.crew) -> bool:
     if is_finished(path):
         return False
     with holding(path):
-        return False if is_finished(path) else _search(RunFolder(path), begun, progress, crew, Profile())
+        return False if is_finished(path) else _search(RunFolder(path), begun, progress, crew, Timing())
 
 
 def take_up(job: Job, progress: Progress, tell: Callable[[str], None], patience: float) -> bool:
