@@ -93,3 +93,8 @@ def test_engines_agree_on_solution_and_gradient() -> None:
     assert rows[1]["apart"] < 1e-4  # both are right to some 1e-6 of the states
     (ratio,) = engines.ratios(rows).values()
     assert ratio < 1.0
+
+
+def test_the_rule_is_timed_in_both_forms() -> None:
+    (row,) = engines.compare_condensing(1, [(2, 1, 4, 2, 3)])
+    assert row["compiled"] > 0 and row["torch"] > 0

@@ -1,6 +1,7 @@
 r"""Engines: the price of one gradient through the ODE, here and in torchdiffeq, torchode and diffrax.
 
     python -m eqdisc.experiments.engines [--lanes 256] [--repeats 7] [--json] [--scaling engines.png]        pip install 'eqdisc[bench]'
+    python -m eqdisc.experiments.engines --condensing        the collocation's linear rule, compiled and in torch; needs no extra
 
 RealNPU(3, 9) -> NAU(9, 3) on fSIR's 40 points (Heim et al. 2020, section 4.1; R starts at 0.01), one lane the truth, the others near it:
 the mean squared error and its gradient in all weights, forwards and backwards, to rtol 5e-7 and atol 1e-8, on one core. The engines take
@@ -12,20 +13,25 @@ what its libraries and one lane took.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from .. import condensing
+from ..condensing import Slopes
 from ..field import Chain
 from ..integration import integrate
 from ..threads import one_thread
@@ -273,6 +279,56 @@ def draw(rows: dict[str, list[tuple[int, float]]], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+SHAPES = (
+    (1, 1, 78, 1, 3),
+    (1, 1, 78, 3, 8),
+    (1, 1, 580, 3, 8),
+    (64, 4, 200, 1, 4),
+    (64, 4, 200, 3, 10),
+    (64, 4, 200, 5, 20),
+)
+
+
+def compare_condensing(repeats: int, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[dict[str, Any]]:
+    """Time the solution of the linearised collocation rule for (lanes, records, steps, states, numbers), compiled and in torch.
+
+    >>> [row["lanes"] for row in compare_condensing(1, [(1, 2, 5, 1, 1)])]
+    [1]
+    """
+    rows = []
+    for shape in shapes:
+        h, defects, nodes, middles = _random_rule(*shape)
+        roads: dict[str, Callable[[], Tensor]] = {
+            "compiled": partial(condensing._sweep, h, defects, nodes, middles, True),
+            "torch": lambda: condensing._recur(*condensing._solve(h, defects, nodes, middles), True),  # noqa: B023
+        }
+        for road in roads.values():
+            road()
+        spent: dict[str, list[float]] = {road: [] for road in roads}
+        for _, (name, road) in itertools.product(range(repeats), roads.items()):
+            begun = time.perf_counter()
+            road()
+            spent[name].append(time.perf_counter() - begun)
+        ns = {name: 1e9 * float(np.median(times)) / np.prod(shape[:3]) for name, times in spent.items()}
+        rows.append(dict(zip(("lanes", "records", "steps", "states", "numbers"), shape, strict=True)) | ns)
+    return rows
+
+
+def _random_rule(
+    lanes: int, records: int, steps: int, states: int, numbers: int
+) -> tuple[Tensor, Tensor, Slopes, Slopes]:
+    """Return step lengths, defects and slopes at nodes and middles."""
+    generator = torch.Generator().manual_seed(0)
+    normal = partial(torch.randn, generator=generator, dtype=torch.float64)
+    directions = normal(lanes, states, numbers)
+    nodes, middles = (
+        Slopes(normal(lanes, records, n, states, states), normal(lanes, records, n, numbers), directions)
+        for n in (steps + 1, steps)
+    )
+    h = torch.full((records, steps), 1.0 / steps, dtype=torch.float64)
+    return h, normal(lanes, records, steps, states), nodes, middles
+
+
 def to_markdown(rows: list[dict[str, Any]], memory: dict[tuple[str, str], float]) -> str:
     """Return the comparison as a table."""
     lines = [
@@ -304,6 +360,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", action="store_true", help="print the ratios alone, ours over theirs")
     parser.add_argument("--scaling", type=Path, help="measure cost against size too, and draw it here")
+    parser.add_argument(
+        "--condensing", action="store_true", help="the collocation's linear rule instead: ns a step of a lane"
+    )
     parser.add_argument("--dtype", default="float64", help=argparse.SUPPRESS)
     parser.add_argument("--memory", choices=ENGINES, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -312,6 +371,8 @@ def main() -> None:
     with one_thread():
         if given.memory:
             return _print_memory(given.memory, given.lanes, given.dtype)
+        if given.condensing:
+            return print(pd.DataFrame(compare_condensing(given.repeats)).round().to_string(index=False))
         sizes = [given.lanes] if given.json else sorted({1, given.lanes})
         rows = [
             row for lanes in sizes for dtype in ("float32", "float64") for row in compare(lanes, dtype, given.repeats)
