@@ -97,4 +97,4 @@ def test_engines_agree_on_solution_and_gradient() -> None:
 
 def test_the_rule_is_timed_in_both_forms() -> None:
     (row,) = engines.compare_condensing(1, [(2, 1, 4, 2, 3)])
-    assert row["compiled"] > 0 and row["torch"] > 0
+    assert min(row["compiled"], row["torch"]) > 0
