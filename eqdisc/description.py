@@ -17,7 +17,10 @@ terms, 243 exponents), rounded. Terms in no, one, two, three states: 10, 64, 24,
 Exponents: 1 68 %, 2 11 %, 1/2 7 %, then 3, 3/4, 3/2, 2/3, -1 at 1 to 2 %, -1/2, -2, 1/3, 1/4 below, tenths 6 % together. Tested
 on pools of laws fitted to noisy records, 2 % and 5 %, of all systems, truth included: with these prices the true law is the pick in
 126 of 156 records, with prices set by hand (0.7, 1.6, 2.6, 3.4, real 0.5 log n + 2, 2 a term) in 120; on the half that was not
-counted in 55 against 51 of 72. Pricing each coefficient by its own standard error instead gained 2 on power laws and lost 7 on polynomials.
+counted in 55 against 51 of 72. Pricing each coefficient by its own standard error instead gained 2 on power laws and lost 7 on
+polynomials. On 439 later records (1, 2, 5 %) of 95 systems, among what the search had seen, the truth was picked 352 times; with all
+prices times 0.8, 0.9, 1.1, 1.2 or 1.4 it was 347, 349, 352, 352 and 351, with a price on terms that cancel 344 to 352, with the
+degrees of freedom counted 352, by the weight of all laws alike no more: the prices are as good as any, the rest is in the data.
 """
 
 from __future__ import annotations

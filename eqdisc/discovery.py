@@ -265,7 +265,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     pick_score = _score(journal, printed.equations, stretches_of_fit(final, fitted, printed.starts), printed.sigma)
     entries, at = _judge_front(problem, early, front, pick, (printed, pick_score), (later, unseen), journal)
     share = share_of(pick, joint.seen.values())
-    left = list(leave_the_data(printed.equations, fitted, _cut_starts(final, printed)))
+    left = list(leave_the_data(printed.equations, fitted, _cut_starts(final, printed), printed.sigma))
     verdict = judge(problem, pick, rivals, share, names, pick_score, left)
     if config.knows:
         verify(config, join_inputs(whole), printed.equations)

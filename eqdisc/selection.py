@@ -5,13 +5,16 @@ contains a simpler law and is shorter by less than three nats, the simpler one i
 evidence, odds of 20 to 1 (Kass & Raftery, J. Am. Stat. Assoc. 90, 1995), as real residuals are never quite independent. On 156
 noisy records of 96 known systems the true law was picked 127 times with three nats, 126 with six, 126 with none.
 Where residuals correlate, the data count only as many times as there are independent ones.
-Rivals are laws of another structure within six nats. The pick's share is its weight among all laws that were fitted, exp(-L) each,
-one for each structure: what is left of certainty when every other law that was seen may be the true one.
+Rivals are laws of another structure within six nats. The pick's share is its weight among the laws that were fitted and lack one of
+its terms, exp(-L) each, one for each structure: what is left of certainty when every one of them may be the true law.
+A law that is the pick and something more contests none of these terms; it counts only where it is the shorter one. On 439 noisy
+records (1, 2, 5 %) of 95 known systems the pick was right 351 times; a weight of 92 % or more had 296 picks, 283 of them right, which
+is 81 % of the right ones. With every richer law counted it was 262, 252 of them right, 72 %.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import exp
 
 from .laws import Solved, alike, complexity_of, contains
@@ -72,19 +75,20 @@ def select_rivals(seen: Iterable[Solved], pick: Solved, within: float = RIVAL) -
 
 
 def share_of(pick: Solved, seen: Iterable[Solved]) -> float:
-    """Return the weight of the pick among the laws that were fitted.
+    """Return the weight of the pick among the laws that were fitted, without longer ones that are the pick and something more.
 
-    Each structure counts once, by its shortest description; of those that are the pick and something more only the shortest counts,
-    as how many of them were fitted says nothing about the data.
+    Each structure counts once, by its shortest description.
     """
     distinct: list[Solved] = [pick]
-    richer = 0
     for s in sorted(seen, key=lambda s: s.cost):
         if s.cost > pick.cost + FAR or len(distinct) > MOST_COUNTED:
             break
-        if not any(alike(s.law, other.law) for other in distinct):
-            more = contains(s.law, pick.law)
-            if not (more and richer):
-                distinct.append(s)
-            richer += more
+        richer = s.cost >= pick.cost and contains(s.law, pick.law)
+        if not richer and not any(alike(s.law, other.law) for other in distinct):
+            distinct.append(s)
     return 1.0 / sum(exp(min(pick.cost - s.cost, FAR)) for s in distinct)
+
+
+def contest(rivals: Sequence[Solved], pick: Solved) -> list[Solved]:
+    """Return the rivals that do without one of the pick's terms."""
+    return [s for s in rivals if not contains(s.law, pick.law)]

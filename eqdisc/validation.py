@@ -26,7 +26,9 @@ from .trajectory import Dataset
 
 METRIC = "rms over sigma-scaled residuals"
 LEFT = 0.5  # of a state's spread: a simulation this far off has left the data
-NUDGE, CHAOTIC = 1e-6, 1e3  # a start moved by this share of itself; growth of that share beyond which motion is chaotic
+APART = (
+    3.0  # times what the noise of one state's start has grown into: the numbers of a law and the other states err too
+)
 MOST = 64  # stretches that a law on the front is judged by; the pick is judged by all
 
 
@@ -90,25 +92,28 @@ def _from_smooth_starts(data: Dataset) -> Iterator[Stretch]:
 
 
 def leave_the_data(
-    equations: RightHandSide, data: Dataset, starts: dict[int, np.ndarray]
+    equations: RightHandSide, data: Dataset, starts: dict[int, np.ndarray], sigma: Float[np.ndarray, "d"]
 ) -> Iterator[tuple[str, float]]:
-    """Yield (name, time) of each trajectory that the law leaves on its way from its start, though its motion is not chaotic.
+    """Yield (name, time) of each trajectory that the law leaves on its way from its start, though its start is known well enough.
 
-    `starts` are estimated initial states (d,) by the number of the trajectory. A record is left where the simulation is off by half the
-    state's spread; it is chaotic where a start that is moved a little ends a thousand times as far away, for its size.
+    `starts` are estimated initial states (d,) by the number of the trajectory, `sigma` the noise. A record is left where the simulation is
+    off by half a state's spread, and by more than the noise of a start has grown into by then: a chaotic record says nothing there.
     """
     for k, x0 in starts.items():
-        trajectory = data.trajectories[k]
+        trajectory, u = data.trajectories[k], curve_of(data, k)
         spread = np.ma.masked_invalid(trajectory.x).std(0).filled(0.0)  # 0 where a state was not measured
-        u = curve_of(data, k)
-        run, moved = (simulate(equations, start, trajectory.t, inputs=u) for start in (x0, (1 + NUDGE) * x0))
-        n = min(len(run.x), len(moved.x))
-        size = np.maximum(np.abs(run.x[:n]), spread)
-        grown = (np.abs(moved.x[:n] - run.x[:n]) / size).max(initial=0.0) / NUDGE
-        off = np.abs(run.x - trajectory.x[: len(run.x)]) > LEFT * spread
-        first = int(off.any(1).argmax()) if off.any() else len(run.x)
-        if first < len(trajectory.t) and grown < CHAOTIC:
-            yield trajectory.name, float(trajectory.t[first])
+        run = simulate(equations, x0, trajectory.t, inputs=u).x
+        grown = np.zeros_like(trajectory.x)
+        for shift in np.diag(sigma):
+            moved = simulate(equations, x0 + shift, trajectory.t, inputs=u).x
+            n = min(len(run), len(moved))
+            grown[:n] = np.maximum(grown[:n], np.abs(moved[:n] - run[:n]))
+            grown[n:] = np.inf
+        allowed = LEFT * spread + APART * np.maximum.accumulate(grown)
+        off = np.abs(run - trajectory.x[: len(run)]) > allowed[: len(run)]
+        broken = len(run) < len(trajectory.t) and np.isfinite(allowed[len(run)]).all()
+        if off.any() or broken:
+            yield trajectory.name, float(trajectory.t[int(off.any(1).argmax()) if off.any() else len(run)])
 
 
 def score(

@@ -12,11 +12,12 @@ from eqdisc.description import Prior, conserves, find_ties, find_yields
 from eqdisc.laws import Law, Solved, alike, close_sum, complexity_of, contains, covariance_of, merge_equal
 from eqdisc.mesh import Mesh
 from eqdisc.pruning import prune
-from eqdisc.selection import select_front, select_pick, select_rivals, share_of
+from eqdisc.selection import contest, select_front, select_pick, select_rivals, share_of
 from eqdisc.terms import Terms
 from eqdisc.trajectory import Dataset, Trajectory
 
 DECAY: Law = (np.array([[1.0]]), np.array([[-0.5]]), np.zeros((1, 1), bool))
+SQUARE: Law = (np.array([[2.0]]), np.array([[-0.5]]), np.zeros((1, 1), bool))
 ROOT: Law = (np.array([[0.5]]), np.array([[-0.5]]), np.zeros((1, 1), bool))
 BOTH: Law = (np.array([[1.0], [0.5]]), np.array([[-0.5], [0.1]]), np.zeros((2, 1), bool))
 
@@ -51,12 +52,15 @@ def test_data_count_for_less_where_residuals_correlate() -> None:
     assert select_pick([simple, shortest], shortest, independent=0.5) is simple
 
 
-def test_the_share_counts_each_structure_once_and_richer_laws_by_the_shortest() -> None:
+def test_the_share_counts_each_structure_once_and_no_richer_law() -> None:
     pick, rival = solved(DECAY, -20.0), solved(ROOT, -20.0)
     assert share_of(pick, [pick]) == 1.0
     assert share_of(pick, [pick, rival, rival]) == pytest.approx(0.5)
+    assert share_of(pick, [pick, rival, solved(SQUARE, -20.0)]) == pytest.approx(1 / 3)
     richer = [solved((np.array([[1.0], [p]]), BOTH[1], BOTH[2]), -20.0) for p in (0.5, 2.0, 3.0)]
-    assert share_of(pick, [pick, *richer]) == pytest.approx(0.5)
+    assert share_of(pick, [pick, *richer]) == 1.0
+    assert share_of(pick, [pick, solved(BOTH, -21.0)]) < 0.5  # shorter, it is what the data ask for
+    assert contest([rival, *richer], pick) == [rival]
 
 
 def test_rivals_are_other_structures() -> None:

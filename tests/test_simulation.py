@@ -15,6 +15,8 @@ from scipy.linalg import expm
 from eqdisc.equations import Equations
 from eqdisc.simulation import simulate
 from eqdisc.status import Status
+from eqdisc.trajectory import Dataset, Trajectory
+from eqdisc.validation import leave_the_data
 
 
 def law(**formulas: str) -> Equations:
@@ -144,3 +146,31 @@ def test_the_same_call_gives_the_same_bits() -> None:
     chaos = law(x="10*(y - x)", y="x*(28 - z) - y", z="x*y - 2.5*z")
     x0, t = np.array([1.0, 1.0, 1.0]), np.linspace(0, 20, 201)
     assert_array_equal(simulate(chaos, x0, t).x, simulate(chaos, x0, t).x)
+
+
+LORENZ = law(x="10*(y - x)", y="x*(28 - z) - y", z="x*y - 2.6666666666667*z")
+
+
+def record_of(equations: Equations, x0: list[float], end: float) -> Dataset:
+    t = np.linspace(0.0, end, 400)
+    return Dataset((Trajectory(t, simulate(equations, np.array(x0), t).x, "one"),), states=equations.states)
+
+
+def test_a_chaotic_record_is_not_left_by_its_own_law_from_a_start_within_the_noise() -> None:
+    data, sigma = record_of(LORENZ, [1.0, 1.0, 20.0], 20.0), np.full(3, 0.05)
+    starts = {0: np.array([1.05, 1.0, 20.0])}
+    apart = np.abs(simulate(LORENZ, starts[0], data.trajectories[0].t).x - data.trajectories[0].x)
+    assert apart.max() > 10.0  # followed from there it ends elsewhere
+    assert list(leave_the_data(LORENZ, data, starts, sigma)) == []
+
+
+def test_a_record_is_left_by_a_law_whose_start_is_known() -> None:
+    oscillator, faster = law(x="y", y="-x"), law(x="y", y="-1.2*x")
+    data, starts = record_of(oscillator, [1.0, 0.0], 40.0), {0: np.array([1.0, 0.0])}
+    assert list(leave_the_data(oscillator, data, starts, np.full(2, 0.01))) == []
+    ((name, time),) = leave_the_data(faster, data, starts, np.full(2, 0.01))
+    assert name == "one"
+    assert 3.0 < time < 12.0  # where a phase of 0.095 t makes half the spread
+    blown_up = law(x="y", y="x**3")
+    ((_, time),) = leave_the_data(blown_up, data, starts, np.full(2, 1e-9))
+    assert time < 5.0
