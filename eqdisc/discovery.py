@@ -39,7 +39,7 @@ from .noise import independent_share
 from .problem import Problem
 from .proposals import search_by_proposals
 from .refinement import Printed, impose_ties, polish, print_law
-from .selection import select_front, select_pick, select_rivals, share_of
+from .selection import CONTESTS, FAR, select_front, select_pick, select_rivals, share_of
 from .status import Status
 from .structure import JointSearch
 from .tables import as_dataset, tabulate_front, tabulate_parameters
@@ -49,7 +49,7 @@ from .threads import one_thread
 from .trajectory import Dataset
 from .uncertainty import Bootstrap, bootstrap
 from .validation import METRIC, MOST, SCORE, Score, Stretch, leave_the_data, score, stretches_of_fit, stretches_unseen
-from .verdict import Verdict, is_curve_fit, judge, object_to
+from .verdict import Verdict, is_curve_fit, is_one_curve, judge, object_to
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -264,7 +264,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     fitted = whole if later is not None else early
     pick_score = _score(journal, printed.equations, stretches_of_fit(final, fitted, printed.starts), printed.sigma)
     entries, at = _judge_front(problem, early, front, pick, (printed, pick_score), (later, unseen), journal)
-    share = share_of(pick, joint.seen.values())
+    share = share_of(pick, joint.seen.values(), FAR if is_one_curve(problem) else CONTESTS)
     left = list(leave_the_data(printed.equations, fitted, _cut_starts(final, printed), printed.sigma))
     verdict = judge(problem, pick, rivals, share, names, pick_score, left)
     if config.knows:

@@ -5,16 +5,17 @@ contains a simpler law and is shorter by less than three nats, the simpler one i
 evidence, odds of 20 to 1 (Kass & Raftery, J. Am. Stat. Assoc. 90, 1995), as real residuals are never quite independent. On 156
 noisy records of 96 known systems the true law was picked 127 times with three nats, 126 with six, 126 with none.
 Where residuals correlate, the data count only as many times as there are independent ones.
-Rivals are laws of another structure within six nats. The pick's share is its weight among the laws that were fitted and lack one of
-its terms, exp(-L) each, one for each structure: what is left of certainty when every one of them may be the true law.
-A law that is the pick and something more contests none of these terms; it counts only where it is the shorter one. On 439 noisy
-records (1, 2, 5 %) of 95 known systems the pick was right 351 times; a weight of 92 % or more had 296 picks, 283 of them right, which
-is 81 % of the right ones. With every richer law counted it was 262, 252 of them right, 72 %.
+Rivals are laws of another structure within six nats. The pick's share is its weight among the laws that were fitted, exp(-L) each,
+one for each structure: what is left of certainty when every other law that was seen may be the true one. A law that is the pick and
+something more contests none of its terms, and that the data do not ask for more was decided when it was picked: it counts only where
+it is about as short; for one record of one state, which it may follow closer whatever it says, always. On 548 noisy records of 121
+known systems the pick was right 387 times; of 317 picks that this rule claims 297 are right, 77 % of those 387. With richer laws
+always counted it is 283 and 267, 69 %, never counted 330 and 303, 78 %.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from math import exp
 
 from .laws import Solved, alike, complexity_of, contains
@@ -26,6 +27,7 @@ LONGEST = 12  # laws on the front
 MOST_RIVALS = 20
 FAR = 12.0  # nats beyond which a law has no weight
 MOST_COUNTED = 60
+CONTESTS = 1.0  # nats by which a law that is the pick and something more may be longer and still speak against it
 
 
 def select_front(seen: Iterable[Solved], pick: Solved) -> list[Solved]:
@@ -74,21 +76,20 @@ def select_rivals(seen: Iterable[Solved], pick: Solved, within: float = RIVAL) -
     return rivals
 
 
-def share_of(pick: Solved, seen: Iterable[Solved]) -> float:
-    """Return the weight of the pick among the laws that were fitted, without longer ones that are the pick and something more.
+def share_of(pick: Solved, seen: Iterable[Solved], richer: float = CONTESTS) -> float:
+    """Return the weight of the pick among the laws that were fitted.
 
-    Each structure counts once, by its shortest description.
+    Each structure counts once, by its shortest description. Of those that are the pick and something more only the shortest counts, as
+    how many of them were fitted says nothing about the data, and only where it is less than `richer` nats longer.
     """
     distinct: list[Solved] = [pick]
+    more = False
     for s in sorted(seen, key=lambda s: s.cost):
         if s.cost > pick.cost + FAR or len(distinct) > MOST_COUNTED:
             break
-        richer = s.cost >= pick.cost and contains(s.law, pick.law)
-        if not richer and not any(alike(s.law, other.law) for other in distinct):
-            distinct.append(s)
+        if not any(alike(s.law, other.law) for other in distinct):
+            is_richer = contains(s.law, pick.law)
+            if not is_richer or (not more and s.cost < pick.cost + richer):
+                distinct.append(s)
+            more = more or is_richer
     return 1.0 / sum(exp(min(pick.cost - s.cost, FAR)) for s in distinct)
-
-
-def contest(rivals: Sequence[Solved], pick: Solved) -> list[Solved]:
-    """Return the rivals that do without one of the pick's terms."""
-    return [s for s in rivals if not contains(s.law, pick.law)]

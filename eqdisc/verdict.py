@@ -18,7 +18,7 @@ from .noise import LAG, lag_one, noise_of_differences
 from .problem import Problem
 from .proposals import search_sums
 from .remeshing import explains
-from .selection import RIVAL, contest
+from .selection import RIVAL
 from .status import Status
 from .structure import JointSearch
 from .validation import Score
@@ -56,7 +56,7 @@ def judge(
 ) -> Verdict:
     """Judge the pick: whether it explains the data, also as printed and simulated again, and whether anything else does.
 
-    `names` are those of states and inputs, `share` is the pick's weight among the laws that lack one of its terms (`selection.share_of`), `left`
+    `names` are those of states and inputs, `share` is the pick's weight among all laws that were fitted (`selection.share_of`), `left`
     are the records that it leaves on the way.
     """
     doubts = [*_unexplained(problem, pick, names), *_too_little(problem, pick), *_nothing_there(problem, pick, names)]
@@ -68,22 +68,18 @@ def judge(
     if doubts:
         return Verdict("not identified", tuple(doubts))
     cautions = [*_colored(problem, pick, names), *_unround(problem, pick, names)]
-    alone = problem.d == 1 and len(problem.data.trajectories) == 1
+    alone = is_one_curve(problem)
     if is_curve_fit(problem, pick):
         cautions.append(
             f"A law of {pick.size} numbers follows any smooth curve of one state; a second start would show whether it is more."
         )
     if share < (CONFIDENT_ALONE if alone else CONFIDENT):
-        others = contest(rivals, pick)
-        near = f"; {len(others)} of them lie within 6 nats, see the alternatives" if others else ""
+        near = f"; {len(rivals)} of them lie within 6 nats, see the alternatives" if rivals else ""
         one = " One record of one state leaves room for others; a second start would decide." if alone else ""
-        cautions.append(
-            f"Among the laws that were tried and lack one of its terms this one has a weight of {100 * share:.0f} %{near}.{one}"
-        )
+        cautions.append(f"Among the laws that were tried this one has a weight of {100 * share:.0f} %{near}.{one}")
     if cautions:
         return Verdict("ambiguous", tuple(cautions))
-    weight = f"{min(100 * share, 99.9):.3g} %"
-    reason = f"The law explains the data down to the noise, with a weight of {weight} among all that were tried and lack one of its terms."
+    reason = f"The law explains the data down to the noise, with a weight of {min(100 * share, 99.9):.3g} % among all that were tried."
     return Verdict("identified", (reason,))
 
 
@@ -113,7 +109,12 @@ def object_to(
 
 def is_curve_fit(problem: Problem, pick: Solved) -> bool:
     """Tell whether a law has so many numbers that it would follow any smooth curve: those of one record of one state."""
-    return problem.d == 1 and len(problem.data.trajectories) == 1 and pick.size > MANY
+    return is_one_curve(problem) and pick.size > MANY
+
+
+def is_one_curve(problem: Problem) -> bool:
+    """Tell whether the data are one record of one state."""
+    return problem.d == 1 and len(problem.data.trajectories) == 1
 
 
 def _noise(problem: Problem) -> np.ndarray:

@@ -12,7 +12,7 @@ from eqdisc.description import Prior, conserves, find_ties, find_yields
 from eqdisc.laws import Law, Solved, alike, close_sum, complexity_of, contains, covariance_of, merge_equal
 from eqdisc.mesh import Mesh
 from eqdisc.pruning import prune
-from eqdisc.selection import contest, select_front, select_pick, select_rivals, share_of
+from eqdisc.selection import select_front, select_pick, select_rivals, share_of
 from eqdisc.terms import Terms
 from eqdisc.trajectory import Dataset, Trajectory
 
@@ -52,15 +52,16 @@ def test_data_count_for_less_where_residuals_correlate() -> None:
     assert select_pick([simple, shortest], shortest, independent=0.5) is simple
 
 
-def test_the_share_counts_each_structure_once_and_no_richer_law() -> None:
+def test_the_share_counts_each_structure_once_and_richer_laws_where_they_are_as_short() -> None:
     pick, rival = solved(DECAY, -20.0), solved(ROOT, -20.0)
     assert share_of(pick, [pick]) == 1.0
     assert share_of(pick, [pick, rival, rival]) == pytest.approx(0.5)
     assert share_of(pick, [pick, rival, solved(SQUARE, -20.0)]) == pytest.approx(1 / 3)
     richer = [solved((np.array([[1.0], [p]]), BOTH[1], BOTH[2]), -20.0) for p in (0.5, 2.0, 3.0)]
-    assert share_of(pick, [pick, *richer]) == 1.0
-    assert share_of(pick, [pick, solved(BOTH, -21.0)]) < 0.5  # shorter, it is what the data ask for
-    assert contest([rival, *richer], pick) == [rival]
+    assert share_of(pick, [pick, *richer]) == pytest.approx(0.5)
+    longer = solved(BOTH, -18.0)
+    assert share_of(pick, [pick, longer]) == 1.0
+    assert share_of(pick, [pick, longer], richer=12.0) == pytest.approx(1 / (1 + np.exp(-2.0)))
 
 
 def test_rivals_are_other_structures() -> None:
