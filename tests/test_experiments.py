@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 from eqdisc import Equations, Parameter, catalogue, comparison, proposals
-from eqdisc.experiments import engines
+from eqdisc.experiments import blanks, engines
 from eqdisc.experiments.ablation import INGREDIENTS, Ingredient, main, without
 from eqdisc.experiments.comparison import main as compare_peers
 from eqdisc.experiments.coverage import Number, compare, write_table
@@ -98,3 +99,19 @@ def test_engines_agree_on_solution_and_gradient() -> None:
 def test_the_rule_is_timed_in_both_forms() -> None:
     (row,) = engines.compare_condensing(1, [(2, 1, 4, 2, 3)])
     assert min(row["compiled"], row["torch"]) > 0
+
+
+def test_a_blank_is_not_claimed_and_the_table_counts_it() -> None:
+    found = blanks.measure("noise", 0)
+    claim = blanks.Blank("walk", 1, "identified", "it fits", 1.0)
+    table = blanks.write_table([found, claim])
+    assert found.word == "not identified"
+    assert "| noise | 1 | 0 | 0 | 1 | 0 |" in table
+    assert "- claimed: walk 1: it fits" in table
+
+
+@pytest.mark.parametrize("kind", blanks.KINDS)
+def test_blanks_differ_by_seed_and_are_the_same_again(kind: str) -> None:
+    one, again, other = (blanks.draw(kind, seed).trajectories[0].x for seed in (4, 4, 5))
+    assert_array_equal(one, again)
+    assert one.shape != other.shape or (one != other).all()
