@@ -316,7 +316,8 @@ class Judge:
         count = (a != 0).sum(1)
         terms = self.prior.term_cost(torch.as_tensor(w), torch.as_tensor(free), self.log_n)
         singular = ((w[:, : len(self.near_zero)] < -1e-9) & self.near_zero).sum()
-        return float(terms.sum()) + (0.5 * self.log_n + 0.5) * count.sum() + 1.5 * (count - 1).sum() + 1.5 * singular
+        numbers, shared = int(count.sum()), int((count - 1).sum())
+        return float(terms.sum()) + (0.5 * self.log_n + 0.5) * numbers + 1.5 * shared + 1.5 * int(singular)
 
     def tied(self, a: Float[np.ndarray, "m d"], covariance: dict) -> tuple[float, list[Tie]]:
         """Return the nats that ties and invariants give back, and the ties."""

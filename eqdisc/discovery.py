@@ -371,9 +371,10 @@ def _search(
         pick = joint.best([found] if found else [], pick)
     if pick is not None and not journal.stop:
         pick = _settle(problem, joint, pick, journal)
-    if pick is not None and not config.snap:
+    if pick is not None and not (config.snap and problem.judge.prior.snaps):
         w, a, free = without_padding(pick.law)
-        pick = joint.best(joint.solve([(w, a, free | loosen(w, problem.denoised.positive))], pick)) or pick
+        loose = loosen(w, problem.denoised.positive) & ((w != 1.0) | (not config.snap))
+        pick = joint.best(joint.solve([(w, a, free | loose)], pick)) or pick
     return problem, joint, pick
 
 

@@ -49,6 +49,7 @@ def test_the_front_jumps_at_the_true_size(fsir: Discovery) -> None:
     pick = fsir.front[fsir.selected]
     simpler = [e.train for e in fsir.front if e.complexity < pick.complexity]
     assert min(simpler) > 100 * pick.train
+    assert "np." not in repr(fsir.front)
 
 
 def test_errors_belong_to_the_equations_as_printed(fsir: Discovery) -> None:
@@ -246,3 +247,17 @@ def test_where_no_proposal_has_a_solution_the_linear_law_is_where_the_search_beg
     t = np.linspace(0, 6, 40)
     found = discover(pd.DataFrame({"t": t, "x": 2 * np.exp(-0.5 * t), "y": 1 + np.exp(-0.2 * t)}))
     assert found.equations.strings() == {"x": "-0.5*x", "y": "0.2 - 0.2*y"}
+
+
+def test_real_exponents_are_fitted_and_ones_are_left() -> None:
+    data = west(noise=0.005, seed=1)
+    chosen, fitted = (
+        {p.term: p for p in discover(data, FitConfig(exponents=kind)).parameters if p.name.startswith("p")}
+        for kind in ("menu", "real")
+    )
+    assert {term: p.chosen for term, p in chosen.items()} == {"m": True, "m**(3/4)": True}
+    (term,) = fitted.keys() - {"m"}
+    assert fitted["m"].chosen
+    assert not fitted[term].chosen
+    assert fitted[term].value == pytest.approx(0.75, abs=0.05)
+    assert len(f"{fitted[term].value:.12g}") < 8  # as many digits as the data support
