@@ -10,7 +10,6 @@ compiles in every process.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,77 +18,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .field import Chain
-from .units import NAU, NMU, Dense, NaiveNPU, PowerUnit, Unit
+from .program import N_OUT, Program, is_known, translate
 
 SMALLEST_STEP = 64  # times the machine's epsilon and the mean distance of samples: below, steps are lost in rounding
-ACTIVATIONS = {"none": 0, "tanh": 1, "sigmoid": 2}  # as in `kernels`
 
 
 def knows(field: object) -> bool:
     """Tell whether a field is a chain whose units the kernels know, on the processor.
 
-    >>> knows(Chain.from_specification("realnpu:4,nmu:3,dense:2,nau", states=3)), knows(torch.sin)
+    >>> knows(Chain.from_specification("realnpu:4,nmu:3,inalu:2,nau", states=3)), knows(torch.sin)
     (True, False)
     """
-    return isinstance(field, Chain) and all(_is_known(unit) for unit in field.units)
+    return isinstance(field, Chain) and all(_is_here(unit) and is_known(unit) for unit in field.units)
 
 
-def _is_known(unit: torch.nn.Module) -> bool:
-    parameters = list(unit.parameters())
-    on_processor = all(p.device.type == "cpu" and p.dtype in (torch.float32, torch.float64) for p in parameters)
-    if isinstance(unit, PowerUnit):
-        return on_processor and (not unit.gated or unit.per == "input")
-    return on_processor and isinstance(unit, NAU | NMU | Dense)
-
-
-@dataclass(frozen=True, eq=False)
-class Program:
-    """A chain's layers as `kernels` reads them: integers (layers, 8), what is added to |x| (layers,), rows of values a stage takes."""
-
-    layers: Int[np.ndarray, "layers 8"]
-    epsilons: Float[np.ndarray, "layers"]
-    rows: int
-
-
-def write_program(chain: Chain, dtype: np.dtype) -> Program:
-    """Lay the layers' values and weights out, one behind the other: states, states above their floors, then each layer's."""
-    from . import kernels
-
-    d = chain.states
-    layers, epsilons = [], []
-    source, weights = d, d  # the first d rows of values are the states, of weights their floors
-    row = 2 * d
-    for unit in chain.units:
-        assert isinstance(unit, Unit)  # for type checkers: a ModuleList hides what it holds
-        n_in, n_out, flag, extra, count, epsilon = unit.n_in, unit.n_out, 0, 0, unit.n_in * unit.n_out, 0.0
-        if isinstance(unit, PowerUnit):
-            kind = kernels.COMPLEX if unit.complex else kernels.POWER
-            extra, count = 2 * n_in + n_out, n_in + count * (2 if unit.complex else 1)
-            epsilon = float(np.finfo(dtype).eps) if unit.epsilon == "add" else 0.0
-        elif isinstance(unit, Dense):
-            kind, flag, count = kernels.DENSE, ACTIVATIONS[unit.activation], count + n_out
-        else:
-            kind = kernels.PRODUCT if isinstance(unit, NMU) else kernels.SUM
-        layers.append([kind, n_in, n_out, weights, source, row, row + extra, flag])
-        epsilons.append(epsilon)
-        source, weights, row = row + extra, weights + count, row + extra + n_out
-    return Program(np.array(layers), np.array(epsilons, dtype), row)
-
-
-def weights_of(chain: Chain, lanes: int, dtype: torch.dtype) -> Float[Tensor, "lanes P"]:
-    """Return what the units compute with, a row a lane; gradients flow to their parameters."""
-    rows = []
-    for unit in chain.units:
-        if isinstance(unit, PowerUnit):
-            w = unit.effective("exponents")
-            rows += [w.new_ones(len(w), unit.n_in) if isinstance(unit, NaiveNPU) else unit.open_gate(), w]
-            rows += [unit.effective("exponents_im")] if unit.complex else []
-        elif isinstance(unit, Dense):
-            rows += [unit.effective("weights"), unit.effective("bias")]
-        else:
-            assert isinstance(unit, NMU | NAU)
-            rows.append(unit.chosen() if isinstance(unit, NMU) else unit.effective("coefficients"))
-    return torch.cat([v.flatten(1) for v in rows], 1).expand(lanes, -1).to(dtype)
+def _is_here(unit: torch.nn.Module) -> bool:
+    return all(p.device.type == "cpu" and p.dtype in (torch.float32, torch.float64) for p in unit.parameters())
 
 
 def solve(
@@ -110,10 +54,9 @@ def solve(
     """
     lanes, _, d = x0.shape
     floors = x0.new_full((d,), -torch.inf) if lowest is None else lowest.to(x0)
-    weights = torch.cat([floors.expand(lanes, d), weights_of(chain, lanes, x0.dtype)], 1)
-    dtype = np.dtype(str(x0.dtype).removeprefix("torch."))
+    program = translate(chain, floors, lanes)
     limits = {"rtol": rtol, "atol": atol, "bound": bound, "steps": steps}
-    x, ended = _Solve.apply(weights, x0, t, write_program(chain, dtype), limits)
+    x, ended = _Solve.apply(program.weights, x0, t, program, limits)
     return x, ended
 
 
@@ -135,7 +78,7 @@ class _Solve(torch.autograd.Function):
         logged = kernels.integrate(
             *work.program, bounds, limits["steps"], work.weights, start, *work.times, x, ended, *work.rows
         )
-        ctx.work, ctx.logged, ctx.tiny = work, logged, bounds[4]
+        ctx.work, ctx.logged = work, logged
         shaped = torch.from_numpy(ended).view(lanes, segments, 3)
         ctx.mark_non_differentiable(shaped)
         return torch.from_numpy(x).view(lanes, segments, -1, d), shaped
@@ -149,9 +92,7 @@ class _Solve(torch.autograd.Function):
         work = ctx.work
         gx = np.ascontiguousarray(pull.numpy().reshape(-1, n, d), work.dtype)
         gx0, gp = np.zeros((len(gx), d), work.dtype), np.zeros_like(work.weights)
-        kernels.pull_back(
-            *work.program, ctx.tiny, work.weights, work.times[0], gx, gx0, gp, *ctx.logged, *work.rows, *work.back
-        )
+        kernels.pull_back(*work.program, work.weights, work.times[0], gx, gx0, gp, *ctx.logged, *work.rows, *work.back)
         return torch.from_numpy(gp), torch.from_numpy(gx0).view(lanes, segments, d), None, None, None
 
 
@@ -166,17 +107,17 @@ class _Work:
         times = t.detach().double().numpy()
         self.times = np.diff(times).astype(self.dtype), (times[:, -1:] - times).astype(self.dtype)
         tables = tuple(table.astype(self.dtype) for table in (kernels.A, kernels.B, kernels.E))
-        self.program = program.layers, program.epsilons, tables
-        d = int(program.layers[-1, kernels.N_OUT])
+        self.program = program.layers, program.limits, tables
+        d = int(program.layers[-1, N_OUT])
         rows = lambda count: aligned_rows(count, self.dtype)  # noqa: E731
         flags = np.zeros(7 * len(program.layers), np.bool_)
         self.rows = rows(7 * program.rows), rows(self.weights.shape[1]), rows(20 * d + 20), flags
         self.back = rows(program.rows), rows(self.weights.shape[1])
 
-    def limits(self) -> tuple[float, float, float]:
-        """Return the smallest share of a segment's duration for a step, the smallest number, and where states overflow."""
+    def limits(self) -> tuple[float, float]:
+        """Return the smallest share of a segment's duration for a step, and where states overflow."""
         info = np.finfo(self.dtype)
-        return SMALLEST_STEP * float(info.eps) / self.times[1].shape[1], float(info.tiny), float(info.max) ** 0.25
+        return SMALLEST_STEP * float(info.eps) / self.times[1].shape[1], float(info.max) ** 0.25
 
 
 def aligned_rows(count: int, dtype: np.dtype) -> Float[np.ndarray, "numbers"]:

@@ -158,7 +158,7 @@ def _check(field: Callable[[Tensor], Tensor], x0: Tensor, t: Tensor, method: str
         engine.knows(field) and x0.device.type == "cpu" and compiler.is_compiler_here() and not adjoint
     ):
         raise OptionError(
-            "Method 'tsit5' is compiled, by Numba, for chains of power, sum, product and dense units on the processor; "
+            "Method 'tsit5' is compiled, by Numba, for chains of units on the processor; "
             "without method= the solver is chosen that will do."
         )
     if adjoint and not isinstance(field, nn.Module):

@@ -22,6 +22,27 @@ import numpy as np
 from numba import njit
 
 from .compiler import compiled, inlined
+from .program import (
+    ADDED,
+    COMPLEX,
+    DENSE,
+    EXTRA,
+    FLAG,
+    INPUT,
+    KIND,
+    LARGEST,
+    LEAST,
+    MIX,
+    N_IN,
+    N_OUT,
+    OUTPUT,
+    PRODUCT,
+    SIGMOID,
+    SIGN,
+    SIGNED,
+    TANH,
+    WEIGHTS,
+)
 from .vectors import LANES, absolute, choose, cos_sin, exp, load, log, some, splat, store
 
 A = np.zeros((7, 7))
@@ -72,9 +93,6 @@ def _interpolant() -> None:
 
 _interpolant()
 
-SUM, DENSE, POWER, COMPLEX, PRODUCT = range(5)  # kinds of layers
-KIND, N_IN, N_OUT, WEIGHTS, INPUT, EXTRA, OUTPUT, FLAG = range(8)  # columns of a program
-LINEAR, TANH, SIGMOID = range(3)  # flags of DENSE
 OK, DIVERGED, UNDERFLOW, TIMEOUT = range(4)  # as in `status`
 
 
@@ -123,8 +141,9 @@ def _pull_sum(program, q, c, gc, v, a, base):
 
 
 @inlined
-def _power(program, q, c, v, flags, base, epsilon, tiny, place):
+def _power(program, q, c, v, flags, base, limits, place):
     """Extra rows: log r, 1 / r (0 where clamped), z tan(phase)."""
+    epsilon, least, largest = limits[q, ADDED], limits[q, LEAST], limits[q, LARGEST]
     n_in, n_out, at = program[q, N_IN], program[q, N_OUT], program[q, WEIGHTS]
     source, logs, out = base + program[q, INPUT], base + program[q, EXTRA], base + program[q, OUTPUT]
     inverses, turned = logs + n_in, logs + 2 * n_in
@@ -134,11 +153,11 @@ def _power(program, q, c, v, flags, base, epsilon, tiny, place):
         x, gate = load(v, source + i), load(c, at + i)
         negative = negative or some(x < 0.0)
         r = gate * (absolute(x) + epsilon) + (1.0 - gate)
-        clamped = r < tiny
-        r = choose(clamped, splat(tiny, v), r)
+        clamped = r < least
+        r = choose(clamped, splat(least, v), r)
         store(v, inverses + i, choose(clamped, splat(0.0, v), 1.0 / r))
         store(v, logs + i, log(r))
-    phased = negative or program[q, KIND] == COMPLEX
+    phased = (negative and program[q, FLAG] == SIGNED) or program[q, KIND] == COMPLEX
     flags[place] = phased
     for j in range(n_out):
         row = weights + j * n_in
@@ -146,7 +165,7 @@ def _power(program, q, c, v, flags, base, epsilon, tiny, place):
         for i in range(n_in):
             s = s + load(c, row + i) * load(v, logs + i)
         if not phased:
-            store(v, out + j, exp(s))
+            store(v, out + j, exp(choose(s > largest, splat(largest, v), s)))
             continue
         u = splat(0.0, v)
         imaginary = row + n_out * n_in
@@ -164,7 +183,8 @@ def _power(program, q, c, v, flags, base, epsilon, tiny, place):
 
 
 @inlined
-def _pull_power(program, q, c, gc, v, a, flags, base, epsilon, place):
+def _pull_power(program, q, c, gc, v, a, flags, base, limits, place):
+    epsilon, highest = limits[q, ADDED], np.exp(limits[q, LARGEST])
     n_in, n_out, at = program[q, N_IN], program[q, N_OUT], program[q, WEIGHTS]
     source, logs, out = base + program[q, INPUT], base + program[q, EXTRA], base + program[q, OUTPUT]
     inverses, turned = logs + n_in, logs + 2 * n_in
@@ -176,8 +196,8 @@ def _pull_power(program, q, c, gc, v, a, flags, base, epsilon, place):
     weights = at + n_in
     phased = flags[place]
     for j in range(n_out):
-        p = load(a, pull + j)
-        store(a, pull + j, p * load(v, out + j))
+        p, y = load(a, pull + j), load(v, out + j)
+        store(a, pull + j, choose(y < highest, p * y, splat(0.0, v)))
         if phased:
             store(a, swung + j, -np.pi * p * load(v, turned + j))
     for i in range(n_in):
@@ -241,7 +261,41 @@ def _pull_product(program, q, c, gc, v, a, base):
 
 
 @inlined
-def _evaluate(program, epsilons, tiny, c, v, flags, base, stage, d):
+def _sign(program, q, v, base):
+    source, out = base + program[q, INPUT], base + program[q, OUTPUT]
+    for i in range(program[q, N_IN]):
+        x = load(v, source + i)
+        store(v, out + i, choose(x < 0.0, splat(-1.0, v), choose(x > 0.0, splat(1.0, v), splat(0.0, v))))
+
+
+@inlined
+def _mix(program, q, v, base):
+    """g a + (1 - g) m, or m times its sign: rows g, a, m and signs one behind the other."""
+    n, source, out = program[q, N_OUT], base + program[q, INPUT], base + program[q, OUTPUT]
+    for j in range(n):
+        g, m = load(v, source + j), load(v, source + 2 * n + j)
+        if program[q, FLAG] == SIGNED:
+            m = m * load(v, source + 3 * n + j)
+        store(v, out + j, g * load(v, source + n + j) + (1.0 - g) * m)
+
+
+@inlined
+def _pull_mix(program, q, v, a, base):
+    n, source, pulled, pull = program[q, N_OUT], base + program[q, INPUT], program[q, INPUT], program[q, OUTPUT]
+    for j in range(n):
+        p, g, m = load(a, pull + j), load(v, source + j), load(v, source + 2 * n + j)
+        rest = p * (1.0 - g)
+        if program[q, FLAG] == SIGNED:
+            sign = load(v, source + 3 * n + j)
+            store(a, pulled + 3 * n + j, rest * m)
+            m, rest = m * sign, rest * sign
+        store(a, pulled + j, p * (load(v, source + n + j) - m))
+        store(a, pulled + n + j, p * g)
+        store(a, pulled + 2 * n + j, rest)
+
+
+@inlined
+def _evaluate(program, limits, c, v, flags, base, stage, d):
     """Compute the chain at a stage whose states stand in its first d rows; derivatives are its last d rows."""
     for i in range(d):
         x, lowest = load(v, base + i), load(c, i)
@@ -250,13 +304,17 @@ def _evaluate(program, epsilons, tiny, c, v, flags, base, stage, d):
         if program[q, KIND] <= DENSE:
             _sum(program, q, c, v, base)
         elif program[q, KIND] <= COMPLEX:
-            _power(program, q, c, v, flags, base, epsilons[q], tiny, stage * len(program) + q)
-        else:
+            _power(program, q, c, v, flags, base, limits, stage * len(program) + q)
+        elif program[q, KIND] == PRODUCT:
             _product(program, q, c, v, base)
+        elif program[q, KIND] == SIGN:
+            _sign(program, q, v, base)
+        else:
+            _mix(program, q, v, base)
 
 
 @inlined
-def _pull(program, epsilons, c, gc, v, a, flags, base, stage, d, rows):
+def _pull(program, limits, c, gc, v, a, flags, base, stage, d, rows):
     """Bring the adjoint of the derivatives, the last d rows of a, to that of the states, rows d to 2 d."""
     for row in range(d, rows - d):
         store(a, row, splat(0.0, a))
@@ -264,9 +322,11 @@ def _pull(program, epsilons, c, gc, v, a, flags, base, stage, d, rows):
         if program[q, KIND] <= DENSE:
             _pull_sum(program, q, c, gc, v, a, base)
         elif program[q, KIND] <= COMPLEX:
-            _pull_power(program, q, c, gc, v, a, flags, base, epsilons[q], stage * len(program) + q)
-        else:
+            _pull_power(program, q, c, gc, v, a, flags, base, limits, stage * len(program) + q)
+        elif program[q, KIND] == PRODUCT:
             _pull_product(program, q, c, gc, v, a, base)
+        elif program[q, KIND] == MIX:
+            _pull_mix(program, q, v, a, base)
     for i in range(d):
         below = load(v, base + i) < load(c, i)
         store(a, d + i, choose(below, splat(0.0, a), load(a, d + i)))
@@ -291,21 +351,20 @@ def _grown(rows):
 
 
 @compiled
-def integrate(program, epsilons, tables, bounds, steps, parameters, x0, gaps, tails, x, ended, v, c, w, flags):
+def integrate(program, limits, tables, bounds, steps, parameters, x0, gaps, tails, x, ended, v, c, w, flags):
     """Fill x (Q, n, d) and ended (Q, 3): status, samples reached, attempts; return the log of steps for `pull_back`.
 
     Trajectory q = r K + k runs lane r over segment k. parameters (R, P) begin with the d floors; gaps (K, n - 1) are distances between samples,
-    tails (K, n) what is left at each. bounds: rtol, atol, largest |x|, smallest and patient share of a gap, tiny. v, c, w: rows for work.
+    tails (K, n) what is left at each. bounds: rtol, atol, largest |x|, smallest share of a duration, overflow. v, c, w: rows for work.
     """
     a, b, e = tables
     stages = len(a)  # a number that the compiler does not know keeps it from writing every stage out
-    rtol, atol, bound, smallest, tiny = bounds[0], bounds[1], bounds[2], bounds[3], bounds[4]
+    rtol, atol, bound, smallest, huge = bounds[0], bounds[1], bounds[2], bounds[3], bounds[4]
     count, n, d = x.shape
     segments, width, rows = len(gaps), parameters.shape[1], len(v) // (7 * LANES)
     outputs = rows - d
     STEP, SCALED, ERROR, SOUND, THETA, VALUE = d, d + 1, d + 2, d + 3, d + 4, d + 5
     WEIGHT = VALUE + d
-    huge = bounds[5]
     log_rows = np.empty((64 + 8 * count, d + 2), x.dtype)
     links = np.empty((64 + 8 * count, 3), np.int64)
     used = 0
@@ -358,7 +417,7 @@ def integrate(program, epsilons, tables, bounds, steps, parameters, x0, gaps, ta
                 for j in range(stage):
                     k = k + a[stage, j] * load(v, j * rows + outputs + i)
                 store(v, base + i, load(w, i) + h * k)
-            _evaluate(program, epsilons, tiny, c, v, flags, base, stage, d)
+            _evaluate(program, limits, c, v, flags, base, stage, d)
         total = splat(0.0, v)
         sound = h >= 0.0
         for i in range(d):
@@ -470,9 +529,7 @@ def integrate(program, epsilons, tables, bounds, steps, parameters, x0, gaps, ta
 
 
 @compiled
-def pull_back(
-    program, epsilons, tables, tiny, parameters, gaps, gx, gx0, gp, log_rows, links, last, v, c, w, flags, adj, gc
-):
+def pull_back(program, limits, tables, parameters, gaps, gx, gx0, gp, log_rows, links, last, v, c, w, flags, adj, gc):
     """Bring gx = dL/dx (Q, n, d) back to gx0 (Q, d) and, added, to gp (R, P)."""
     a, b, _ = tables
     stages = len(a)
@@ -526,7 +583,7 @@ def pull_back(
                 for j in range(stage):
                     k = k + a[stage, j] * load(v, j * rows + outputs + i)
                 store(v, base + i, load(w, i) + h * k)
-            _evaluate(program, epsilons, tiny, c, v, flags, base, stage, d)
+            _evaluate(program, limits, c, v, flags, base, stage, d)
         for i in range(d):  # the new adjoint gathers in SHARE
             store(w, SHARE + i, load(w, STATE + i) + load(w, GIVEN + i))
         for stage in range(stages - 2, -1, -1):
@@ -579,7 +636,7 @@ def pull_back(
                     store(w, PULL + i, load(w, PULL + i) + load(w, KBAR + 6 * d + i))
             for i in range(d):
                 store(adj, outputs + i, load(w, PULL + i))
-            _pull(program, epsilons, c, gc, v, adj, flags, stage * rows, stage, d, rows)
+            _pull(program, limits, c, gc, v, adj, flags, stage * rows, stage, d, rows)
             for i in range(d):
                 xbar = load(adj, d + i)
                 store(w, XBAR + stage * d + i, xbar)

@@ -93,6 +93,10 @@ CHAINS = {
     "tanh": ("dense:4,nau", {}),
     "logistic": ("dense:4,nau", {"activation": "sigmoid"}),
     "nmu": ("nmu:4,nau", {}),
+    "gates per output": ("npu:4,nau", {"gate_init": 0.6, "im_scale": 0.2, "per": "output"}),
+    "nalu": ("nalu:4,nau", {}),
+    "inalu": ("inalu:4,nau", {}),
+    "inalu, free gate": ("inalu:4,nalu", {"gate": "free"}),
     "deep": ("realnpu:4,nau:3,realnpu:5,nau", {}),
 }
 
