@@ -26,9 +26,9 @@ from .terms import Parameters, Terms, loosen, movable, only_k, saturating, widen
 MOST_OWN = 7  # terms of an equation beyond which none are exchanged
 CANDIDATES = 8  # trial terms that gain most with each of the equation's terms left out
 EXCHANGES = 10  # of each equation that are tried
-PAIRS = 6  # of exponents, fixed together, that are tried
+PAIRS = 6  # of exponents, fixed together, that are tried; and single ones that are moved
 VALLEY = 0.9  # correlation of two exponents from which one can make up for the other
-REACH = 0.7  # by which an exponent may move when two are fixed together
+REACH = 0.7  # by which an exponent may move when two are fixed together, or a fixed one is moved
 ADDITIONS = 6  # trial terms that are tried; four times as many enter swaps
 
 
@@ -85,6 +85,7 @@ class Neighbourhood:
         yield from self._free()
         yield from self._fix()
         yield from sorted(self._fix_pairs(), key=lambda m: m[0])[:PAIRS]
+        yield from sorted(self._shift(), key=lambda m: m[0])[:PAIRS]
         yield from self._drop()
         yield from self._merge()
         yield from self._add_and_swap()
@@ -153,6 +154,21 @@ class Neighbourhood:
                     w[one], w[other] = z[k]
                     free[one] = free[other] = False
                     yield float(change[k]), (w, self.a, free)
+
+    def _shift(self) -> Iterator[tuple[float, Law]]:
+        """Move one exponent from its simple value to another; all other numbers follow."""
+        for (j, i), q in zip(self.fixed, self.f, strict=True):
+            if i >= self.d - self.prior.grouped or not self.positive[i]:
+                continue
+            r, slope = self._eliminate(self.p, np.array([q]))
+            now = self.prior.price(self.w[j, i], False, self.judge.log_n)
+            for z in self.prior.menu:
+                step = z - self.w[j, i]
+                if z != 0 and 1e-9 < abs(step) < REACH:
+                    w = self.w.copy()
+                    w[j, i] = z
+                    change = 0.5 * float(r[0, 0]) * step**2 - float(slope[0]) * step
+                    yield change + self.prior.price(z, False, self.judge.log_n) - now, (w, self.a, self.free)
 
     def _drop(self) -> Iterator[tuple[float, Law]]:
         for q, (is_exponent, j, e) in enumerate(self.numbers):

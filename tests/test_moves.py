@@ -94,8 +94,9 @@ def test_trial_columns_of_one_equation_are_those_of_the_whole_matrix(joint: tupl
     assert (h[:, own : own + 7, own + 7 :] == 0).all()
 
 
-def test_two_exponents_are_fixed_together_where_one_makes_up_for_the_other() -> None:
-    """Von Bertalanffy's growth, 3 x^(2/3) - x^(4/3): neither of 0.7 and 1.3 can be rounded to a third alone."""
+@pytest.fixture(scope="module")
+def growth() -> tuple[Problem, JointSearch]:
+    """Von Bertalanffy's growth, 3 x^(2/3) - x^(4/3), from two starts, with noise."""
     t = np.linspace(0, 3, 80)
     starts = [
         solve_ivp(lambda _, x: 3 * x ** (2 / 3) - x ** (4 / 3), (0, 3), [x0], t_eval=t, rtol=1e-9).y.T
@@ -108,7 +109,12 @@ def test_two_exponents_are_fixed_together_where_one_makes_up_for_the_other() -> 
     )
     problem = Problem.of(data)
     x = problem.engine.mesh.states(problem.denoised)
-    search = JointSearch(problem.engine, problem.judge, x, problem.start_sigma, Journal())
+    return problem, JointSearch(problem.engine, problem.judge, x, problem.start_sigma, Journal())
+
+
+def test_two_exponents_are_fixed_together_where_one_makes_up_for_the_other(growth: tuple[Problem, JointSearch]) -> None:
+    """Neither of 0.7 and 1.3 can be rounded to a third alone."""
+    problem, search = growth
     near = solve_alone(search, [[0.7], [1.3]])
     moves = sorted(Neighbourhood(search.engine, search.judge, near, problem.library)._fix_pairs(), key=lambda m: m[0])
     foretold, law = next(m for m in moves if np.allclose(np.sort(m[1][0].ravel()), [2 / 3, 4 / 3]))
@@ -116,6 +122,19 @@ def test_two_exponents_are_fixed_together_where_one_makes_up_for_the_other() -> 
     assert foretold == pytest.approx(right.cost - near.cost, abs=1.0)
     alone = [solve_alone(search, w) for w in ([[2 / 3], [1.3]], [[0.7], [4 / 3]])]
     assert right.data_cost < min(s.data_cost for s in alone) - 2
+
+
+def test_an_exponent_is_moved_to_another_simple_value_and_the_change_is_foretold(
+    growth: tuple[Problem, JointSearch],
+) -> None:
+    problem, search = growth
+    near = solve_alone(search, [[2 / 3], [1.3]])
+    moves = list(Neighbourhood(search.engine, search.judge, near, problem.library)._shift())
+    found = {tuple(np.sort(law[0].ravel()).round(6)): (change, law) for change, law in moves}
+    for pair in ((2 / 3, 4 / 3), (0.7, 1.3)):
+        foretold, law = found[tuple(np.round(pair, 6))]
+        assert foretold == pytest.approx(solve_alone(search, law[0].tolist()).cost - near.cost, rel=0.2, abs=1.0)
+    assert all((law[0] != 0).all() for _, law in moves)
 
 
 def solve_alone(search: JointSearch, w: list) -> Solved:
