@@ -42,7 +42,7 @@ def draw(kind: str, seed: int) -> Dataset:
 
     >>> data = draw("walk", 3)
     >>> data.d, len(data.trajectories) in (1, 2)
-    (1, True)
+    (2, True)
     """
     rng = np.random.default_rng([KINDS.index(kind), seed])
     d, n = 1 + seed % 3 if kind != "walk" else 1 + (seed // 2) % 2, int(rng.choice([30, 60, 100, 200]))
