@@ -324,4 +324,4 @@ class Judge:
         ties = find_ties(a, covariance, self.log_n, self.factors)
         ties += find_yields(a, covariance, self.log_n, self.factors, ties)
         kept = sum(conserves(c, a, ties) for c in self.invariants)
-        return sum(tie.gain for tie in ties) + 5.0 * kept, ties
+        return float(sum(tie.gain for tie in ties)) + 5.0 * kept, ties

@@ -47,11 +47,11 @@ class Program:
 
 def translate(chain: Chain, floors: Float[Tensor, "d"], lanes: int) -> Program:
     """Write a chain as a program; a lane axis of length 1 is shared by all lanes, `floors` are the lowest states."""
-    assembly = _Assembly(chain.states, [floors.expand(lanes, -1)])
+    assembly = _Assembly(chain.states, floors.dtype, [floors.expand(lanes, -1)])
     source = chain.states  # states above their floors
     for unit in chain.units:
         assemble = next(write for kind, write in _ASSEMBLE if isinstance(unit, kind))
-        source = assemble(assembly, unit, source, floors.dtype)
+        source = assemble(assembly, unit, source)
     weights = torch.cat([w.flatten(1).expand(lanes, -1).to(floors.dtype) for w in assembly.weights], 1)
     dtype = np.dtype(str(floors.dtype).removeprefix("torch."))
     return Program(np.array(assembly.layers), np.array(assembly.limits, dtype), assembly.rows, weights)
@@ -67,6 +67,7 @@ class _Assembly:
     """Layers, limits and weights so far, and how many rows of values they take."""
 
     states: int
+    dtype: torch.dtype
     weights: list[Tensor]
     layers: list[list[int]] = field(default_factory=list)
     limits: list[tuple[float, float, float]] = field(default_factory=list)
@@ -98,6 +99,12 @@ class _Assembly:
         self.weights += weights
         self.width += sum(w[0].numel() for w in weights)
 
+    def add_unit(self, kind: int, unit: Unit, source: int, *weights: Tensor, flag: int = 0) -> int:
+        """Add a unit that is one layer; return where its outputs stand."""
+        out = self.room(unit.n_out)
+        self.add(kind, (unit.n_in, unit.n_out), source, out, *weights, flag=flag)
+        return out
+
     def add_powers(
         self, widths: tuple[int, int], source: int, out: int, *weights: Tensor, extra: int, limits: tuple, signed: bool
     ) -> None:
@@ -107,8 +114,8 @@ class _Assembly:
         self.add(kind, widths, source, out, *weights, extra=extra, flag=flag, limits=limits)
 
 
-def _powers(assembly: _Assembly, unit: PowerUnit, source: int, dtype: torch.dtype) -> int:
-    info, n_in, n_out = torch.finfo(dtype), unit.n_in, unit.n_out
+def _powers(assembly: _Assembly, unit: PowerUnit, source: int) -> int:
+    info, n_in, n_out = torch.finfo(assembly.dtype), unit.n_in, unit.n_out
     limits = (info.eps if unit.epsilon == "add" else 0.0, info.tiny, np.inf)
     w = unit.effective("exponents")
     gates = unit.open_gate() if unit.gated else torch.ones_like(w[:, 0])
@@ -124,32 +131,26 @@ def _powers(assembly: _Assembly, unit: PowerUnit, source: int, dtype: torch.dtyp
     return out
 
 
-def _sums(assembly: _Assembly, unit: NAU, source: int, dtype: torch.dtype) -> int:
-    out = assembly.room(unit.n_out)
-    assembly.add(SUM, (unit.n_in, unit.n_out), source, out, unit.effective("coefficients"))
-    return out
+def _sums(assembly: _Assembly, unit: NAU, source: int) -> int:
+    return assembly.add_unit(SUM, unit, source, unit.effective("coefficients"))
 
 
-def _dense(assembly: _Assembly, unit: Dense, source: int, dtype: torch.dtype) -> int:
-    out, weights = assembly.room(unit.n_out), (unit.effective("weights"), unit.effective("bias"))
-    flag = ACTIVATIONS[unit.activation]
-    assembly.add(DENSE, (unit.n_in, unit.n_out), source, out, *weights, flag=flag)
-    return out
+def _dense(assembly: _Assembly, unit: Dense, source: int) -> int:
+    weights = unit.effective("weights"), unit.effective("bias")
+    return assembly.add_unit(DENSE, unit, source, *weights, flag=ACTIVATIONS[unit.activation])
 
 
-def _products(assembly: _Assembly, unit: NMU, source: int, dtype: torch.dtype) -> int:
-    out = assembly.room(unit.n_out)
-    assembly.add(PRODUCT, (unit.n_in, unit.n_out), source, out, unit.chosen())
-    return out
+def _products(assembly: _Assembly, unit: NMU, source: int) -> int:
+    return assembly.add_unit(PRODUCT, unit, source, unit.chosen())
 
 
-def _gated(assembly: _Assembly, unit: NALU, source: int, dtype: torch.dtype) -> int:
+def _gated(assembly: _Assembly, unit: NALU, source: int) -> int:
     w = unit.mixed()
     gate = unit.effective("gain"), unit.effective("bias")
     return _mix(assembly, unit, source, gate, (w, w), (EPSILON, 0.0, np.inf))
 
 
-def _gated_with_signs(assembly: _Assembly, unit: iNALU, source: int, dtype: torch.dtype) -> int:
+def _gated_with_signs(assembly: _Assembly, unit: iNALU, source: int) -> int:
     product, gain = unit.mixed("product"), unit.effective("gain")
     gate = (gain, torch.zeros_like(gain[..., 0]))
     if unit.gate == "free":
@@ -183,7 +184,7 @@ def _mix(
     return out
 
 
-_ASSEMBLE: tuple[tuple[type[Unit], Callable[[_Assembly, Any, int, torch.dtype], int]], ...] = (
+_ASSEMBLE: tuple[tuple[type[Unit], Callable[[_Assembly, Any, int], int]], ...] = (
     (PowerUnit, _powers),
     (NAU, _sums),
     (Dense, _dense),

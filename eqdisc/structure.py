@@ -98,7 +98,7 @@ class JointSearch:
         covariance = {(j, e, k, f): c[p, q] for p, j, e in places for q, k, f in places if j == k}
         known = self.judge.knowledge
         back, ties = self.judge.tied(a if known is None else known.told(w, a), covariance)
-        cost = float(one.nll[0]) + self.judge.price(w, a, free) - float(back)
+        cost = float(one.nll[0]) + self.judge.price(w, a, free) - back
         return Solved(one, (w, a, free), cost, tuple(ties))
 
     def best(self, solved: Iterable[Solved], than: Solved | None = None) -> Solved | None:

@@ -26,9 +26,7 @@ from .trajectory import Dataset
 
 METRIC = "rms over sigma-scaled residuals"
 LEFT = 0.5  # of a state's spread: a simulation this far off has left the data
-APART = (
-    3.0  # times what the noise of one state's start has grown into: the numbers of a law and the other states err too
-)
+APART = 3.0  # times what the noise of one state's start has grown into: a law's numbers and other states err too
 MOST = 64  # stretches that a law on the front is judged by; the pick is judged by all
 
 
@@ -103,15 +101,15 @@ def leave_the_data(
         trajectory, u = data.trajectories[k], curve_of(data, k)
         spread = np.ma.masked_invalid(trajectory.x).std(0).filled(0.0)  # 0 where a state was not measured
         run = simulate(equations, x0, trajectory.t, inputs=u).x
-        grown = np.zeros_like(trajectory.x)
+        grown = np.zeros_like(run)
         for shift in np.diag(sigma):
             moved = simulate(equations, x0 + shift, trajectory.t, inputs=u).x
             n = min(len(run), len(moved))
             grown[:n] = np.maximum(grown[:n], np.abs(moved[:n] - run[:n]))
             grown[n:] = np.inf
-        allowed = LEFT * spread + APART * np.maximum.accumulate(grown)
-        off = np.abs(run - trajectory.x[: len(run)]) > allowed[: len(run)]
-        broken = len(run) < len(trajectory.t) and np.isfinite(allowed[len(run)]).all()
+        apart = APART * np.maximum.accumulate(grown)
+        off = np.abs(run - trajectory.x[: len(run)]) > LEFT * spread + apart
+        broken = len(run) < len(trajectory.t) and (apart[-1] <= LEFT * spread)[spread > 0].all()
         if off.any() or broken:
             yield trajectory.name, float(trajectory.t[int(off.any(1).argmax()) if off.any() else len(run)])
 

@@ -171,6 +171,11 @@ def test_a_record_is_left_by_a_law_whose_start_is_known() -> None:
     ((name, time),) = leave_the_data(faster, data, starts, np.full(2, 0.01))
     assert name == "one"
     assert 3.0 < time < 12.0  # where a phase of 0.095 t makes half the spread
+    pole = law(x="x**2")  # 1 / (1 - t)
+    t = np.linspace(0.0, 2.0, 200)
+    ends = Dataset((Trajectory(t, np.where(t < 0.9, 1 / (1 - t), np.nan)[:, None], "one"),), states=("x",))
+    ((_, time),) = leave_the_data(pole, ends, {0: np.array([1.0])}, np.full(1, 1e-9))
+    assert time == pytest.approx(1.0, abs=0.02)  # where the law ends, though nothing was measured there
     blown_up = law(x="y", y="x**3")
     ((_, time),) = leave_the_data(blown_up, data, starts, np.full(2, 1e-9))
     assert time < 5.0

@@ -42,10 +42,10 @@ def draw(kind: str, seed: int) -> Dataset:
 
     >>> data = draw("walk", 3)
     >>> data.d, len(data.trajectories) in (1, 2)
-    (2, True)
+    (1, True)
     """
     rng = np.random.default_rng([KINDS.index(kind), seed])
-    d, n = 1 + seed % 3 if kind != "walk" else 1 + (seed // 2) % 2, int(rng.choice([30, 60, 100, 200]))
+    d, n = 1 + seed % 3, int(rng.choice([30, 60, 100, 200]))
     records = tuple(_record(kind, n, d, rng) for _ in range(1 + seed % 2))
     t = np.linspace(0.0, 10.0, n)
     return Dataset(
