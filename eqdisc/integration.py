@@ -169,8 +169,11 @@ def _finish(
     x: Float[Tensor, "lanes K n d"], status: Tensor, death: Float[Tensor, "lanes"], bound: float
 ) -> Integration:
     """Write NaN past the sample at which a lane had ended; a lane whose samples reach the bound ends there."""
+    size = x.detach().abs()
+    if bool((status == Status.OK).all()) and bool(size.max() < bound):  # NaN is not below it
+        return Integration(x, status)
     sample = torch.arange(x.shape[2], device=x.device)
-    inside = (x.detach().abs().amax((1, 3)) < bound).cummin(1).values  # (R, n); NaN is not inside
+    inside = (size.amax((1, 3)) < bound).cummin(1).values  # (R, n)
     valid = inside & (sample <= death[:, None])
     status = torch.where((status == Status.OK) & ~valid.all(1), int(Status.DIVERGED), status)
     return Integration(torch.where(valid[:, None, :, None], x, torch.nan), status)
