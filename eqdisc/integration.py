@@ -26,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torchdiffeq
 from jaxtyping import Bool, Float, Int
@@ -97,8 +98,7 @@ def integrate(
     if t.shape[1] > 1 and method == COMPILED:
         assert isinstance(field, Chain)
         x, ended = engine.solve(field, x0, t, rtol=rtol, atol=atol, bound=bound, steps=steps, lowest=lowest)
-        reached, first = ended[..., 1].min(1)  # the segment that ended first ends its lane
-        return _finish(x, ended[:, :, 0].gather(1, first[:, None])[:, 0], reached - 1, bound)
+        return _finish(x, *_first_end(ended), bound)
     fence = _Fence(field, x0.detach(), t.to(x0), bound, steps, ORDERS.get(method, 5), lowest)
     start = torch.where(fence.alive[:, None, None], x0, fence.shelter)
     if t.shape[1] == 1:
@@ -117,6 +117,77 @@ def integrate(
     finally:
         fence.running = False  # the adjoint uses the field and the norm again, backwards
     return _finish(x, fence.status, fence.death, bound)
+
+
+@dataclass(frozen=True, eq=False)
+class Sensitivities:
+    """An integration and the slopes of its samples, 0 from a lane's end on.
+
+    by_parameters is (R, K, n, d, P) in the order of `Chain.parameter_vector`, by_starts (R, K, n, d, d) in the segment's own start.
+    """
+
+    run: Integration
+    by_parameters: Float[Tensor, "lanes K n d P"]
+    by_starts: Float[Tensor, "lanes K n d d"]
+
+
+def linearise(
+    chain: Chain,
+    x0: Float[Tensor, "lanes K d"],
+    t: Float[Tensor, "K n"],
+    *,
+    rtol: float = 1e-6,
+    atol: float = 1e-8,
+    method: str | None = None,
+    bound: float = 1e6,
+    steps: int | None = None,
+    lowest: Float[Tensor, "d"] | None = None,
+) -> Sensitivities:
+    """Integrate a chain and, forwards, the slopes of every sample in the lane's parameters and starts, as second-order methods need them.
+
+    The arguments are those of `integrate`. The engine carries the slopes through the steps that it has taken, dx/dt = f(x, p) and
+    dS/dt = f_x S + f_p in one, so that they are the samples' own to the last digits; any other field has its solution differentiated
+    sample by sample.
+
+    Raises:
+        OptionError: as `integrate`, and where the chain has fewer lanes than the starts.
+
+    >>> decay = Chain.from_terms(torch.tensor([[[1.0]]]), torch.tensor([[[-0.5]]])).double()
+    >>> slopes = linearise(decay, torch.ones(1, 1, 1).double(), torch.tensor([[0.0, 2.0]]).double())
+    >>> round(slopes.by_starts[0, 0, -1, 0, 0].item(), 4)  # exp(-1)
+    0.3679
+    """
+    _check(chain, x0, t, method, adjoint=False)
+    if chain.lanes != len(x0):
+        raise OptionError(f"The chain has {chain.lanes} lanes, the starts {len(x0)}; slopes need a lane each.")
+    method, steps = method or _choose_method(chain, x0, adjoint=False), steps or patience(t.shape[1], rtol)
+    if t.shape[1] > 1 and method == COMPILED:
+        limits = {"rtol": rtol, "atol": atol, "bound": bound, "steps": steps}
+        x, ended, *slopes = engine.linearise(chain, x0, t, limits, lowest)
+        run = _finish(x, *_first_end(ended), bound)
+    else:
+        start = x0.detach().requires_grad_()
+        run = integrate(chain, start, t, rtol=rtol, atol=atol, method=method, bound=bound, steps=steps, lowest=lowest)
+        slopes = _differentiate(run.x, chain, start)
+        run = Integration(run.x.detach(), run.status)
+    lost = run.x.isnan()[..., None]
+    return Sensitivities(run, *(torch.where(lost, 0.0, v) for v in slopes))
+
+
+def _differentiate(x: Tensor, chain: Chain, start: Tensor) -> list[Tensor]:
+    """Return slopes of samples in parameters and in their segment's start, one backward pass a sample of a segment."""
+    parts = [*chain.parameters(), start]
+    rows: list[list[Tensor]] = []
+    for k, j, i in np.ndindex(*x.shape[1:]):
+        pulled = torch.autograd.grad(x[:, k, j, i].sum(), parts, retain_graph=True, materialize_grads=True)
+        rows.append([torch.cat([v.flatten(1) for v in pulled[:-1]], 1), pulled[-1][:, k]])
+    return [torch.stack(column, 1).view(*x.shape, -1) for column in zip(*rows, strict=True)]
+
+
+def _first_end(ended: Int[Tensor, "lanes K 3"]) -> tuple[Tensor, Tensor]:
+    """Return each lane's status and last sample: those of the segment that ended first."""
+    reached, first = ended[..., 1].min(1)
+    return ended[:, :, 0].gather(1, first[:, None])[:, 0], reached - 1
 
 
 def patience(samples: int, rtol: float) -> int:
@@ -274,4 +345,4 @@ class _Fence(nn.Module):
         return (x.abs() < self.bound).all(-1).all(-1)  # NaN is not inside
 
 
-__all__ = ["Integration", "integrate"]
+__all__ = ["Integration", "Sensitivities", "integrate", "linearise"]

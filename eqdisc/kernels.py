@@ -22,28 +22,8 @@ import numpy as np
 from numba import njit
 
 from .compiler import compiled, inlined
-from .program import (
-    ADDED,
-    COMPLEX,
-    DENSE,
-    EXTRA,
-    FLAG,
-    INPUT,
-    KIND,
-    LARGEST,
-    LEAST,
-    MIX,
-    N_IN,
-    N_OUT,
-    OUTPUT,
-    PRODUCT,
-    SIGMOID,
-    SIGN,
-    SIGNED,
-    TANH,
-    WEIGHTS,
-)
-from .vectors import LANES, absolute, choose, cos_sin, exp, load, log, some, splat, store
+from .layers import evaluate, pull
+from .vectors import LANES, absolute, choose, exp, load, log, splat, store
 
 A = np.zeros((7, 7))
 A[1, :1] = 161 / 1000
@@ -94,242 +74,6 @@ def _interpolant() -> None:
 _interpolant()
 
 OK, DIVERGED, UNDERFLOW, TIMEOUT = range(4)  # as in `status`
-
-
-@inlined
-def _sum(program, q, c, v, base):
-    n_in, n_out, at = program[q, N_IN], program[q, N_OUT], program[q, WEIGHTS]
-    source, out = base + program[q, INPUT], base + program[q, OUTPUT]
-    for e in range(n_out):
-        y = splat(0.0, v)
-        if program[q, KIND] == DENSE:
-            y = load(c, at + n_out * n_in + e)
-        row = at + e * n_in
-        for j in range(n_in):
-            y = y + load(c, row + j) * load(v, source + j)
-        if program[q, FLAG] == TANH:
-            y = 1.0 - 2.0 / (exp(2.0 * y) + 1.0)
-        elif program[q, FLAG] == SIGMOID:
-            y = 1.0 / (exp(-1.0 * y) + 1.0)
-        store(v, out + e, y)
-
-
-@inlined
-def _pull_sum(program, q, c, gc, v, a, base):
-    n_in, n_out, at = program[q, N_IN], program[q, N_OUT], program[q, WEIGHTS]
-    source, out = base + program[q, INPUT], base + program[q, OUTPUT]
-    pulled, pull = program[q, INPUT], program[q, OUTPUT]
-    if program[q, KIND] == DENSE:
-        for e in range(n_out):
-            y, p = load(v, out + e), load(a, pull + e)
-            if program[q, FLAG] == TANH:
-                p = p * (1.0 - y * y)
-            elif program[q, FLAG] == SIGMOID:
-                p = p * (y - y * y)
-            store(a, pull + e, p)
-            row = at + n_out * n_in + e
-            store(gc, row, load(gc, row) + p)
-    for j in range(n_in):
-        z, total = load(v, source + j), splat(0.0, v)
-        row = at + j
-        for e in range(n_out):
-            p = load(a, pull + e)
-            total = total + load(c, row) * p
-            store(gc, row, load(gc, row) + p * z)
-            row += n_in
-        store(a, pulled + j, load(a, pulled + j) + total)
-
-
-@inlined
-def _power(program, q, c, v, flags, base, limits, place):
-    """Extra rows: log r, 1 / r (0 where clamped), z tan(phase)."""
-    epsilon, least, largest = limits[q, ADDED], limits[q, LEAST], limits[q, LARGEST]
-    n_in, n_out, at = program[q, N_IN], program[q, N_OUT], program[q, WEIGHTS]
-    source, logs, out = base + program[q, INPUT], base + program[q, EXTRA], base + program[q, OUTPUT]
-    inverses, turned = logs + n_in, logs + 2 * n_in
-    weights = at + n_in
-    negative = False
-    for i in range(n_in):
-        x, gate = load(v, source + i), load(c, at + i)
-        negative = negative or some(x < 0.0)
-        r = gate * (absolute(x) + epsilon) + (1.0 - gate)
-        clamped = r < least
-        r = choose(clamped, splat(least, v), r)
-        store(v, inverses + i, choose(clamped, splat(0.0, v), 1.0 / r))
-        store(v, logs + i, log(r))
-    phased = (negative and program[q, FLAG] == SIGNED) or program[q, KIND] == COMPLEX
-    flags[place] = phased
-    for j in range(n_out):
-        row = weights + j * n_in
-        s = splat(0.0, v)
-        for i in range(n_in):
-            s = s + load(c, row + i) * load(v, logs + i)
-        if not phased:
-            store(v, out + j, exp(choose(s > largest, splat(largest, v), s)))
-            continue
-        u = splat(0.0, v)
-        imaginary = row + n_out * n_in
-        for i in range(n_in):
-            x = load(v, source + i)
-            below = choose(x < 0.0, load(c, at + i), splat(0.0, v))
-            u = u + load(c, row + i) * below
-            if program[q, KIND] == COMPLEX:
-                s = s - np.pi * load(c, imaginary + i) * below
-                u = u + (1.0 / np.pi) * load(c, imaginary + i) * load(v, logs + i)
-        size = exp(s)
-        cosine, sine = cos_sin(u)
-        store(v, out + j, size * cosine)
-        store(v, turned + j, size * sine)
-
-
-@inlined
-def _pull_power(program, q, c, gc, v, a, flags, base, limits, place):
-    epsilon, highest = limits[q, ADDED], np.exp(limits[q, LARGEST])
-    n_in, n_out, at = program[q, N_IN], program[q, N_OUT], program[q, WEIGHTS]
-    source, logs, out = base + program[q, INPUT], base + program[q, EXTRA], base + program[q, OUTPUT]
-    inverses, turned = logs + n_in, logs + 2 * n_in
-    pulled, pull, swung = (
-        program[q, INPUT],
-        program[q, OUTPUT],
-        program[q, EXTRA],
-    )  # ds in place of pull, du in the extra rows
-    weights = at + n_in
-    phased = flags[place]
-    for j in range(n_out):
-        p, y = load(a, pull + j), load(v, out + j)
-        store(a, pull + j, choose(y < highest, p * y, splat(0.0, v)))
-        if phased:
-            store(a, swung + j, -np.pi * p * load(v, turned + j))
-    for i in range(n_in):
-        x, gate, slope, inverse = load(v, source + i), load(c, at + i), load(v, logs + i), load(v, inverses + i)
-        total, turn = splat(0.0, v), splat(0.0, v)
-        row = weights + i
-        if not phased:
-            for _ in range(n_out):
-                ds = load(a, pull + _)
-                total = total + ds * load(c, row)
-                store(gc, row, load(gc, row) + ds * slope)
-                row += n_in
-        else:
-            below = choose(x < 0.0, gate, splat(0.0, v))
-            for j in range(n_out):
-                ds, du = load(a, pull + j), load(a, swung + j)
-                w = load(c, row)
-                total = total + ds * w
-                turn = turn + du * w
-                store(gc, row, load(gc, row) + ds * slope + du * below)
-                if program[q, KIND] == COMPLEX:
-                    other = row + n_out * n_in
-                    w = load(c, other)
-                    total = total + (1.0 / np.pi) * du * w
-                    turn = turn - np.pi * ds * w
-                    store(gc, other, load(gc, other) + (1.0 / np.pi) * du * slope - np.pi * ds * below)
-                row += n_in
-        dr = total * inverse
-        sign = choose(x < 0.0, splat(-1.0, v), choose(x > 0.0, splat(1.0, v), splat(0.0, v)))
-        store(a, pulled + i, load(a, pulled + i) + gate * sign * dr)
-        turn = choose(x < 0.0, turn, splat(0.0, v))
-        store(gc, at + i, load(gc, at + i) + dr * (absolute(x) + epsilon - 1.0) + turn)
-
-
-@inlined
-def _product(program, q, c, v, base):
-    n_in, at = program[q, N_IN], program[q, WEIGHTS]
-    source, out = base + program[q, INPUT], base + program[q, OUTPUT]
-    for j in range(program[q, N_OUT]):
-        y = splat(1.0, v)
-        for i in range(n_in):
-            m = load(c, at + j * n_in + i)
-            y = y * (m * load(v, source + i) + (1.0 - m))
-        store(v, out + j, y)
-
-
-@inlined
-def _pull_product(program, q, c, gc, v, a, base):
-    n_in, at = program[q, N_IN], program[q, WEIGHTS]
-    source, pulled, pull = base + program[q, INPUT], program[q, INPUT], program[q, OUTPUT]
-    for j in range(program[q, N_OUT]):
-        row = at + j * n_in
-        for i in range(n_in):
-            rest = load(a, pull + j)
-            for k in range(n_in):
-                if k != i:
-                    m = load(c, row + k)
-                    rest = rest * (m * load(v, source + k) + (1.0 - m))
-            store(a, pulled + i, load(a, pulled + i) + rest * load(c, row + i))
-            store(gc, row + i, load(gc, row + i) + rest * (load(v, source + i) - 1.0))
-
-
-@inlined
-def _sign(program, q, v, base):
-    source, out = base + program[q, INPUT], base + program[q, OUTPUT]
-    for i in range(program[q, N_IN]):
-        x = load(v, source + i)
-        store(v, out + i, choose(x < 0.0, splat(-1.0, v), choose(x > 0.0, splat(1.0, v), splat(0.0, v))))
-
-
-@inlined
-def _mix(program, q, v, base):
-    """g a + (1 - g) m, or m times its sign: rows g, a, m and signs one behind the other."""
-    n, source, out = program[q, N_OUT], base + program[q, INPUT], base + program[q, OUTPUT]
-    for j in range(n):
-        g, m = load(v, source + j), load(v, source + 2 * n + j)
-        if program[q, FLAG] == SIGNED:
-            m = m * load(v, source + 3 * n + j)
-        store(v, out + j, g * load(v, source + n + j) + (1.0 - g) * m)
-
-
-@inlined
-def _pull_mix(program, q, v, a, base):
-    n, source, pulled, pull = program[q, N_OUT], base + program[q, INPUT], program[q, INPUT], program[q, OUTPUT]
-    for j in range(n):
-        p, g, m = load(a, pull + j), load(v, source + j), load(v, source + 2 * n + j)
-        rest = p * (1.0 - g)
-        if program[q, FLAG] == SIGNED:
-            sign = load(v, source + 3 * n + j)
-            store(a, pulled + 3 * n + j, rest * m)
-            m, rest = m * sign, rest * sign
-        store(a, pulled + j, p * (load(v, source + n + j) - m))
-        store(a, pulled + n + j, p * g)
-        store(a, pulled + 2 * n + j, rest)
-
-
-@inlined
-def _evaluate(program, limits, c, v, flags, base, stage, d):
-    """Compute the chain at a stage whose states stand in its first d rows; derivatives are its last d rows."""
-    for i in range(d):
-        x, lowest = load(v, base + i), load(c, i)
-        store(v, base + d + i, choose(x < lowest, lowest, x))
-    for q in range(len(program)):
-        if program[q, KIND] <= DENSE:
-            _sum(program, q, c, v, base)
-        elif program[q, KIND] <= COMPLEX:
-            _power(program, q, c, v, flags, base, limits, stage * len(program) + q)
-        elif program[q, KIND] == PRODUCT:
-            _product(program, q, c, v, base)
-        elif program[q, KIND] == SIGN:
-            _sign(program, q, v, base)
-        else:
-            _mix(program, q, v, base)
-
-
-@inlined
-def _pull(program, limits, c, gc, v, a, flags, base, stage, d, rows):
-    """Bring the adjoint of the derivatives, the last d rows of a, to that of the states, rows d to 2 d."""
-    for row in range(d, rows - d):
-        store(a, row, splat(0.0, a))
-    for q in range(len(program) - 1, -1, -1):
-        if program[q, KIND] <= DENSE:
-            _pull_sum(program, q, c, gc, v, a, base)
-        elif program[q, KIND] <= COMPLEX:
-            _pull_power(program, q, c, gc, v, a, flags, base, limits, stage * len(program) + q)
-        elif program[q, KIND] == PRODUCT:
-            _pull_product(program, q, c, gc, v, a, base)
-        elif program[q, KIND] == MIX:
-            _pull_mix(program, q, v, a, base)
-    for i in range(d):
-        below = load(v, base + i) < load(c, i)
-        store(a, d + i, choose(below, splat(0.0, a), load(a, d + i)))
 
 
 @inlined
@@ -417,7 +161,7 @@ def integrate(program, limits, tables, bounds, steps, parameters, x0, gaps, tail
                 for j in range(stage):
                     k = k + a[stage, j] * load(v, j * rows + outputs + i)
                 store(v, base + i, load(w, i) + h * k)
-            _evaluate(program, limits, c, v, flags, base, stage, d)
+            evaluate(program, limits, c, v, flags, base, stage, d)
         total = splat(0.0, v)
         sound = h >= 0.0
         for i in range(d):
@@ -583,7 +327,7 @@ def pull_back(program, limits, tables, parameters, gaps, gx, gx0, gp, log_rows, 
                 for j in range(stage):
                     k = k + a[stage, j] * load(v, j * rows + outputs + i)
                 store(v, base + i, load(w, i) + h * k)
-            _evaluate(program, limits, c, v, flags, base, stage, d)
+            evaluate(program, limits, c, v, flags, base, stage, d)
         for i in range(d):  # the new adjoint gathers in SHARE
             store(w, SHARE + i, load(w, STATE + i) + load(w, GIVEN + i))
         for stage in range(stages - 2, -1, -1):
@@ -636,7 +380,7 @@ def pull_back(program, limits, tables, parameters, gaps, gx, gx0, gp, log_rows, 
                     store(w, PULL + i, load(w, PULL + i) + load(w, KBAR + 6 * d + i))
             for i in range(d):
                 store(adj, outputs + i, load(w, PULL + i))
-            _pull(program, limits, c, gc, v, adj, flags, stage * rows, stage, d, rows)
+            pull(program, limits, c, gc, v, adj, flags, stage * rows, stage, d, rows)
             for i in range(d):
                 xbar = load(adj, d + i)
                 store(w, XBAR + stage * d + i, xbar)
@@ -661,3 +405,144 @@ def pull_back(program, limits, tables, parameters, gaps, gx, gx0, gp, log_rows, 
             for row in range(STEP, WEIGHT):
                 w[row * LANES + l] = 0.0
             lane[l], living = -1, living - 1
+
+
+@compiled
+def linearise(
+    program, limits, tables, parameters, gaps, slopes, log_rows, links, last, v, c, w, flags, adj, gc, tangents
+):
+    """Fill slopes (Q, n, d, P) with the slopes of samples in starts and parameters; the first d columns, the floors', are the starts'."""
+    a, b, _ = tables
+    stages = len(a)
+    count, n, d, width = slopes.shape
+    segments, rows = len(gaps), len(v) // (7 * LANES)
+    outputs, area = rows - d, d * width
+    STEP, THETA, WEIGHT, POINT, JACOBIAN = d, d + 1, d + 2, d + 9, 2 * d + 9
+    NOW, END, VALUE, K = 0, area, 2 * area, 3 * area
+    lane, part, row_of = np.full(LANES, -1), np.zeros(LANES, np.int64), np.full(LANES, -1)
+    sample, stop = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
+    fresh, due = np.zeros(LANES, np.bool_), np.zeros(LANES, np.bool_)
+    delta = np.zeros(LANES, slopes.dtype)
+    after, begin = _turned(links, last)
+    following, living = 0, 0
+    for i in range(len(w)):
+        w[i] = 0.0
+    for i in range(d * LANES):
+        w[i] = 1.0
+    while True:
+        for l in range(LANES):
+            while lane[l] < 0 and following < count:
+                q = following
+                following += 1
+                if begin[q] < 0:
+                    continue
+                for i in range(d):
+                    slopes[q, 0, i, i] = 1.0
+                if after[begin[q]] < 0:
+                    continue
+                lane[l], part[l], row_of[l], fresh[l], living = q, q % segments, begin[q], True, living + 1
+                for p in range(width):
+                    c[p * LANES + l] = parameters[q // segments, p]
+                for row in range(area):
+                    tangents[(NOW + row) * LANES + l] = 0.0
+                    tangents[(K + row) * LANES + l] = 0.0
+                for i in range(d):
+                    tangents[(NOW + i * width + i) * LANES + l] = 1.0
+                    v[(outputs + i) * LANES + l] = 0.0
+                    w[i * LANES + l] = log_rows[begin[q], i]
+                w[STEP * LANES + l] = 0.0  # a step of no length computes the first stage of the next
+        if living == 0:
+            break
+        h = load(w, STEP)
+        for stage in range(1, stages):
+            base = stage * rows
+            for i in range(d):
+                k = splat(0.0, v)
+                for j in range(stage):
+                    k = k + a[stage, j] * load(v, j * rows + outputs + i)
+                store(v, base + i, load(w, i) + h * k)
+            evaluate(program, limits, c, v, flags, base, stage, d)
+            for e in range(d):
+                for p in range(width):
+                    store(gc, p, splat(0.0, gc))
+                for i in range(d):
+                    store(adj, outputs + i, splat(1.0 if i == e else 0.0, adj))
+                pull(program, limits, c, gc, v, adj, flags, base, stage, d, rows)
+                for i in range(d):
+                    store(w, JACOBIAN + e * d + i, load(adj, d + i))
+                for p in range(width):
+                    store(tangents, K + (stage * d + e) * width + p, splat(0.0, v) if p < d else load(gc, p))
+            for p in range(width):
+                for i in range(d):
+                    k = splat(0.0, v)
+                    for j in range(stage):
+                        k = k + a[stage, j] * load(tangents, K + (j * d + i) * width + p)
+                    point = load(tangents, NOW + i * width + p) + h * k
+                    store(w, POINT + i, point)
+                    store(tangents, END + i * width + p, point)
+                for e in range(d):
+                    row = K + (stage * d + e) * width + p
+                    k = load(tangents, row)
+                    for i in range(d):
+                        k = k + load(w, JACOBIAN + e * d + i) * load(w, POINT + i)
+                    store(tangents, row, k)
+        for l in range(LANES):
+            sample[l] = stop[l] = 0
+            if lane[l] >= 0 and not fresh[l]:
+                sample[l], delta[l] = links[row_of[l], 1], log_rows[row_of[l], d + 1]
+                stop[l] = sample[l] + links[row_of[l], 2]
+        while True:
+            some_sample = False
+            for l in range(LANES):
+                due[l] = sample[l] < stop[l]
+                some_sample = some_sample or due[l]
+                w[THETA * LANES + l] = min(delta[l] / w[STEP * LANES + l], 1.0) if due[l] else 0.0
+            if not some_sample:
+                break
+            _sample_weights(load(w, THETA), b, w, WEIGHT)
+            for row in range(area):
+                y = splat(0.0, v)
+                for j in range(7):
+                    y = y + load(w, WEIGHT + j) * load(tangents, K + j * area + row)
+                store(tangents, VALUE + row, load(tangents, NOW + row) + h * y)
+            for l in range(LANES):
+                if due[l]:
+                    q = lane[l]
+                    for i in range(d):
+                        for p in range(width):
+                            slopes[q, sample[l], i, p] = tangents[(VALUE + i * width + p) * LANES + l]
+                    if sample[l] < n - 1:
+                        delta[l] += gaps[part[l], sample[l]]
+                    sample[l] += 1
+        for row in range(area):
+            store(tangents, NOW + row, load(tangents, END + row))
+            store(tangents, K + row, load(tangents, K + 6 * area + row))
+        for i in range(d):
+            store(v, outputs + i, load(v, 6 * rows + outputs + i))
+        for l in range(LANES):
+            if lane[l] < 0:
+                continue
+            if not fresh[l]:
+                row_of[l] = after[row_of[l]]
+            fresh[l] = False
+            ended = after[row_of[l]] < 0  # the last row of a trajectory is where it ended
+            if ended:
+                lane[l], living = -1, living - 1
+            for i in range(d):
+                w[i * LANES + l] = 1.0 if ended else log_rows[row_of[l], i]
+            w[STEP * LANES + l] = 0.0 if ended else log_rows[row_of[l], d]
+
+
+@njit
+def _turned(links, last):
+    """Return the row after each row of the log, and the first of each trajectory; -1 where there is none."""
+    after, begin = np.full(len(links), -1), last.copy()
+    for q in range(len(last)):
+        row = last[q]
+        while row >= 0:
+            begin[q] = row
+            before = links[row, 0]
+            if before >= 0:
+                after[before] = row
+            row = before
+    return after, begin

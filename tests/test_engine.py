@@ -9,9 +9,9 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from eqdisc import engine, integration
-from eqdisc.errors import SpeedWarning
+from eqdisc.errors import OptionError, SpeedWarning
 from eqdisc.field import Chain
-from eqdisc.integration import integrate
+from eqdisc.integration import integrate, linearise
 from eqdisc.status import Status
 
 numba = pytest.importorskip("numba")
@@ -117,6 +117,57 @@ def test_solutions_and_gradients_are_those_of_torchdiffeq(name: str, sign: float
     got, wanted = (torch.autograd.grad((run.x * weights).sum(), parts) for run in (compiled, plain))
     for one, two in zip(got, wanted, strict=True):
         assert_allclose(one, two, rtol=1e-6, atol=1e-6 * float(two.abs().max()))
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_slopes_carried_forwards_are_the_gradients_brought_back(name: str) -> None:
+    specification, options = CHAINS[name]
+    chain, x0 = chain_of(specification, **options), starts()
+    run = integrate(chain, x0, CLOCKS, method="tsit5")
+    weights = torch.linspace(-1, 1, run.x.numel(), dtype=torch.float64).view_as(run.x)
+    wanted = torch.autograd.grad((run.x * weights).sum(), [*chain.parameters(), x0])
+    slopes = linearise(chain, x0, CLOCKS, method="tsit5")
+    assert torch.equal(slopes.run.x, run.x)
+    by_parameters = torch.cat([v.flatten(1) for v in wanted[:-1]], 1)
+    assert_allclose(torch.einsum("rknd,rkndp->rp", weights, slopes.by_parameters), by_parameters, rtol=1e-9, atol=1e-12)
+    assert_allclose(torch.einsum("rknd,rkndi->rki", weights, slopes.by_starts), wanted[-1], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["realnpu", "npu"])
+def test_slopes_are_those_of_torchdiffeq(name: str) -> None:
+    specification, options = CHAINS[name]
+    chain, x0 = chain_of(specification, lanes=2, **options), starts(2)
+    compiled, plain = (linearise(chain, x0, CLOCKS, method=method, **STEPS) for method in ("tsit5", "dopri5"))
+    for one, two in ((compiled.by_parameters, plain.by_parameters), (compiled.by_starts, plain.by_starts)):
+        assert_allclose(one, two, rtol=1e-6, atol=1e-6 * float(two.abs().max()))
+
+
+def test_slopes_of_a_power_law_are_those_of_its_closed_form() -> None:
+    t = torch.linspace(0, 4, 40, dtype=torch.float64)[None]
+    chain = Chain.from_terms(torch.tensor([[[0.5]]]).double(), torch.tensor([[[-0.3]]]).double())
+    slopes = linearise(chain, torch.ones(1, 1, 1, dtype=torch.float64), t, **STEPS)
+    root = 1 - 0.15 * t[0]  # x = (sqrt x0 + a t / 2)**2
+    assert_allclose(slopes.by_starts[0, 0, :, 0, 0], root, rtol=1e-7)
+    assert_allclose(slopes.by_parameters[0, 0, :, 0, -1], t[0] * root, rtol=1e-7)
+
+
+def test_slopes_end_where_their_lane_does_and_pass_no_floor() -> None:
+    t = torch.linspace(0, 2, 21, dtype=torch.float64)[None]
+    growth = Chain.from_terms(torch.full((2, 1, 1), 2.0).double(), torch.tensor([[[1.0]], [[-1.0]]]).double())
+    slopes = linearise(growth, torch.ones(2, 1, 1, dtype=torch.float64), t, **STEPS)
+    assert slopes.run.status.tolist() == [Status.DIVERGED, Status.OK]
+    lost = slopes.run.x[0, 0, :, 0].isnan()
+    assert bool((slopes.by_parameters[0, 0, lost] == 0).all())
+    assert not bool((slopes.by_parameters[0, 0, ~lost][1:] == 0).all())
+    assert_allclose(slopes.by_starts[1, 0, :, 0, 0], 1 / (1 + t[0]) ** 2, rtol=1e-7)  # x = x0 / (1 + x0 t)
+    floor = torch.tensor([2.0], dtype=torch.float64)
+    held = linearise(growth.select([1]), torch.ones(1, 1, 1, dtype=torch.float64), t, lowest=floor)
+    assert_allclose(held.by_starts[0, 0, :, 0, 0], 1.0)  # the field is that of the floor
+
+
+def test_slopes_need_a_lane_each() -> None:
+    with pytest.raises(OptionError, match="1 lanes, the starts 5"):
+        linearise(chain_of("realnpu:4,nau", lanes=1), starts(), CLOCKS)
 
 
 def replay(chain: Chain, logged: tuple[np.ndarray, ...], x0: Tensor, t: Tensor, q: int) -> Tensor:
