@@ -26,7 +26,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 import torch
 import torchdiffeq
 from jaxtyping import Bool, Float, Int
@@ -43,6 +42,7 @@ METHODS = (COMPILED, *ORDERS)
 SAFETY = 0.9  # torchdiffeq's: a step is this much shorter than the error would allow
 SMALLEST_STEP = 64 * torch.finfo(torch.float64).eps  # times 1 + s: below, steps are lost in rounding
 REJECTED = 1e6  # error norm of a step that left the numbers: the solver shrinks it as far as it may at once
+AT_ONCE = 256  # samples that are differentiated together
 EVEN = 1e-9  # relative; sample distances that differ by less are the same
 
 
@@ -146,8 +146,8 @@ def linearise(
     """Integrate a chain and, forwards, the slopes of every sample in the lane's parameters and starts, as second-order methods need them.
 
     The arguments are those of `integrate`. The engine carries the slopes through the steps that it has taken, dx/dt = f(x, p) and
-    dS/dt = f_x S + f_p in one, so that they are the samples' own to the last digits; any other field has its solution differentiated
-    sample by sample.
+    dS/dt = f_x S + f_p in one, so that they are the samples' own to the last digits; elsewhere the solution is differentiated backwards, sample
+    by sample.
 
     Raises:
         OptionError: as `integrate`, and where the chain has fewer lanes than the starts.
@@ -175,13 +175,22 @@ def linearise(
 
 
 def _differentiate(x: Tensor, chain: Chain, start: Tensor) -> list[Tensor]:
-    """Return slopes of samples in parameters and in their segment's start, one backward pass a sample of a segment."""
-    parts = [*chain.parameters(), start]
-    rows: list[list[Tensor]] = []
-    for k, j, i in np.ndindex(*x.shape[1:]):
-        pulled = torch.autograd.grad(x[:, k, j, i].sum(), parts, retain_graph=True, materialize_grads=True)
-        rows.append([torch.cat([v.flatten(1) for v in pulled[:-1]], 1), pulled[-1][:, k]])
-    return [torch.stack(column, 1).view(*x.shape, -1) for column in zip(*rows, strict=True)]
+    """Return slopes of samples in parameters and in their segment's start, backwards, many samples at once."""
+    parts, samples = [*chain.parameters(), start], x.sum(0).flatten()  # no lane sees another
+    pulled: list[tuple[Tensor, ...]] = []
+    for some in torch.arange(len(samples), device=x.device).split(AT_ONCE):
+        chosen = torch.nn.functional.one_hot(some, len(samples)).to(x)
+        pulled.append(
+            torch.autograd.grad(
+                samples, parts, chosen, retain_graph=True, materialize_grads=True, is_grads_batched=True
+            )
+        )
+    *by_parts, by_starts = (torch.cat(column) for column in zip(*pulled, strict=True))
+    _, segments, n, d = x.shape
+    own = torch.arange(segments, device=x.device)
+    by_starts = by_starts.view(segments, n, d, *start.shape)[own, :, :, :, own]  # (K, n, d, R, d)
+    by_parameters = torch.cat([v.flatten(2) for v in by_parts], 2).view(segments, n, d, len(start), -1)
+    return [v.permute(3, 0, 1, 2, 4) for v in (by_parameters, by_starts)]
 
 
 def _first_end(ended: Int[Tensor, "lanes K 3"]) -> tuple[Tensor, Tensor]:

@@ -32,16 +32,12 @@ from .threads import one_thread
 from .training import Stretches, match_chain, train_chain
 from .units import RealNPU
 
-MATCHING_STEPS = 400
-MATCHING_RATE = (
-    0.02  # Adam's step on exponents; 300 steps at this rate bring the best of 64 starts within 0.03 of fSIR's exponents
-)
+MATCHING_STEPS = 40
 TRAINING_STEPS = 40
-TRAINING_RATE = 0.002  # small: training starts near the answer
-POLISH_STEPS = 10
 SURVIVORS = 6  # lanes that are trained through the ODE and pruned together
 MOST_SURVIVORS = 36  # after so many the search ends with what it has
 STRETCH = 10  # samples a segment of multiple shooting
+ARRAYS = 4  # of a lane's numbers at every node that a step of matching holds
 LANES = 16  # that are matched in a row by one processor, as fast as all at once; a GPU takes all
 
 
@@ -80,8 +76,10 @@ def match_starts(problem: Problem, config: FitConfig, journal: Journal) -> Chain
 
 def _match(chain: Chain, regression: Regression, config: FitConfig, journal: Journal) -> tuple[Chain, Tensor]:
     """Match all lanes, some at a time, and return them with their losses; those that were not reached when told to stop are left out."""
-    given = MATCHING_STEPS, config.l1, MATCHING_RATE
-    width = LANES if regression.x.device.type == "cpu" else chain.lanes
+    given = MATCHING_STEPS, config.l1
+    numbers = sum(p[0].numel() for p in next(iter(chain.units)).parameters())
+    room = int(regression.room / (8 * ARRAYS * numbers * len(regression.x)))
+    width = max(1, min(room, LANES if regression.x.device.type == "cpu" else chain.lanes))
     lanes = [range(first, min(first + width, chain.lanes)) for first in range(0, chain.lanes, width)]
     tasks = [(chain.select(some), regression, *given, journal) for some in lanes]
     inputs = config.chain, chain.state_dict(), vars(regression), given, width
@@ -96,26 +94,25 @@ def _match(chain: Chain, regression: Regression, config: FitConfig, journal: Jou
     return _unpack(chain.select([lane for k in done for lane in lanes[k]]), joined)
 
 
-def match_lanes(
-    chain: Chain, regression: Regression, steps: int, l1: float, lr: float, journal: Journal
-) -> dict[str, np.ndarray]:
+def match_lanes(chain: Chain, regression: Regression, steps: int, l1: float, journal: Journal) -> dict[str, np.ndarray]:
     """Match some lanes; return what they have become, and the loss of each, as arrays with a row a lane."""
     with one_thread():
-        return _pack(match_chain(chain, regression, steps, l1, lr, journal))
+        return _pack(match_chain(chain, regression, steps, l1, journal))
 
 
 def _train_survivors(problem: Problem, config: FitConfig, chain: Chain, journal: Journal) -> Chain:
-    """Train the best lanes through the ODE."""
-    data, positive = stretches(problem), problem.engine.positive
-    chain = chain.select(range(min(SURVIVORS, chain.lanes)))
-    given = TRAINING_STEPS, 0.1 * config.l1, TRAINING_RATE, POLISH_STEPS
+    """Train the best lanes through the ODE, on the processor, where the compiled engine is; they are few."""
+    device = problem.engine.mesh.x.device
+    data, positive = stretches(problem), problem.engine.positive.cpu()
+    chain = chain.select(range(min(SURVIVORS, chain.lanes))).to("cpu")
+    given = TRAINING_STEPS, 0.1 * config.l1
 
     def train() -> tuple[Chain, Tensor]:
         trained = train_chain(chain, data, positive, *given, journal)
         return trained.chain, trained.mse
 
     inputs = config.chain, chain.state_dict(), data, positive, given
-    return journal.recall("training", lambda: inputs, train, Form(_pack, partial(_unpack, chain)))[0]
+    return journal.recall("training", lambda: inputs, train, Form(_pack, partial(_unpack, chain)))[0].to(device)
 
 
 def _pack(matched: tuple[Chain, Tensor]) -> dict[str, np.ndarray]:
@@ -154,8 +151,7 @@ def stretches(problem: Problem) -> Stretches:
     for q, (_, times, values) in enumerate(rows):
         x[q, : len(times)] = values
     start = np.stack([problem.denoised.at(k, times[:1])[0] for k, times, _ in rows])
-    to = lambda v: torch.as_tensor(v, device=problem.engine.mesh.x.device)  # noqa: E731
-    return Stretches(to(t), to(np.nan_to_num(x)), to(np.isfinite(x).astype(float)), to(start))
+    return Stretches(*map(torch.as_tensor, (t, np.nan_to_num(x), np.isfinite(x).astype(float), start)))
 
 
 def as_terms(chain: Chain, positive: Tensor) -> Terms:

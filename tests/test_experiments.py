@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from eqdisc import Equations, Parameter, catalogue, comparison, proposals
-from eqdisc.experiments import blanks, engines
+from eqdisc.experiments import blanks, descent, engines
 from eqdisc.experiments.ablation import INGREDIENTS, Ingredient, main, without
 from eqdisc.experiments.comparison import main as compare_peers
 from eqdisc.experiments.coverage import Number, compare, write_table
@@ -85,6 +85,16 @@ def test_the_comparison_with_peers_writes_its_table_and_goes_on_where_it_was(
     assert lines[7].startswith("| 0.01 | true | 100 % (1/1) | 100 % (1/1) | ")
     compare_peers(words)
     assert (tmp_path / "rows.csv").read_text().splitlines() == rows
+
+
+def test_steps_of_second_order_end_lower_than_as_many_of_adam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descent, "LANES", 4)
+    curves = descent.compare(0.0, steps=40)
+    table = descent.tabulate(0.0, curves).set_index(["stage", "method"])["median"]
+    for stage in ("matching", "through the ODE"):
+        assert table[stage, "Levenberg-Marquardt"] < table[stage, "Adam"] - 2.0
+    descent.draw({0.0: curves}, tmp_path / "descent.png")
+    assert (tmp_path / "descent.png").stat().st_size > 10_000
 
 
 def test_engines_agree_on_solution_and_gradient() -> None:

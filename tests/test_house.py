@@ -52,7 +52,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "invariants",
         "terms",
     }
-    | {"regression", "mesh", "pins", "collocation", "threads"},
+    | {"regression", "mesh", "pins", "collocation", "threads", "levenberg"},
     "stages": {
         "library",
         "subsets",
@@ -86,7 +86,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "report",
         "comparison",
     },
-    "door": {"answer", "progress", "timing", "job", "batch", "estimator", "cli"},
+    "door": {"answer", "progress", "timing", "job", "batch", "estimator", "cli", "__main__"},
 }
 LIVES_IN = {  # floors and modules that may import a library that is slow to load or belongs to one kind of work
     "torch": {"mechanism", "stages", "uncertainty", "road", "experiments", "reproduction"},

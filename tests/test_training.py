@@ -7,10 +7,12 @@ import torch
 from eqdisc.field import Chain
 from eqdisc.integration import integrate
 from eqdisc.journal import Journal
+from eqdisc.levenberg import Limits, Normal, damp, minimise
 from eqdisc.regression import Regression
 from eqdisc.status import Status
-from eqdisc.training import Stretches, match_chain, train_chain
+from eqdisc.training import PerSample, Stretches, match_chain, named, shoot, train_chain
 from eqdisc.trajectory import Dataset, Trajectory
+from eqdisc.units import NPU, RealNPU, Unit
 
 POSITIVE = torch.tensor([True])
 T = torch.linspace(0, 4, 9, dtype=torch.float64)[None]
@@ -33,17 +35,26 @@ def data() -> Stretches:
 def test_training_through_the_ode_lowers_the_residual(data: Stretches) -> None:
     start = integrate(roots((0.6, -0.25)), data.start[None], T)
     before = float((start.x[0].detach() - data.x).square().mean())
-    trained = train_chain(roots((0.6, -0.25)), data, POSITIVE, steps=8, l1=0.0, lr=0.01, polish=8, journal=Journal())
+    trained = train_chain(roots((0.6, -0.25)), data, POSITIVE, steps=8, l1=0.0, journal=Journal())
     assert trained.status[0] == Status.OK
     assert float(trained.mse[0].detach()) < 0.1 * before
 
 
-def test_a_lane_that_explodes_leaves_the_others_alone(data: Stretches) -> None:
-    options = {"steps": 2, "l1": 0.01, "lr": 0.01, "polish": 0, "journal": Journal()}
+def test_a_lane_without_a_solution_leaves_the_others_alone(data: Stretches) -> None:
+    options = {"steps": 2, "l1": 0.01, "journal": Journal()}
     alone = train_chain(roots((0.6, -0.25)), data, POSITIVE, **options)
-    beside = train_chain(roots((3.0, 50.0), (0.6, -0.25)), data, POSITIVE, **options)
+    beside = train_chain(roots((3.0, 1e200), (0.6, -0.25)), data, POSITIVE, **options)
     assert beside.status.tolist() == [Status.DIVERGED, Status.OK]
-    assert float(beside.mse[1]) == pytest.approx(float(alone.mse[0]), rel=1e-3)
+    assert beside.mse[0] == torch.inf
+    assert float(beside.mse[1]) == pytest.approx(float(alone.mse[0]), rel=1e-6)
+
+
+def test_a_lane_that_explodes_is_brought_back_by_what_it_shows_before(data: Stretches) -> None:
+    exploding = roots((2.0, 0.5))  # at t = 2, after three samples
+    assert shoot(exploding, data.start[None], data, POSITIVE).status[0] == Status.DIVERGED
+    trained = train_chain(exploding, data, POSITIVE, steps=20, l1=0.0, journal=Journal())
+    assert trained.status[0] == Status.OK
+    assert float(trained.mse[0]) < 1e-3
 
 
 def test_a_step_of_training_starts_at_the_solution_itself(data: Stretches) -> None:
@@ -55,8 +66,71 @@ def test_matching_projects_the_last_layer_out() -> None:
     t = np.linspace(0, 4, 40)
     exact = lambda k, s: ((1 - 0.15 * s) ** 2)[:, None]  # noqa: E731
     regression = Regression(Dataset((Trajectory(t, exact(0, t)),), states=("x",)), exact, np.array([True]))
-    chain, loss = match_chain(roots((0.8, 1.0), (0.2, 5.0)), regression, steps=300, l1=0.0, lr=0.02, journal=Journal())
+    chain, loss = match_chain(roots((0.8, 1.0), (0.2, 5.0)), regression, steps=30, l1=0.0, journal=Journal())
     assert np.isfinite(loss.numpy()).all()
     best = int(loss.argmin())
     assert float(chain.terms(best)[0][0, 0]) == pytest.approx(0.5, abs=0.02)
     assert float(chain.terms(best)[1][0, 0]) == pytest.approx(-0.3, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "unit", [RealNPU(2, 3, lanes=2), NPU(2, 3, lanes=2, im_scale=0.3), RealNPU(2, 3, lanes=2, per="output")]
+)
+def test_one_backward_pass_gives_the_slopes_of_every_sample(unit: Unit) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, a = (torch.rand(n, k, generator=generator, dtype=torch.float64) for n, k in ((5, 2), (2, 3)))
+    w = torch.rand(2, sum(p[0].numel() for p in unit.parameters()), generator=generator, dtype=torch.float64)
+    model = lambda w: (torch.func.functional_call(unit, named(unit, w), (x[None],)) * a[:, None]).sum(-1)  # noqa: E731
+    wanted = torch.func.jacrev(lambda w: model(w).sum(0))(w)  # no lane sees another
+    assert torch.allclose(PerSample(unit, w, x).slopes(a), wanted.permute(1, 2, 0), atol=1e-12)
+
+
+def test_starts_are_eliminated_as_if_all_had_been_solved_at_once(data: Stretches) -> None:
+    halves = Stretches(*(torch.cat([v[:, :5], v[:, 4:]]) for v in (data.t, data.x, data.mask)), data.x[0, [0, 4]])
+    shot = shoot(roots((0.6, -0.25)), halves.start[None], halves, POSITIVE)
+    damping = torch.tensor([0.1], dtype=torch.float64)
+    step, starts = shot.solve(damping, shot.slope, shot.curvature)
+    mixed = shot.mixed[0].flatten(0, 1)
+    blocks = torch.block_diag(*shot.start_curvature[0])
+    whole = torch.cat([torch.cat([shot.curvature[0], mixed.mT], 1), torch.cat([mixed, blocks], 1)])
+    wanted = -torch.linalg.solve(damp(whole, damping[0]), torch.cat([shot.slope[0], shot.start_slope[0].flatten()]))
+    assert torch.allclose(torch.cat([step[0], (starts - shot.starts)[0].flatten()]), wanted, rtol=1e-6)
+
+
+def test_slopes_of_the_loss_are_those_of_differences(data: Stretches) -> None:
+    chain, h = roots((0.6, -0.25)), 1e-5
+    w = chain.parameter_vector().detach()
+    losses = []
+    for sign in (1.0, -1.0):
+        chain.load_vector(w + sign * h * torch.eye(len(w[0]), dtype=w.dtype)[0])
+        losses.append(shoot(chain, data.start[None], data, POSITIVE).loss[0])
+    chain.load_vector(w)
+    assert float(shoot(chain, data.start[None], data, POSITIVE).slope[0, 0]) == pytest.approx(
+        float(losses[0] - losses[1]) / (4 * h), rel=1e-3
+    )
+
+
+def test_penalty_and_bounds_end_where_they_should() -> None:
+    # log(1 + (w_0 - 3)^2) + (|w_0| + |w_1|) / 2 is least where 4 u = u^2 + 1 with u = 3 - w_0, so at w_0 = 1 + sqrt(3), and w_1 = 0
+    def evaluate(w: torch.Tensor, _: None) -> Normal:
+        off = w - torch.tensor([3.0, 0.0], dtype=w.dtype)
+        square = 1.0 + off[:, 0] ** 2
+        only = torch.tensor([1.0, 0.0], dtype=w.dtype)
+        return Normal(square.log(), off * only / square[:, None], torch.diag_embed(only / square[:, None]))
+
+    starts = torch.tensor([[1.0, 0.8], [4.0, -0.8]], dtype=torch.float64)
+    for high, ends in ((torch.inf, 1 + 3**0.5), (1.5, 1.5)):
+        low, high_of = torch.tensor([0.0, -torch.inf]), torch.tensor([high, torch.inf])
+        limits = Limits(low.double(), high_of.double(), torch.full((2,), 0.5, dtype=torch.float64))
+        w, normal = minimise(evaluate, starts, limits, 200, lambda k: False)
+        assert torch.allclose(w[:, 0], torch.full((2,), ends, dtype=torch.float64), atol=0.05)
+        assert float(w[:, 1].abs().max()) < 1e-3
+        assert torch.allclose(normal.loss, evaluate(w, None).loss)
+
+
+def test_a_lane_is_told_to_stop() -> None:
+    steps: list[int] = []
+    evaluate = lambda w, _: Normal(w[:, 0] ** 2, w, torch.ones(1, 1, 1, dtype=w.dtype))  # noqa: E731
+    nowhere = Limits(*(torch.tensor([v], dtype=torch.float64) for v in (-torch.inf, torch.inf, 0.0)))
+    minimise(evaluate, torch.ones(1, 1, dtype=torch.float64), nowhere, 9, lambda k: steps.append(k) or k == 2)
+    assert steps == [1, 2]
