@@ -87,7 +87,7 @@ def search_sums(problem: Problem, journal: Journal, seed: int = 0) -> tuple[Prob
             joint = _joint(problem := problem.remesh(segment=_short(problem), refine=3), journal)
             found = joint.assemble(proposals)
         if found is None and best is None:
-            found = joint.best(joint.solve([linear_law(problem)]))
+            found = joint.best(joint.solve(linear_laws(problem)))
             best = found and joint.improve(found, problem.library, CONTESTED)
             break
         if found is None:
@@ -109,13 +109,17 @@ def search_sums(problem: Problem, journal: Journal, seed: int = 0) -> tuple[Prob
     return problem, joint, best
 
 
-def linear_law(problem: Problem) -> Law:
-    """Return the law that any data can be compared with where no proposal has a solution near them: rates linear in all states."""
+def linear_laws(problem: Problem) -> list[Law]:
+    """Return laws that any data can be compared with where no proposal has a solution near them.
+
+    Rates that are linear in all states, and rates of each state in itself alone, which keep positive what is positive.
+    """
     d = problem.data.d - problem.data.grouped
     w = np.pad(np.eye(d, problem.data.d), ((0, 1), (0, 0)))  # and a constant
     a = np.zeros((d + 1, problem.data.d))
     a[:, : problem.d] = 1e-3
-    return w, a, np.zeros_like(w, bool)
+    own = np.where(np.eye(*a.shape, dtype=bool), a, 0.0)
+    return [(w, a, np.zeros_like(w, bool)), (w[:-1], own[:-1], np.zeros_like(w[:-1], bool))]
 
 
 def _search_ratios(

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from scipy.integrate import solve_ivp
 
 from eqdisc.config import FitConfig
 from eqdisc.discovery import Discovery, discover
@@ -14,9 +15,13 @@ from eqdisc.equations import Equations
 from eqdisc.errors import DataError, OptionError
 from eqdisc.extraction import disagreement
 from eqdisc.journal import Journal
+from eqdisc.problem import Problem
+from eqdisc.proposals import linear_laws
 from eqdisc.scaling import Scaling
 from eqdisc.simulation import simulate
 from eqdisc.structure import JointSearch
+from eqdisc.systems import simulate_system
+from eqdisc.trajectory import Dataset, Trajectory
 
 FSIR = Path(__file__).parent.parent / "data" / "fsir.csv"
 
@@ -195,12 +200,19 @@ def test_the_network_finds_a_law_without_a_library() -> None:
     assert found.equations.strings() == {"c": "-0.2*sqrt(c)"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10))
-def test_the_network_finds_the_fractional_epidemic(seed: int) -> None:
-    found = discover(FSIR, FitConfig(search="network", seed=seed))
+@pytest.mark.parametrize(
+    ("seed", "restarts"), [(0, 1), *(pytest.param(seed, 64, marks=pytest.mark.slow) for seed in range(10))]
+)
+def test_the_network_finds_the_fractional_epidemic(seed: int, restarts: int) -> None:
+    found = discover(FSIR, FitConfig(search="network", seed=seed, restarts=restarts))
     exponents, _ = found.equations.terms()
     assert set(map(tuple, exponents)) == {(0.5, 0.5, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)}
+
+
+def test_random_starts_find_prey_and_predators_in_noise() -> None:
+    data = simulate_system("lotka_volterra", noise=0.01, seed=0)
+    exponents, _ = discover(data, FitConfig(search="network", restarts=16)).equations.terms()
+    assert set(map(tuple, exponents)) == {(1.0, 0.0), (1.0, 1.0), (0.0, 1.0)}
 
 
 @pytest.mark.slow
@@ -247,6 +259,18 @@ def test_where_no_proposal_has_a_solution_the_linear_law_is_where_the_search_beg
     t = np.linspace(0, 6, 40)
     found = discover(pd.DataFrame({"t": t, "x": 2 * np.exp(-0.5 * t), "y": 1 + np.exp(-0.2 * t)}))
     assert found.equations.strings() == {"x": "-0.5*x", "y": "0.2 - 0.2*y"}
+
+
+def test_spikes_above_zero_that_no_linear_law_has_are_begun_with_by_rates_of_each_state_alone() -> None:
+    # hyperchaos of Roessler (Phys. Lett. A 71, 1979), whose z rests near zero between its spikes
+    slope = lambda _, s: (-s[1] - s[2], s[0] + 0.25 * s[1] + s[3], 3 + s[0] * s[2], 0.05 * s[3] - 0.5 * s[2])  # noqa: E731
+    t = np.linspace(0, 56, 500)
+    x = solve_ivp(slope, (0, 56), [-20, 0, 0.1, 15], t_eval=t, method="LSODA", rtol=1e-8).y
+    x = x + 0.01 * x.std(1, keepdims=True) * np.random.default_rng(3).normal(size=x.shape)
+    problem = Problem.of(Dataset((Trajectory(t, x.T),), states=tuple("xyzw")))
+    x = problem.engine.mesh.states(problem.denoised)
+    joint = JointSearch(problem.engine, problem.judge, x, problem.start_sigma, Journal())
+    assert [len(joint.solve([law])) for law in linear_laws(problem)] == [0, 1]
 
 
 def test_real_exponents_are_fitted_and_ones_are_left() -> None:
