@@ -781,7 +781,3 @@ def _write_log(folder: Path | None) -> Path:
     place = (folder if folder is not None and folder.is_dir() else Path(tempfile.gettempdir())) / "error.log"
     place.write_text(f"eqdisc {__version__}\n{sys.argv}\n{traceback.format_exc()}", encoding="utf-8")
     return place
-
-
-if __name__ == "__main__":
-    run()

@@ -485,7 +485,7 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.fixture
 def command() -> list[str]:
-    return [sys.executable, "-m", "eqdisc.cli"]
+    return [sys.executable, "-m", "eqdisc"]
 
 
 def test_a_reader_that_has_enough_is_no_error(run: Path, command: list[str]) -> None:

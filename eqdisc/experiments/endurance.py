@@ -34,7 +34,7 @@ from ..checkpoint import count_steps
 from ..memory import resident
 from ..runs import differ
 
-COMMAND = (sys.executable, "-m", "eqdisc.cli")
+COMMAND = (sys.executable, "-m", "eqdisc")
 PATIENCE = 600.0  # seconds for one fit
 TIMES = np.linspace(0.0, 5.0, 12)  # of a small table
 
