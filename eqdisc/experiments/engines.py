@@ -33,7 +33,7 @@ from torch import Tensor
 from .. import condensing
 from ..condensing import Slopes
 from ..field import Chain
-from ..integration import integrate
+from ..integration import integrate, linearise
 from ..threads import one_thread
 
 RTOL, ATOL = 5e-7, 1e-8  # for errors of 2e-6
@@ -225,57 +225,78 @@ def _peak() -> float:
 def scale(repeats: int) -> dict[str, list[tuple[int, float]]]:
     """Return what one gradient costs in milliseconds, in double precision.
 
-    Against lanes (3 states, 9 terms), states (64 lanes, 9 terms) and terms (64 lanes, 3 states) at 40 samples; against samples for one
-    lane of Lotka and Volterra's law, four samples a unit of time.
+    Against lanes, of fSIR as above, and there also the slopes of all samples in all numbers; against states (64 lanes, 9 terms) and terms (64
+    lanes, 3 states) of slow sums of powers at 40 samples; against samples for one lane of Lotka and Volterra's law, four samples a unit of time.
     """
-    sizes = {
-        "lanes": [(n, 3, 9) for n in (1, 4, 16, 64, 256, 1024, 4096, 16384)],
-        "states": [(64, n, 9) for n in (1, 2, 3, 5, 10, 20)],
-        "terms": [(64, 3, n) for n in (2, 4, 9, 16, 32, 64)],
-    }
-    rows: dict[str, list[tuple[int, float]]] = {}
-    for place, (name, shapes) in enumerate(sizes.items()):
-        rows[name] = [(shape[place], _cost(*_random_model(*shape), samples=40, repeats=repeats)) for shape in shapes]
+    t = 0.25 * torch.arange(10**6, dtype=torch.float64)[None]
+    lanes, states, terms = (1, 4, 16, 64, 256, 1024, 4096, 16384), (1, 2, 3, 5, 10, 20), (2, 4, 9, 16, 32, 64)
     exponents = torch.tensor([[[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]]).double()
     prey = Chain.from_terms(exponents, torch.tensor([[[1.0, 0.0], [-1.0, 1.0], [0.0, -1.0]]]).double())
     start = torch.tensor([[[1.5, 1.0]]]).double()
-    rows["samples"] = [(10**n, _cost(prey, start, samples=10**n, repeats=repeats)) for n in range(2, 7)]
-    return rows
+    return {
+        "lanes": [(n, _cost(_gradient, *_epidemic(n), repeats)) for n in lanes],
+        "lanes, slopes of samples": [(n, _cost(_slopes, *_epidemic(n), repeats)) for n in lanes if n <= 4096],
+        "states": [(n, _cost(_gradient, *_random_model(n, 9), t[:, :40], repeats)) for n in states],
+        "terms": [(n, _cost(_gradient, *_random_model(3, n), t[:, :40], repeats)) for n in terms],
+        "samples": [
+            (n, _cost(_gradient, prey, start, t[:, :n], repeats)) for n in (40, 100, 1000, 10_000, 100_000, 1_000_000)
+        ],
+    }
 
 
-def _random_model(lanes: int, states: int, terms: int) -> tuple[Chain, Tensor]:
-    """Return slow sums of powers and starts between 1 and 2."""
+def _epidemic(lanes: int) -> tuple[Chain, Tensor, Tensor]:
+    """Return fSIR's chain, starts and times."""
+    w, a = (torch.tensor(v) for v in weights(lanes))
+    chain = Chain.from_specification("realnpu:9,nau", states=3, lanes=lanes)
+    chain.load_vector(torch.cat([w.flatten(1), torch.ones(lanes, 3).double(), a.flatten(1)], 1))
+    return chain, torch.tensor(START).expand(lanes, 1, 3), torch.tensor(T)[None]
+
+
+def _random_model(states: int, terms: int) -> tuple[Chain, Tensor]:
+    """Return 64 slow sums of powers and starts between 1 and 2."""
     rng = np.random.default_rng(0)
-    exponents = rng.uniform(0.0, 1.0 / states, (lanes, terms, states))
-    coefficients = rng.normal(size=(lanes, terms, states)) / (10 * terms)
-    start = torch.tensor(rng.uniform(1.0, 2.0, (lanes, 1, states)))
+    exponents = rng.uniform(0.0, 1.0 / states, (64, terms, states))
+    coefficients = rng.normal(size=(64, terms, states)) / (10 * terms)
+    start = torch.tensor(rng.uniform(1.0, 2.0, (64, 1, states)))
     return Chain.from_terms(torch.tensor(exponents), torch.tensor(coefficients)), start
 
 
-def _cost(chain: Chain, start: Tensor, samples: int, repeats: int) -> float:
-    """Return the median time of a gradient, in milliseconds, after a first that is not counted."""
-    t, spent = 0.25 * torch.arange(samples, dtype=torch.float64)[None], []
+def _gradient(chain: Chain, start: Tensor, t: Tensor) -> None:
+    integrate(chain, start, t, rtol=RTOL, atol=ATOL, method="tsit5").x.square().mean().backward()
+
+
+def _slopes(chain: Chain, start: Tensor, t: Tensor) -> None:
+    linearise(chain, start, t, rtol=RTOL, atol=ATOL, method="tsit5")
+
+
+def _cost(work: Callable[[Chain, Tensor, Tensor], None], chain: Chain, start: Tensor, t: Tensor, repeats: int) -> float:
+    """Return the median time of the work, in milliseconds, after a first that is not counted."""
+    spent = []
     for _ in range(repeats + 1):
         begun = time.process_time()
-        integrate(chain, start, t, rtol=RTOL, atol=ATOL, method="tsit5").x.square().mean().backward()
+        work(chain, start, t)
         spent.append(time.process_time() - begun)
     return 1e3 * float(np.median(spent[1:]))
 
 
 def draw(rows: dict[str, list[tuple[int, float]]], path: Path) -> None:
-    """Draw the four curves of `scale`, time against size, both logarithmic; dotted, what is proportional to the size."""
+    """Draw the curves of `scale`, time against size, both logarithmic, what begins alike in one panel; dotted, what is proportional to the size."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 2.8), layout="constrained")
-    for ax, (name, curve) in zip(figure.subplots(1, 4, sharey=True), rows.items(), strict=True):
+    panels = list(dict.fromkeys(name.partition(", ")[0] for name in rows))
+    axes = dict(zip(panels, figure.subplots(1, len(panels), sharey=True), strict=True))
+    for name, curve in rows.items():
+        panel, _, what = name.partition(", ")
         n, cost = zip(*curve, strict=True)
-        ax.loglog(n, cost, "o-")
-        ax.loglog(n, [cost[-1] * k / n[-1] for k in n], ":", color="grey")
-        ax.set_xlabel(name)
+        axes[panel].loglog(n, cost, "o-", label=what or "gradient")
+        axes[panel].loglog(n, [cost[-1] * k / n[-1] for k in n], ":", color="grey")
+        axes[panel].set_xlabel(panel)
         if n[-1] <= PLAIN:
-            ax.set_xticks(n, [str(k) for k in n])
-            ax.set_xticks([], minor=True)
-    figure.axes[0].set_ylabel("ms for one gradient")
+            axes[panel].set_xticks(n, [str(k) for k in n])
+            axes[panel].set_xticks([], minor=True)
+    axes[panels[0]].set_ylabel("ms")
+    axes[panels[0]].legend(frameon=False, fontsize="small")
     figure.savefig(path, dpi=150)
 
 
