@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import platform
 import time
+import warnings
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from .config import FitConfig
 from .description import FLOOR
 from .ensemble import fit_ensemble
 from .equations import Equations, Parameter
-from .errors import DataError, OptionError
+from .errors import DataError, OptionError, SpeedWarning
 from .field import Chain
 from .groups import encode_groups, law_of_group
 from .hidden import explain_hidden, search_hidden
@@ -317,7 +318,8 @@ def _device(wanted: str) -> str:
     if wanted == "auto":
         return "cpu"  # one table is too little work for a GPU; ask for it with --device cuda
     if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise OptionError(f"--device {wanted}: torch finds no GPU here; leave the option out to use the CPU.")
+        warnings.warn(f"--device {wanted}: torch finds no GPU here; the CPU does the work.", SpeedWarning, stacklevel=2)
+        return "cpu"
     return wanted
 
 
