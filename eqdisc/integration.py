@@ -121,7 +121,7 @@ def integrate(
 
 @dataclass(frozen=True, eq=False)
 class Sensitivities:
-    """An integration and the slopes of its samples, 0 from a lane's end on.
+    """An integration and the slopes of its samples, 0 past an end; in compiled code each segment of a lane ends for itself.
 
     by_parameters is (R, K, n, d, P) in the order of `Chain.parameter_vector`, by_starts (R, K, n, d, d) in the segment's own start.
     """
@@ -164,7 +164,7 @@ def linearise(
     if t.shape[1] > 1 and method == COMPILED:
         limits = {"rtol": rtol, "atol": atol, "bound": bound, "steps": steps}
         x, ended, *slopes = engine.linearise(chain, x0, t, limits, lowest)
-        run = _finish(x, *_first_end(ended), bound)
+        run = _finish_each(x, _first_end(ended)[0], bound)
     else:
         start = x0.detach().requires_grad_()
         run = integrate(chain, start, t, rtol=rtol, atol=atol, method=method, bound=bound, steps=steps, lowest=lowest)
@@ -176,21 +176,23 @@ def linearise(
 
 def _differentiate(x: Tensor, chain: Chain, start: Tensor) -> list[Tensor]:
     """Return slopes of samples in parameters and in their segment's start, backwards, many samples at once."""
-    parts, samples = [*chain.parameters(), start], x.sum(0).flatten()  # no lane sees another
-    pulled: list[tuple[Tensor, ...]] = []
-    for some in torch.arange(len(samples), device=x.device).split(AT_ONCE):
-        chosen = torch.nn.functional.one_hot(some, len(samples)).to(x)
-        pulled.append(
-            torch.autograd.grad(
-                samples, parts, chosen, retain_graph=True, materialize_grads=True, is_grads_batched=True
-            )
-        )
-    *by_parts, by_starts = (torch.cat(column) for column in zip(*pulled, strict=True))
     _, segments, n, d = x.shape
-    own = torch.arange(segments, device=x.device)
-    by_starts = by_starts.view(segments, n, d, *start.shape)[own, :, :, :, own]  # (K, n, d, R, d)
-    by_parameters = torch.cat([v.flatten(2) for v in by_parts], 2).view(segments, n, d, len(start), -1)
-    return [v.permute(3, 0, 1, 2, 4) for v in (by_parameters, by_starts)]
+    by_parameters = torch.cat(
+        [v.flatten(2) for v in _pull_back(x.sum(0), list(chain.parameters()))], 2
+    )  # no lane sees another
+    (by_starts,) = _pull_back(x.sum((0, 1)), [start])  # nor a segment another's start
+    by_parameters = by_parameters.view(segments, n, d, len(start), -1).permute(3, 0, 1, 2, 4)
+    return [by_parameters, by_starts.view(n, d, *start.shape).permute(2, 3, 0, 1, 4)]
+
+
+def _pull_back(samples: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    """Return the slopes of all samples in each leaf, with one leading axis for the samples."""
+    samples, pulled = samples.flatten(), []
+    for some in torch.arange(len(samples), device=samples.device).split(AT_ONCE):
+        chosen = torch.nn.functional.one_hot(some, len(samples)).to(samples)
+        options = {"retain_graph": True, "materialize_grads": True, "is_grads_batched": True}
+        pulled.append(torch.autograd.grad(samples, leaves, chosen, **options))
+    return [torch.cat(column) for column in zip(*pulled, strict=True)]
 
 
 def _first_end(ended: Int[Tensor, "lanes K 3"]) -> tuple[Tensor, Tensor]:
@@ -257,6 +259,13 @@ def _finish(
     valid = inside & (sample <= death[:, None])
     status = torch.where((status == Status.OK) & ~valid.all(1), int(Status.DIVERGED), status)
     return Integration(torch.where(valid[:, None, :, None], x, torch.nan), status)
+
+
+def _finish_each(x: Float[Tensor, "lanes K n d"], status: Tensor, bound: float) -> Integration:
+    """Write NaN from the sample on that reaches the bound, segment by segment; a lane's status is that of the segment that ended first."""
+    inside = (x.abs() < bound).all(-1).cummin(2).values  # NaN is not inside
+    status = torch.where((status == Status.OK) & ~inside.all((1, 2)), int(Status.DIVERGED), status)
+    return Integration(torch.where(inside[..., None], x, torch.nan), status)
 
 
 class _Fence(nn.Module):

@@ -1,7 +1,8 @@
 r"""Levenberg and Marquardt's method for many lanes at once, each with a damping of its own, an L1 penalty and bounds.
 
 A lane's loss is log(sum of squares) or a sum of such logarithms, which has no scale, plus weight * |w| of its exponents. With residuals r and
-their slopes J in the parameters w, half of the loss's slope and curvature are, where r is small against J,
+their slopes J in the parameters w, half of the loss's slope, and half the curvature of the parabola that touches the logarithm from above
+(a logarithm is concave, so that r'r over what it is now does), are
 
     slope = J'r / r'r,     curvature = J'J / r'r,
 
@@ -11,7 +12,8 @@ solves
     (curvature + damping diag(curvature)) step = -slope.
 
 Parameters that stand at a bound and would leave it stay there. A step that lowers the lane's loss is taken and its damping falls fivefold,
-otherwise the damping rises fourfold (Levenberg 1944; Marquardt, J. SIAM 11, 1963). A lane rests when a step gains next to nothing.
+otherwise the damping rises fourfold (Levenberg 1944; Marquardt, J. SIAM 11, 1963). A lane rests when a step gains next to nothing; when all do, it
+is over.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ STIFF = 1e6  # damping at which it rests too
 NEAR_ZERO = 1e-3  # an exponent smaller than this is pulled to zero no harder
 
 N = TypeVar("N", bound="Normal")
+Follow = Callable[[Tensor], Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +43,9 @@ class Normal:
     slope: Float[Tensor, "R P"]
     curvature: Float[Tensor, "R P P"]
 
-    def solve(self, damping: Float[Tensor, "R"], slope: Tensor, curvature: Tensor) -> tuple[Float[Tensor, "R P"], Any]:
-        """Return the step in the parameters, from a slope and curvature in place of its own, and what else there is after it."""
-        return -bounded(torch.linalg.solve_ex(damp(curvature, damping), slope[..., None])[0][..., 0]), None
+    def reduce(self, damping: Float[Tensor, "R"]) -> tuple[Float[Tensor, "R P"], Float[Tensor, "R P P"], Follow]:
+        """Return slope and damped curvature in the parameters, all else eliminated, and what follows from a step in them."""
+        return self.slope, damp(self.curvature, damping), lambda step: None
 
     def choose(self, better: Bool[Tensor, "R"], other: Self) -> Self:
         """Return `other` in the lanes that are better and this in the rest."""
@@ -62,13 +65,16 @@ class Limits:
         """Return what is added to the loss."""
         return w.abs() @ self.weight
 
-    def apply(self, normal: Normal, w: Float[Tensor, "R P"]) -> tuple[Float[Tensor, "R P"], Float[Tensor, "R P P"]]:
-        """Return slope and curvature with the penalty's, and without the parameters that a bound holds."""
+    def solve(
+        self, w: Float[Tensor, "R P"], slope: Float[Tensor, "R P"], curvature: Float[Tensor, "R P P"]
+    ) -> Float[Tensor, "R P"]:
+        """Return the step from w with the penalty's slope and curvature, 0 in the parameters that a bound holds."""
         steep = 0.5 * self.weight / (w.abs() + NEAR_ZERO)
-        slope = normal.slope + steep * w
+        slope = slope + steep * w
         free = ~(((w <= self.low) & (slope > 0)) | ((w >= self.high) & (slope < 0)))
-        curvature = (normal.curvature + torch.diag_embed(steep)) * free[:, None] * free[..., None]
-        return slope * free, curvature
+        curvature = (curvature + torch.diag_embed(steep)) * free[:, None] * free[..., None]
+        step = -torch.linalg.solve_ex(curvature + torch.diag_embed((~free).to(w)), (slope * free)[..., None])[0]
+        return bounded(step[..., 0])
 
 
 def minimise(
@@ -81,7 +87,7 @@ def minimise(
 ) -> tuple[Float[Tensor, "R P"], N]:
     """Lower every lane's loss by at most so many steps; return the parameters and the normal equations there.
 
-    `evaluate(w, beside)` returns the normal equations at w, `beside` being what `Normal.solve` returns beside its step, None at first; `now`
+    `evaluate(w, beside)` returns the normal equations at w, `beside` being what `Normal.reduce` says to follow from the step, None at first; `now`
     are those at the w that is given, if they are known. `tell(k)` is called after the k-th step and says whether to stop.
 
     >>> from torch import tensor
@@ -96,9 +102,9 @@ def minimise(
     for k in range(steps):
         if bool(resting.all()):
             break
-        move, beside = now.solve(damping, *limits.apply(now, w))
-        trial_w = (w + move).clamp(limits.low, limits.high)
-        trial = evaluate(trial_w, beside)
+        slope, curvature, follow = now.reduce(damping)
+        trial_w = (w + limits.solve(w, slope, curvature)).clamp(limits.low, limits.high)
+        trial = evaluate(trial_w, follow(trial_w - w))
         gain = now.loss + limits.penalty(w) - trial.loss - limits.penalty(trial_w)
         better = gain > 0  # not where it is NaN
         w, now = torch.where(better[:, None], trial_w, w), now.choose(better, trial)

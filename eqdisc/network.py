@@ -36,9 +36,10 @@ MATCHING_STEPS = 40
 TRAINING_STEPS = 40
 SURVIVORS = 6  # lanes that are trained through the ODE and pruned together
 MOST_SURVIVORS = 36  # after so many the search ends with what it has
+PADDING = 1e-3  # of the last interval
 STRETCH = 10  # samples a segment of multiple shooting
-ARRAYS = 4  # of a lane's numbers at every node that a step of matching holds
-LANES = 16  # that are matched in a row by one processor, as fast as all at once; a GPU takes all
+ARRAYS = 9  # of a lane's numbers at every node that a step of matching holds
+LANES = 16  # that are matched in a row by one processor, as fast as all at once; a GPU takes what it has room for
 
 
 def search_by_network(problem: Problem, config: FitConfig, journal: Journal) -> tuple[JointSearch, Solved | None]:
@@ -67,7 +68,8 @@ def match_starts(problem: Problem, config: FitConfig, journal: Journal) -> Chain
     chain = Chain.from_specification(config.chain, states=problem.data.d, lanes=config.restarts, seed=config.seed).to(
         device
     )
-    regression = Regression(problem.data, problem.denoised.at, problem.denoised.positive, device, problem.weights)
+    smooth, positive = problem.denoised.at, problem.denoised.positive
+    regression = Regression(problem.data, smooth, positive, device, problem.weights, room=journal.room)
     chain, loss = _match(chain, regression, config, journal)
     chain = chain.select(loss.argsort())
     # complex powers are beyond the engine of real ones
@@ -109,7 +111,8 @@ def _train_survivors(problem: Problem, config: FitConfig, chain: Chain, journal:
 
     def train() -> tuple[Chain, Tensor]:
         trained = train_chain(chain, data, positive, *given, journal)
-        return trained.chain, trained.mse
+        best = trained.mse.argsort()
+        return trained.chain.select(best), trained.mse[best]
 
     inputs = config.chain, chain.state_dict(), data, positive, given
     return journal.recall("training", lambda: inputs, train, Form(_pack, partial(_unpack, chain)))[0].to(device)
@@ -146,7 +149,8 @@ def stretches(problem: Problem) -> Stretches:
         cuts = np.unique(np.linspace(0, n - 1, max(1, round((n - 1) / STRETCH)) + 1).round().astype(int))
         rows += [(k, trajectory.t[a : b + 1], trajectory.x[a : b + 1]) for a, b in pairwise(cuts)]
     longest = max(len(t) for _, t, _ in rows)
-    t = np.stack([np.r_[t, t[-1] + (t[-1] - t[-2]) * np.arange(1, longest - len(t) + 1)] for _, t, _ in rows])
+    # a segment that is shorter goes on for next to no time: what a law does after its record is nobody's loss
+    t = np.stack([np.r_[t, t[-1] + PADDING * (t[-1] - t[-2]) * np.arange(1, longest - len(t) + 1)] for _, t, _ in rows])
     x = np.full((len(rows), longest, problem.data.d), np.nan)
     for q, (_, times, values) in enumerate(rows):
         x[q, : len(times)] = values

@@ -14,8 +14,8 @@ is minimised, with the penalty first and then without it (Heim et al. 2020, sect
 
 Both are least squares in a few dozen numbers a lane, so both take Levenberg and Marquardt's steps (`levenberg`), tens where Adam needs hundreds;
 docs/engines.md has the curves. Coefficients are eliminated by variable projection in Kaufman's form (BIT 15, 1975); a segment's start, which
-meets the other segments only through the parameters, by its Schur complement. A lane whose solution leaves the finite numbers pays for every
-sample that it does not reach, and what it shows before that moves it on; the others do not notice.
+meets the other segments only through the parameters, by its Schur complement. A segment whose solution leaves the finite numbers pays for
+every sample that it does not reach; what it shows before that, and the lane's other segments, move the lane on. The other lanes do not notice.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from torch import Tensor
 from .field import Chain
 from .integration import linearise
 from .journal import Journal
-from .levenberg import Limits, Normal, bounded, damp, minimise
+from .levenberg import Follow, Limits, Normal, bounded, damp, minimise
 from .regression import Regression
 from .status import Status
 from .units import Unit
@@ -39,8 +39,9 @@ from .units import Unit
 MOST_STEPS = 300  # solver steps along one segment; a lane that needs more ends, and starts near the answer need tens
 LOWEST = 1e-7  # of states that are never negative, in scaled units: powers are evaluated no nearer to zero
 RIDGE = 1e-6  # of a feature's square: features that are nearly alike share what they explain, and do not answer noise by cancelling
+LARGEST = 1e6  # of a feature: a negative power at zero is no larger, and has no slope
 FLOOR = 1e-10  # mean squared residuals below it, in scaled units, are alike
-LOST = 20.0  # that a sample adds to the loss where a lane ends before it: more than samples at the bound of 1e3 could
+LOST = 40.0  # that a sample adds to the loss where a segment ends before it: more than the logarithm of 1e3 squared over FLOOR
 HELD = 1 << 24  # numbers that slopes may have at once
 
 
@@ -99,7 +100,10 @@ def match_chain(
 
 
 def match(unit: Unit, w: Float[Tensor, "R P"], regression: Regression) -> Normal:
-    """Return sum_e log RSS_e / n with its slopes in the unit's numbers, the last layer's coefficients projected out."""
+    """Return sum_e log RSS_e / n with its slopes in the unit's numbers, the last layer's coefficients projected out.
+
+    The slopes are those without the ridge: near enough for a step, which is taken only if the loss falls.
+    """
     each = PerSample(unit, w, regression.x)
     loss, slope, curvature = w.new_zeros(len(w)), torch.zeros_like(w), w.new_zeros(*w.shape, w.shape[1])
     for e, y in enumerate(regression.targets):
@@ -126,7 +130,7 @@ class _Projection:
 
 def project(regression: Regression, z: Float[Tensor, "R nodes h"], e: int) -> _Projection:
     """Solve for the coefficients of equation e."""
-    columns = regression.cumulate(z.mT.clamp(-1e6, 1e6).nan_to_num(0.0), e)
+    columns = regression.cumulate(z.mT.clamp(-LARGEST, LARGEST).nan_to_num(0.0), e)
     norm = columns.norm(dim=-1, keepdim=True) + 1e-9
     columns = columns / norm
     eye = torch.eye(columns.shape[1], dtype=z.dtype, device=z.device)
@@ -150,7 +154,8 @@ class PerSample:
         each = {name: v.repeat_interleave(len(x), 0) for name, v in (*named(unit, w).items(), *unit.named_buffers())}
         self.numbers = [each[name].requires_grad_() for name, _ in unit.named_parameters()]
         with torch.enable_grad():
-            self.outputs = torch.func.functional_call(unit, each, (x.repeat(len(w), 1)[:, None],))[:, 0]
+            outputs = torch.func.functional_call(unit, each, (x.repeat(len(w), 1)[:, None],))[:, 0]
+            self.outputs = outputs.clamp(-LARGEST, LARGEST)
 
     @property
     def z(self) -> Float[Tensor, "R N out"]:
@@ -161,7 +166,7 @@ class PerSample:
         """Return the slopes of sum_j a_j z_j in the unit's numbers."""
         total = (self.outputs * a.repeat_interleave(self.shape[1], 0)).sum()
         slopes = torch.autograd.grad(total, self.numbers, retain_graph=True)
-        return torch.cat([v.reshape(*self.shape, -1) for v in slopes], 2).mT
+        return bounded(torch.cat([v.reshape(*self.shape, -1) for v in slopes], 2).mT)
 
 
 def limit(shrunk: Sequence[Unit], l1: float, free: Sequence[Unit] = ()) -> Limits:
@@ -206,15 +211,14 @@ class _Shot(Normal):
     start_curvature: Float[Tensor, "R K d d"]
     start_slope: Float[Tensor, "R K d"]
 
-    def solve(self, damping: Float[Tensor, "R"], slope: Tensor, curvature: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the step in the parameters and the starts after it: they are eliminated segment by segment."""
+    def reduce(self, damping: Float[Tensor, "R"]) -> tuple[Tensor, Tensor, Follow]:
+        """Eliminate the starts, segment by segment; the starts after a step follow from it."""
         both = torch.cat([self.mixed, self.start_slope[..., None]], -1)
-        solved = torch.linalg.solve_ex(damp(self.start_curvature, damping[:, None]), both)[0]
+        solved = bounded(torch.linalg.solve_ex(damp(self.start_curvature, damping[:, None]), both)[0])
         by_w, alone = solved[..., :-1], solved[..., -1]
-        left = damp(curvature, damping) - torch.einsum("rkep,rkeq->rpq", self.mixed, by_w)
-        slope = slope - torch.einsum("rkep,rke->rp", self.mixed, alone)
-        step = -bounded(torch.linalg.solve_ex(left, slope[..., None])[0][..., 0])
-        return step, self.starts - bounded(alone + torch.einsum("rkep,rp->rke", by_w, step))
+        curvature = damp(self.curvature, damping) - torch.einsum("rkep,rkeq->rpq", self.mixed, by_w)
+        slope = self.slope - torch.einsum("rkep,rke->rp", self.mixed, alone)
+        return slope, curvature, lambda step: self.starts - alone - torch.einsum("rkep,rp->rke", by_w, step)
 
 
 def shoot(chain: Chain, starts: Tensor, data: Stretches, positive: Tensor) -> _Shot:
