@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 PROMISED = {
     "01_fsir": "identified",
-    "02_paper": "the exact law in 97 of 100",
+    "02_paper": "the exact law in 100 of 100",
     "03_your_data": "not identified",
     "04_uncertainty": "ambiguous",
     "05_compare": "held out",

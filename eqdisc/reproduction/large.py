@@ -381,8 +381,8 @@ def write(rows: list[Row], folder: Path) -> str:
                 count = "" if i is None else NUMBERS[task][i] or ""
                 s, size = spread([row["error"] for row in some]), spread([row["numbers"] for row in some])
                 best = spread(keep_best([row["error"] for row in some]))
-                told = [f"{short(v.median)} ± {short(v.mad)}" for v in ((s, best) if len(some) > SEEDS else (s,))]
-                told = [*told, *[""] * (2 - len(told)), short(s.best), short(s.median / some[0]["variance"])]
+                told = [f"{short(v.median)} ± {short(v.mad)}" if v.n else "" for v in (s, best)]
+                told += [short(s.best), short(s.median / some[0]["variance"])]
                 seconds = f"{some[0]['seconds']:.1f}"
                 lines.append([task, model, paper, str(s.n), *told, str(count), f"{size.median:.0f}", seconds])
     head = [
