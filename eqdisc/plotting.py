@@ -422,8 +422,9 @@ def plot_recovery(summary: pd.DataFrame, interval: Callable[[int, int], tuple[fl
         panels[0].set_ylabel("% of fits" + (f", {place}" if place else ""), fontsize=8)
     for ax in axes[-1]:
         ax.set_xlabel("noise, % of each state's std", fontsize=8)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside upper center", ncols=len(kinds))
+    # a kind that is never recovered may yet be claimed
+    lines = {label: line for ax in axes.flat for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(lines.values(), lines, frameon=False, fontsize=8, loc="outside upper center", ncols=len(kinds))
     return figure
 
 
