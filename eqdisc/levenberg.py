@@ -126,4 +126,4 @@ def bounded(step: Tensor) -> Tensor:
     return step.nan_to_num(0.0, 0.0, 0.0)
 
 
-__all__ = ["Limits", "Normal", "damp", "minimise"]
+__all__ = ["Follow", "Limits", "Normal", "bounded", "damp", "minimise"]

@@ -36,7 +36,8 @@ from .regression import Regression
 from .status import Status
 from .units import Unit
 
-MOST_STEPS = 300  # solver steps along one segment; a lane that needs more ends, and starts near the answer need tens
+# 300 steps along one segment: a lane that needs more ends, and starts near the answer need tens
+SOLVER: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-7, "bound": 1e3, "steps": 300}
 LOWEST = 1e-7  # of states that are never negative, in scaled units: powers are evaluated no nearer to zero
 RIDGE = 1e-6  # of a feature's square: features that are nearly alike share what they explain, and do not answer noise by cancelling
 LARGEST = 1e6  # of a feature: a negative power at zero is no larger, and has no slope
@@ -86,9 +87,7 @@ def match_chain(
         return journal.stop
 
     evaluate = lambda w, _: match(unit, w, regression)  # noqa: E731
-    w, normal = minimise(
-        evaluate, torch.cat([p.detach().flatten(1) for p in unit.parameters()], 1), limits, steps, tell
-    )
+    w, normal = minimise(evaluate, numbers_of(unit), limits, steps, tell)
     with torch.no_grad():
         for name, value in named(unit, w).items():
             unit.get_parameter(name).copy_(value)
@@ -137,6 +136,11 @@ def project(regression: Regression, z: Float[Tensor, "R nodes h"], e: int) -> _P
     factor = torch.linalg.cholesky_ex(columns @ columns.mT + RIDGE * eye)[0]
     scaled = torch.cholesky_solve((columns @ regression.targets[e])[..., None], factor)[..., 0]
     return _Projection(columns, factor, scaled, scaled / norm[..., 0])
+
+
+def numbers_of(unit: Unit) -> Float[Tensor, "R P"]:
+    """Return a unit's parameters, a row of numbers a lane."""
+    return torch.cat([p.detach().flatten(1) for p in unit.parameters()], 1)
 
 
 def named(unit: Unit, w: Float[Tensor, "R P"]) -> dict[str, Tensor]:
@@ -243,8 +247,7 @@ def shoot(chain: Chain, starts: Tensor, data: Stretches, positive: Tensor) -> _S
 
 def _shoot_some(chain: Chain, starts: Tensor, data: Stretches, lowest: Tensor) -> list[Tensor]:
     """Return how lanes ended, samples that were not reached, r'r, and products of r and its slopes in parameters p and starts s."""
-    options: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-7, "bound": 1e3, "steps": MOST_STEPS, "lowest": lowest}
-    slopes = linearise(chain, starts, data.t, **options)
+    slopes = linearise(chain, starts, data.t, **SOLVER, lowest=lowest)
     r = torch.where(data.mask > 0, slopes.run.x - data.x, 0.0)
     lost, r = r.isnan().sum((1, 2, 3)).to(r), r.nan_to_num(0.0)
     p = slopes.by_parameters * chain.free[:, None, None, None] * data.mask[..., None]

@@ -37,10 +37,10 @@ from ..regression import Regression
 from ..status import Status
 from ..systems import catalogue, simulate_system
 from ..threads import one_thread
-from ..training import FLOOR, LOWEST, MOST_STEPS, Stretches, limit, match, match_chain, named, project, shoot
+from ..training import FLOOR, LOWEST, SOLVER, Stretches, limit, match, match_chain, named, numbers_of, project, shoot
 from ..trajectory import Dataset
 from ..units import Unit
-from .scoring import recovered
+from .scoring import middle_of, recovered
 
 LANES, SURVIVORS, L1 = 16, 6, 0.05
 SYSTEMS = ("fsir", "sirs_power", "power_predation", "two_tanks", "brusselator", "lotka_volterra")
@@ -104,15 +104,15 @@ def match_by_squares(chain: Chain, regression: Regression) -> Curve:
         curve.add(normal.loss + limits.penalty(w))
         return normal
 
-    minimise(evaluate, vector_of(unit), limits, MATCHING_STEPS, never)
+    minimise(evaluate, numbers_of(unit), limits, MATCHING_STEPS, never)
     return curve
 
 
 def match_by_slopes(chain: Chain, regression: Regression, steps: int) -> Curve:
-    """Follow Adam on the same loss; at the coefficients that fit best, the slope through them vanishes."""
+    """Follow Adam on the same loss; the slope through the coefficients, which only the ridge keeps from vanishing, is left out there too."""
     unit = copy.deepcopy(chain.units[0])
     assert isinstance(unit, Unit)
-    curve, w = Curve(), vector_of(unit).requires_grad_()
+    curve, w = Curve(), numbers_of(unit).requires_grad_()
     optimiser = torch.optim.Adam([w], lr=0.02)
     slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     weight = limit([unit], L1).weight
@@ -150,9 +150,8 @@ def train_by_slopes(chain: Chain, data: Stretches, positive: Tensor, steps: int)
     curve, lowest = Curve(), torch.where(positive, LOWEST, -torch.inf)
     starts = torch.nn.Parameter(data.start.expand(chain.lanes, -1, -1).clone())
     optimiser = torch.optim.Adam([*chain.parameters(), starts], lr=0.002)
-    limits: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-7, "bound": 1e3, "steps": MOST_STEPS, "lowest": lowest}
     for _ in range(steps):
-        run = integrate(chain, starts.clamp(min=lowest), data.t, **limits)
+        run = integrate(chain, starts.clamp(min=lowest), data.t, **SOLVER, lowest=lowest)
         mse = ((run.x - data.x).nan_to_num() * data.mask).square().sum((1, 2, 3)) / data.mask.sum()
         loss = torch.where(run.status == Status.OK, (mse + FLOOR).log(), 0.0)
         curve.add(torch.where(run.status == Status.OK, loss, torch.inf))
@@ -174,15 +173,9 @@ def never(step: int) -> bool:
     return False
 
 
-def vector_of(unit: Unit) -> Tensor:
-    """Return a unit's numbers, a row a lane."""
-    return torch.cat([p.detach().flatten(1) for p in unit.parameters()], 1)
-
-
 def recover(name: str, noise: float, starts: int, seeds: int) -> dict[str, Any]:
     """Search a system's record by the network road alone, seed by seed; return how often its law was found."""
-    middle = np.exp(np.log(np.maximum(simulate_system(name).stacked(), 1e-4)).mean(0))
-    found, seconds = 0, []
+    middle, found, seconds = middle_of(simulate_system(name)), 0, []
     for seed in range(seeds):
         begun, config = time.process_time(), FitConfig(search="network", seed=seed, restarts=starts)
         try:
@@ -247,9 +240,8 @@ def main() -> None:
 
 def _record(noise: float, name: str = "fsir", seed: int = 0) -> Dataset:
     """Return a system's record with noise; what cannot be negative is not."""
-    data, rng = simulate_system(name), np.random.default_rng(seed)
-    shake = lambda x: np.maximum(x + noise * x.std(0) * rng.normal(size=x.shape), 0.0)  # noqa: E731
-    return replace(data, trajectories=tuple(replace(r, x=shake(r.x) if noise else r.x) for r in data.trajectories))
+    data = simulate_system(name, noise=noise, seed=seed)
+    return replace(data, trajectories=tuple(replace(r, x=np.maximum(r.x, 0.0)) for r in data.trajectories))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ ten to twenty runs and more, runs without a number left out; here all seeds coun
 them stands in a column of its own. The targets of 1/a and sqrt a hardly vary, so errors are also divided by the variance of the target: 1 is what
 a constant reaches that knows the mean.
 
+The first of the points asked, the middle of the range, is the origin for sum and product. Products with negative exponents have no bound there, so
+that this one point can be all of the mean of NALU and NaiveNPU; what the paper has for them cannot hold it.
+
 `ours` is NAU(100, h) -> RealNPU(h, 1) with open gates in double precision, the smallest h in {1, 2} that fits, fitted by least squares on 1,000
 points of the training range: sums start at random, exponents at 1 and 1, 1 and -1, 1/2 and 1/2, and the start whose error in training is least is
 kept. Where inputs are positive log y is fitted first; where they change sign exponents stay at 1 and four random starts of the sums compete.
