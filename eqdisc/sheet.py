@@ -180,13 +180,18 @@ def _refuse_swollen_book(file: str, data: bytes) -> None:
 
 def _cells_of(file: str, sheet: Any) -> list[list[Any]]:
     """Return the rows of an Excel sheet, all of one width; rows and cells that are not there are empty."""
+    from openpyxl.cell.read_only import EMPTY_CELL  # one object, wherever a row has none
+
     sheet.reset_dimensions()  # which the file may get wrong
     rows: list[list[Any]] = []
     width = last = 0
     for row in sheet.iter_rows():
-        rows.append([_value_of(cell) for cell in row])
-        width = max(width, len(row))
-        last = len(rows) if any(value != "" for value in rows[-1]) else last
+        values = ["" if cell is EMPTY_CELL else _value_of(cell) for cell in row]
+        while values and values[-1] == "":
+            values.pop()
+        rows.append(values)
+        width = max(width, len(values))
+        last = len(rows) if values else last
         if len(rows) - last > MOST_EMPTY_ROWS:
             raise DataError(
                 f"{file}: row {last + 1} and {MOST_EMPTY_ROWS:,} after it are empty; delete what is far below the table."

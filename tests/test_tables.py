@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -108,6 +109,15 @@ def test_a_workbook_of_several_sheets_gives_its_first(tmp_path: Path) -> None:
     data = read_table(tmp_path / "a.xlsx")
     assert data.states == ("S",)
     assert "read sheet 'first', the first of 2" in data.notes[0]
+
+
+def test_cells_that_a_workbook_has_coloured_but_not_filled_are_no_columns(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in [("t", "S"), (0, 1), (1, 2), (2, 3), (3, 5)]:
+        book.active.append(row)
+    book.active.cell(2, 12_000).fill = openpyxl.styles.PatternFill("solid", fgColor="FFFF00")
+    book.save(tmp_path / "a.xlsx")
+    assert read_table(tmp_path / "a.xlsx").states == ("S",)
 
 
 def test_units_stand_in_the_header(table: Table) -> None:
