@@ -17,8 +17,8 @@ ten to twenty runs and more, runs without a number left out; here all seeds coun
 them stands in a column of its own. The targets of 1/a and sqrt a hardly vary, so errors are also divided by the variance of the target: 1 is what
 a constant reaches that knows the mean.
 
-The first of the points asked, the middle of the range, is the origin for sum and product. Products with negative exponents have no bound there, so
-that this one point can be all of the mean of NALU and NaiveNPU; what the paper has for them cannot hold it.
+The points asked leave out the first, the middle of the range, as the authors' code does, which takes it for the sequence's zero. For sum and product
+that middle is the origin, where products with negative exponents have no bound: with it that one point is all of the mean of NALU and NaiveNPU.
 
 `ours` is NAU(100, h) -> RealNPU(h, 1) with open gates in double precision, the smallest h in {1, 2} that fits, fitted by least squares on 1,000
 points of the training range: sums start at random, exponents at 1 and 1, 1 and -1, 1/2 and 1/2, and the start whose error in training is least is
@@ -161,6 +161,16 @@ class Sobol:
         return (self.low + self.width * self.engine.draw(n, dtype=self.dtype))[None]
 
 
+def draw_asked(task: str, variant: str) -> Tensor:
+    """Return the points asked in double precision (1, 10000, 100); the middle of the range is not one of them.
+
+    >>> x = draw_asked("+", "coded")
+    >>> x.shape, bool((x == 0).all(-1).any())
+    (torch.Size([1, 10000, 100]), False)
+    """
+    return Sobol(TASKS[task].unseen[variant], torch.float64).batch(0, 1 + TESTS)[:, 1:]
+
+
 def answer(task: str, x: Tensor) -> Tensor:
     """Return the target at x (..., 100) -> (..., 1)."""
     return TASKS[task].answer(x[..., FIRST].sum(-1, keepdim=True), x[..., SECOND].sum(-1, keepdim=True))
@@ -218,7 +228,7 @@ def measure(cell: Cell, desk: Desk) -> list[Row]:
     with torch.no_grad():
         training = squared_error(network, *batch(recipe.steps))
     numbers = network.count(DRAWN[cell.variant])
-    x = Sobol(TASKS[task].unseen[cell.variant], torch.float64).batch(0, TESTS)
+    x = draw_asked(task, cell.variant)
     y = answer(task, x)
     with torch.no_grad():
         error = squared_error(network.double(), x, y)
@@ -258,7 +268,7 @@ def pose(task: str, variant: str, seed: int) -> Problem:
         return _pose_reference(REFERENCE[task], generator)
     low, high = TASKS[task].span
     x = low + (high - low) * torch.rand(1, POINTS, INPUTS, generator=generator, dtype=torch.float64)
-    unseen = Sobol(TASKS[task].unseen[variant], torch.float64).batch(0, TESTS)
+    unseen = draw_asked(task, variant)
     return Problem(x, answer(task, x)[0, :, 0], unseen, answer(task, unseen)[0, :, 0], low < 0, 0.0)
 
 

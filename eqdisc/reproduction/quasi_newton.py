@@ -14,13 +14,15 @@ from torch import Tensor
 
 MEMORY = 10
 ENOUGH = 1e-4  # of the decrease that the slope promises
-SHORTEST = 1e-10  # a lane whose step is below it forgets its memory, and at the second time ends
+SHORTEST = 1e-10  # a lane whose step is below it has failed: it forgets its memory and begins anew, or ends
 
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]  # theta (R, P) -> losses (R,), gradients (R, P)
 
 
-def minimise(evaluate: Evaluate, theta: Float[Tensor, "lanes P"], steps: int) -> Float[Tensor, "lanes P"]:
-    """Return where each lane's loss is lowest after at most `steps` evaluations.
+def minimise(
+    evaluate: Evaluate, theta: Float[Tensor, "lanes P"], steps: int, failures: int = 2
+) -> Float[Tensor, "lanes P"]:
+    """Return where each lane's loss is lowest after at most `steps` evaluations; a lane ends after so many failures in turn.
 
     >>> centre = torch.tensor([[1.0, 2.0], [-3.0, 0.5]]).double()
     >>> bowl = lambda p: (((p - centre) ** 2 * torch.tensor([1.0, 30.0])).sum(1), 2 * (p - centre) * torch.tensor([1.0, 30.0]))
@@ -37,7 +39,7 @@ def minimise(evaluate: Evaluate, theta: Float[Tensor, "lanes P"], steps: int) ->
         trial = theta + length[:, None] * direction
         its_loss, its_slope = evaluate(trial)
         promised = ENOUGH * length * (slope * direction).sum(1)
-        taken = torch.isfinite(its_slope).all(1) & (its_loss <= loss + promised) & (tired < 2)
+        taken = torch.isfinite(its_slope).all(1) & (its_loss <= loss + promised) & (tired < failures)
         moves, changes = _remember(moves, changes, taken, trial - theta, its_slope - slope)
         theta, slope = torch.where(taken[:, None], trial, theta), torch.where(taken[:, None], its_slope, slope)
         loss = torch.where(taken, its_loss, loss)
@@ -47,7 +49,7 @@ def minimise(evaluate: Evaluate, theta: Float[Tensor, "lanes P"], steps: int) ->
         moves, changes = (torch.where(lost[:, None, None], 0.0, m) for m in (moves, changes))
         direction = torch.where((taken | lost)[:, None], _direct(slope, moves, changes), direction)
         length = torch.where(lost, (1.0 / slope.abs().sum(1).clamp_min(1e-12)).clamp_max(1.0), length)
-        if bool((tired >= 2).all()):
+        if bool((tired >= failures).all()):
             break
     return theta
 
