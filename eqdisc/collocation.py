@@ -243,11 +243,17 @@ class Collocation:
         return _Projected(rest.flatten(1, 2), cross.flatten(1, 2), back.flatten(1, 2), moved)
 
     def gauge(
-        self, terms: Terms, index: Parameters, x: Tensor, sigma: Tensor, extra: Float[Tensor, "L c"]
+        self,
+        terms: Terms,
+        index: Parameters,
+        x: Tensor,
+        sigma: Tensor,
+        extra: Float[Tensor, "L c"],
+        crossed: bool = False,
     ) -> tuple[Float[Tensor, "R P P"], Float[Tensor, "R P"]]:
         """Return `normal`'s H and g with trial columns, starts at their bound held there; as many segments at a time as there is room for.
 
-        Between trial columns of different equations H is left at zero: no move asks for it.
+        Between trial columns of different equations H is left at zero unless `crossed` asks for it.
         """
         own, width = 1 + index.term.shape[1], 1 + index.term.shape[1] + self.states * len(extra)
         trials = [slice(k, k + len(extra)) for k in range(own, width, max(1, len(extra)))]  # an equation each
@@ -260,7 +266,7 @@ class Collocation:
             held = self.positive[: self.states] & (x0 < 2 * self.lowest), torch.zeros_like(x0)
             projected = engine._project(columns, x[:, part], sigma, held)
             total[:, :own] += projected.gram(slice(own), slice(None))
-            for trial in trials:
+            for trial in [slice(own, width)] if crossed else trials:
                 total[:, trial, trial] += projected.gram(trial, trial)
         total[:, own:, :own] = total[:, :own, own:].mT
         return total[:, 1:, 1:], total[:, 1:, 0]

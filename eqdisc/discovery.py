@@ -40,6 +40,7 @@ from .noise import independent_share
 from .problem import Problem
 from .proposals import search_by_proposals
 from .refinement import Printed, impose_ties, polish, print_law
+from .rivals import seek_rivals
 from .selection import CONTESTS, FAR, select_front, select_pick, select_rivals, share_of
 from .status import Status
 from .structure import JointSearch
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+SOUGHT = 2  # times that rivals are sought, where the first ones change the choice
 COMPLETED = 24  # laws found as if nothing were known that are completed by what is
 
 
@@ -386,12 +388,28 @@ def _settle(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal
         pick = thin_dense_chain(joint, pick, problem, journal)
     elif not problem.data.hidden:
         pick = _complete_found(problem, joint, pick, journal)
-    residual, seen = joint.engine.mesh.residuals(pick.fit.x[0])
-    share = 1.0 if problem.denoised.clean else independent_share(residual, seen)
-    chosen = select_pick(joint.seen.values(), pick, share)
-    if problem.denoised.clean and (not joint.exhausts(chosen) or is_curve_fit(problem, chosen)):
+    if not problem.denoised.clean:
+        return _choose(problem, joint, pick, journal)
+    chosen = select_pick(joint.seen.values(), pick)
+    if not joint.exhausts(chosen) or is_curve_fit(problem, chosen):
         joint.coarsen(FLOOR)
         return joint.best(joint.seen.values())
+    return chosen
+
+
+def _choose(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal) -> Solved:
+    """Choose the law that noisy data earn; its rivals are sought and stand for choice too, and one that is shorter leads on."""
+    residual, seen = joint.engine.mesh.residuals(pick.fit.x[0])
+    share = independent_share(residual, seen)
+    chosen = select_pick(joint.seen.values(), pick, share)
+    for _ in range(SOUGHT):
+        if journal.stop:
+            break
+        found, former = seek_rivals(joint, chosen), chosen
+        pick = joint.improve(found, problem.library) if found.cost < pick.cost - 1e-6 else pick
+        chosen = select_pick(joint.seen.values(), pick, share)
+        if chosen is former:
+            break
     return chosen
 
 

@@ -35,7 +35,9 @@ ADDITIONS = 6  # trial terms that are tried; four times as many enter swaps
 class Neighbourhood:
     """The moves around one solved law."""
 
-    def __init__(self, engine: Collocation, judge: Judge, solved: Solved, library: np.ndarray) -> None:
+    def __init__(
+        self, engine: Collocation, judge: Judge, solved: Solved, library: np.ndarray, crossed: bool = False
+    ) -> None:
         self.judge, self.prior, self.ln = judge, judge.prior, 0.5 * judge.log_n
         w, self.a, free = without_padding(solved.law)
         self.d, columns = self.a.shape[1], max(w.shape[1], library.shape[1])
@@ -49,7 +51,7 @@ class Neighbourhood:
         released = replace(terms, free=movable(terms.exponents, engine.positive))
         index = Parameters.of(released, engine.positive)
         extra = torch.as_tensor(self.trial_w, device=device)
-        h, g = engine.gauge(terms, index, solved.fit.x, solved.fit.sigma, extra)
+        h, g = engine.gauge(terms, index, solved.fit.x, solved.fit.sigma, extra, crossed)
         self._split(h[0].cpu().numpy(), g[0].cpu().numpy(), index)
 
     def _split(self, h: np.ndarray, g: np.ndarray, index: Parameters) -> None:
@@ -93,7 +95,7 @@ class Neighbourhood:
         yield from self._close()
         yield from self._substitute()
 
-    def _price(self, w: np.ndarray, free: np.ndarray) -> float:
+    def price(self, w: np.ndarray, free: np.ndarray) -> float:
         return self.prior.term_price(w, free, self.judge.log_n)
 
     def _free(self) -> Iterator[tuple[float, Law]]:
@@ -101,7 +103,7 @@ class Neighbourhood:
             free = self.free.copy()
             free[j, i] = True
             if self.fixed_gain[q] > 0.5:
-                change = self._price(self.w[j], free[j]) - self._price(self.w[j], self.free[j]) - self.fixed_gain[q]
+                change = self.price(self.w[j], free[j]) - self.price(self.w[j], self.free[j]) - self.fixed_gain[q]
                 yield min(change, 2.5), (self.w, self.a, free)
         if self.fixed:
             yield 2.9, (self.w, self.a, self.free | loosen(self.w, self.positive))
@@ -115,7 +117,7 @@ class Neighbourhood:
                 w, free = self.w.copy(), self.free.copy()
                 w[j, i], free[j, i] = z, False
                 cost = _cost(self.w[j, i] - z, self.c[q, q])
-                change = cost + self._price(w[j], free[j]) - self._price(self.w[j], self.free[j])
+                change = cost + self.price(w[j], free[j]) - self.price(self.w[j], self.free[j])
                 if change < eager.get((j, i), (0.0, 0.0))[0]:
                     eager[j, i] = (change, z)
                 yield change, (w, self.a, free)
@@ -141,7 +143,7 @@ class Neighbourhood:
             if not shared[one[0], other[0]]:
                 continue
             pair = np.array([places[one], places[other]])
-            r, slope = self._eliminate(np.setdiff1d(self.p, pair), pair)
+            r, slope = self.eliminate(np.setdiff1d(self.p, pair), pair)
             if r[0, 1] ** 2 < VALLEY**2 * r[0, 0] * r[1, 1]:
                 continue
             z = np.array(list(itertools.product(menus[one], menus[other]))).reshape(-1, 2)
@@ -160,7 +162,7 @@ class Neighbourhood:
         for (j, i), q in zip(self.fixed, self.f, strict=True):
             if i >= self.d - self.prior.grouped or not self.positive[i]:
                 continue
-            r, slope = self._eliminate(self.p, np.array([q]))
+            r, slope = self.eliminate(self.p, np.array([q]))
             now = self.prior.price(self.w[j, i], False, self.judge.log_n)
             for z in self.prior.menu:
                 step = z - self.w[j, i]
@@ -184,12 +186,12 @@ class Neighbourhood:
                 w, free = self.w.copy(), self.free.copy()
                 w[j], free[j] = 0.0, False
                 w[j, : self.d] = above
-                yield self._price(w[j], free[j]) - self._price(self.w[j], self.free[j]), (w, self.a, free)
+                yield self.price(w[j], free[j]) - self.price(self.w[j], self.free[j]), (w, self.a, free)
 
     def _saved(self, j: int) -> float:
         """Nats saved by dropping one coefficient of term j."""
         last = (self.a[j] != 0).sum() == 1
-        return self.ln + 0.5 + (self._price(self.w[j], self.free[j]) if last else 1.5)
+        return self.ln + 0.5 + (self.price(self.w[j], self.free[j]) if last else 1.5)
 
     def _merge(self) -> Iterator[tuple[float, Law]]:
         for j in range(len(self.w)):
@@ -199,7 +201,7 @@ class Neighbourhood:
                     a = self.a.copy()
                     a[k] += a[j]
                     a[j] = 0.0
-                    yield -2.0 - 0.7 * self._price(self.w[j], self.free[j]), (self.w, a, self.free)
+                    yield -2.0 - 0.7 * self.price(self.w[j], self.free[j]), (self.w, a, self.free)
 
     def _add_and_swap(self) -> Iterator[tuple[float, Law]]:
         count, added = len(self.trial_w), 0
@@ -225,7 +227,7 @@ class Neighbourhood:
             return (self.w, a, self.free), self.ln + 2.0
         a = np.vstack([self.a, np.where(np.arange(self.d) == e, value, 0.0)])
         free = np.vstack([self.free, loosen(row[None], self.positive)])
-        return (np.vstack([self.w, row]), a, free), self.ln + 0.5 + self._price(row, np.zeros_like(row, bool))
+        return (np.vstack([self.w, row]), a, free), self.ln + 0.5 + self.price(row, np.zeros_like(row, bool))
 
     def _swaps(self, o: int, e: int, law: Law, cost: float) -> Iterator[tuple[float, Law]]:
         """Add trial coefficient o, drop another of the same equation."""
@@ -286,7 +288,7 @@ class Neighbourhood:
         terms = [self.numbers[q][1] for q in own]
         places = self._candidates(e, terms)
         here = np.r_[self.p[own], self.t[e * len(self.trial_w) + places]]
-        r, slope = self._eliminate(np.delete(self.p, own), here)
+        r, slope = self.eliminate(np.delete(self.p, own), here)
         b = np.r_[self.a[terms, e], np.zeros(len(places))]
         slope = slope + r @ b
         now = 0.5 * b @ r @ b - slope @ b
@@ -318,7 +320,7 @@ class Neighbourhood:
         gains = [self.trial_gain[e * count : (e + 1) * count]]
         own = [q for q, (is_exponent, _, equation) in enumerate(self.numbers) if not is_exponent and equation == e]
         for gone in [*([q] for q in own), own] if len(own) > 1 else [own]:
-            r, slope = self._eliminate(np.delete(self.p, gone), np.r_[self.p[gone], at])
+            r, slope = self.eliminate(np.delete(self.p, gone), np.r_[self.p[gone], at])
             k = len(gone)
             slope = slope[k:] + r[k:, :k] @ self.a[[self.numbers[q][1] for q in gone], e]
             size = np.diag(r)[k:]
@@ -327,7 +329,7 @@ class Neighbourhood:
         best = np.argsort(-np.where(new, np.array(gains), -1.0), axis=1)[:, :CANDIDATES]
         return np.array([q for q in np.unique(best) if new[q]], int)
 
-    def _eliminate(self, gone: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def eliminate(self, gone: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return H and g over `kept` with the numbers `gone` re-optimised."""
         size = np.sqrt(np.maximum(np.diag(self.h)[gone], 0)) + 1e-300
         unit = self.h[np.ix_(gone, gone)] / size[:, None] / size + 1e-10 * np.eye(len(gone))

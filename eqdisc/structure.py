@@ -204,13 +204,13 @@ class JointSearch:
             fresh = [key for key in foretold if key not in self.tried and key not in self.failed][:BATCH]
             for chunk in (fresh[: BATCH // 2], fresh[BATCH // 2 :]):
                 if chunk and (better is None or better.cost >= solved.cost - 1e-6) and not self.journal.stop:
-                    found = self._try([foretold[key] for key in chunk], solved)
-                    better = self.best([*found, *self._try(_together(solved, found), solved)], better)
+                    found = self.attempt([foretold[key] for key in chunk], solved)
+                    better = self.best([*found, *self.attempt(_together(solved, found), solved)], better)
             if better is not None and better.cost < solved.cost - 1e-6:
                 return better
         return None
 
-    def _try(self, laws: list[Law], near: Solved) -> list[Solved]:
+    def attempt(self, laws: list[Law], near: Solved) -> list[Solved]:
         """Refit moves and remember what came of each."""
         if not laws:
             return []

@@ -61,7 +61,7 @@ def test_a_foretold_exchange_is_the_least_squares_of_its_subset(joint: tuple[Pro
     e, count = 0, len(near.trial_w)
     place = int(np.argmax(near.trial_gain[:count]))
     own = [q for q, (is_exponent, _, equation) in enumerate(near.numbers) if not is_exponent and equation == e]
-    r, slope = near._eliminate(np.delete(near.p, own), np.r_[near.p[own], near.t[place]])
+    r, slope = near.eliminate(np.delete(near.p, own), np.r_[near.p[own], near.t[place]])
     b = np.r_[near.a[[near.numbers[q][1] for q in own], e], 0.0]
     slope = slope + r @ b
     best = np.linalg.solve(r, slope)
