@@ -10,8 +10,8 @@ go and b of those that come, every number of the other terms and all starts elim
 as a goes to zero and b to its best: a small linear system for each of some ten thousand replacements. The likeliest are fitted.
 
 On 352 records with noise of 1 to 5 % (power laws of two records and more, odebench, dysts and ten textbook systems of one) 198 laws are
-claimed and 189 of them right, without rivals 203 and 191; the law that made the data is listed in six records more. A fit takes 0.2 s
-longer in the median.
+claimed and 189 of them right, without rivals 203 and 191; the law that made the data is listed in six records more. A fit takes 0.05 s
+longer in the median, 0.6 s in one of twenty, about 2 s where five states have a dozen terms.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .structure import JointSearch
 
 REACH = 1.05  # by which an exponent may differ
 VARIANTS = 120  # of a term: those of the lowest price,
-MOST = 600  # and of all terms
+MOST = 1800  # and of all terms, times the equations
 WITHIN = 9.0  # nats by which a rival may be foretold to be longer
 FITTED = 24
 TIED = 0.7  # price of a coefficient that equals another but for its sign
@@ -68,7 +68,7 @@ def foretell_rivals(
 ) -> list[tuple[float, Law]]:
     """Return laws with other exponents in one term or two, each after the change in description length that is foretold, by it."""
     w, a, _ = without_padding(solved.law)
-    count = min(VARIANTS, MOST // len(w))
+    count = min(VARIANTS, MOST // a.size)
     variants = [vary(row, judge, engine.positive.cpu().numpy()) for row in w]
     variants = [_without_neighbours(own, w, a, j)[:count] for j, own in enumerate(variants)]
     if not any(map(len, variants)):
