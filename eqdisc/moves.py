@@ -64,9 +64,7 @@ class Neighbourhood:
         p, f, t = np.flatnonzero(own), np.flatnonzero(~own), np.arange(count, len(g))
         self.h, self.g = h, g
         self.p, self.f, self.t = p, f, t
-        size = np.sqrt(np.maximum(np.diag(h)[p], 0)) + 1e-300
-        unit = h[np.ix_(p, p)] / size[:, None] / size + 1e-10 * np.eye(len(p))
-        self.c = np.linalg.pinv(np.nan_to_num(unit), hermitian=True) / size[:, None] / size
+        self.c = invert(h[np.ix_(p, p)])
         self.fixed_gain, _ = self._gains(f)
         self.trial_gain, self.trial_value = self._gains(t)
         self.open = np.ones((len(t) // len(self.trial_w), len(self.trial_w)), bool)  # (equations, trial terms)
@@ -234,9 +232,7 @@ class Neighbourhood:
         if self.trial_gain[o] <= 0:
             return
         index = np.r_[self.p, self.t[o]]
-        size = np.sqrt(np.maximum(np.diag(self.h)[index], 0)) + 1e-300
-        unit = self.h[np.ix_(index, index)] / size[:, None] / size + 1e-10 * np.eye(len(index))
-        c = np.linalg.pinv(np.nan_to_num(unit), hermitian=True) / size[:, None] / size
+        c = invert(self.h[np.ix_(index, index)])
         move = c @ self.g[index]
         for q, (is_exponent, j, equation) in enumerate(self.numbers):
             if is_exponent or equation != e:
@@ -357,6 +353,17 @@ class Neighbourhood:
                 w, free = np.vstack([w, row]), np.vstack([free, only_k(row[None], self.d)])
                 a = np.vstack([a, np.where(np.arange(self.d) == e, number, 0.0)])
         return w, a, free
+
+
+def invert(h: np.ndarray) -> np.ndarray:
+    """Return the inverse of a Gauss-Newton matrix (P, P) whose numbers differ by decades; what nothing depends on has no say.
+
+    >>> invert(np.array([[4.0, 0.0], [0.0, 1e-8]])).round(2).tolist()
+    [[0.25, 0.0], [0.0, 99999999.99]]
+    """
+    size = np.sqrt(np.maximum(np.diag(h), 0)) + 1e-300
+    unit = h / size[:, None] / size + 1e-10 * np.eye(len(h))
+    return np.linalg.pinv(np.nan_to_num(unit), hermitian=True) / size[:, None] / size
 
 
 def _subsets(own: int, fresh: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
