@@ -238,6 +238,29 @@ class Equations:
         d = len(self.states)
         return np.array(list(found)).reshape(-1, d), np.array(list(found.values())).reshape(-1, d)
 
+    def rows(self, e: int, words: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the terms of equation e as `from_terms` reads them, rows (m, d) or, where some saturate, (m, 3 d + 1), and coefficients (m,).
+
+        None where it is no sum of such terms. `words` are the last states, no states but numbers that are not known: they are left out,
+        and log K is NaN where K is one.
+
+        >>> law = Equations.parse({"x": "-V*x/(4 + x)", "V": "0"}, ("x", "V"))
+        >>> [part.round(2).tolist() for part in law.rows(0, ("V",))]
+        [[[1.0, 1.0, 1.39, 0.0]], [-1.0]]
+        """
+        if self.inputs or not self._spreads:
+            return None
+        d, side = len(self.states) - len(words), sp.expand(self.rhs[e])
+        table, values = [], []
+        for term in sp.Add.make_args(side) if side != 0 else ():
+            split = _saturating(term, self.symbols, len(words))
+            if split is None:
+                return None
+            values.append(split[0])
+            table.append(split[1])
+        rows = np.array(table).reshape(-1, 3 * d + 1)
+        return rows if (rows[:, d:] != 0).any() else rows[:, :d], np.array(values)
+
     @cached_property
     def _spreads(self) -> bool:
         """Tell whether the law can be multiplied out in a reasonable time."""
@@ -435,6 +458,25 @@ def _monomial(term: sp.Expr, symbols: tuple[sp.Symbol, ...]) -> tuple[float, tup
                 return None
             powers[inner] += float(total)
     return float(number), tuple(round(p, 12) for p in powers.values())
+
+
+def _saturating(term: sp.Expr, symbols: tuple[sp.Symbol, ...], words: int) -> tuple[float, tuple[float, ...]] | None:
+    """Return coefficient and row [w, u, log K, 0] of x**w or x**w / (K + x**u), the inverse of `_term`; see `Equations.rows`."""
+    d = len(symbols) - words
+    powers = sp.factor_terms(term).as_powers_dict()
+    below = next((base for base in powers if isinstance(base, sp.Add)), None)
+    if below is None:
+        plain = _monomial(term, symbols)
+        return plain and (plain[0], (*plain[1][:d], *(0.0,) * (2 * d + 1)))
+    moving, constant = below.as_independent(*symbols[:d])[::-1]
+    top = _monomial(sp.Mul(*[base**power for base, power in powers.items() if base != below]), symbols)
+    split = _monomial(moving, symbols)
+    if powers[below] != -1 or top is None or split is None or not any(split[1][:d]) or constant == 0:
+        return None
+    k = math.nan if below.free_symbols - set(symbols[:d]) else float(constant) / split[0]
+    if k <= 0:
+        return None
+    return top[0] / split[0], (*top[1][:d], *split[1][:d], math.log(k), *(0.0,) * d)
 
 
 def _whole(value: float) -> float:

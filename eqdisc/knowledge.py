@@ -15,6 +15,7 @@ All numbers here are in scaled units; rows are terms (see `terms`).
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field, replace
 
@@ -52,7 +53,7 @@ class Knowledge:
     dimensions: Dimensions | None = None
     starts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = field(
         default_factory=dict
-    )  # rows (m, D) and signs, by equation
+    )  # rows (m, D or 3 D + 1) and signs, by equation
 
     @classmethod
     def nothing(cls, columns: int) -> Knowledge:
@@ -68,6 +69,20 @@ class Knowledge:
         """Tell whether a sum follows from those that are conserved."""
         table = [c for c, _ in self.conserved]
         return bool(table) and np.linalg.matrix_rank(np.array([*table, weights]), tol=1e-6) == len(table)
+
+    @property
+    def saturates(self) -> bool:
+        """Whether a law to start from has a term that saturates."""
+        return any(rows.shape[1] > len(self.forbidden) for pairs in self.starts.values() for rows, _ in pairs)
+
+    def refuse_poles(self, positive: Bool[np.ndarray, "D"], names: tuple[str, ...]) -> None:
+        """Raise OptionError where a law to start from divides by K + x and x changes its sign."""
+        d = len(positive)
+        for rows, _ in itertools.chain(*self.starts.values()):
+            for i in np.flatnonzero((rows[:, d : 2 * d] != 0).any(0) & ~positive[: rows.shape[1] - d]):
+                raise OptionError(
+                    f"start_from divides by a sum with {names[i]}, which is negative at times; only what never is may stand there."
+                )
 
     @property
     def settled(self) -> frozenset[int]:
@@ -180,6 +195,7 @@ def read_knowledge(config: FitConfig, data: Dataset, scaling: Scaling) -> Knowle
         knowledge.forbidden[i, e] = True
     for text in config.start_from:
         e, rows, values, _ = reader.read_side(text, "start_from")
+        rows = np.nan_to_num(scaling.redo_rows(rows), nan=0.0)  # a K that is to be found is the scale of its state
         knowledge.starts.setdefault(e, []).append((rows, values))
     for text in config.sign:
         body, colon, sign = text.rpartition(":")
@@ -251,10 +267,11 @@ class _Reader:
             law = Equations.parse({n: match[2] if i == e else "0" for i, n in enumerate(names)}, names)
         except FormulaError as error:
             raise OptionError(f"{option} {text!r}: {error}") from None
-        table = law.terms()
-        if table is None:
-            raise OptionError(f"{option} {text!r} is no sum of products of powers.")
-        return e, table[0][:, : len(self.symbols)], table[1][:, e], match[3] is None
+        table = law.rows(e, names[len(self.symbols) :])
+        if table is None or (option == "known" and table[0].shape[1] > len(self.symbols)):
+            may = ", which may saturate as x/(K + x) does" if option == "start_from" else ""
+            raise OptionError(f"{option} {text!r} is no sum of products of powers{may}.")
+        return e, *table, match[3] is None
 
     def read_sum(self, text: str) -> Float[np.ndarray, "D"]:
         """Return the weights of a sum of states."""

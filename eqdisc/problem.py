@@ -66,6 +66,7 @@ class Problem:
         mesh = Mesh.of(scaled, denoised, device=device)
         invariants = () if scaled.hidden else tuple(find_invariants(scaled, denoised, scaling.states))
         if known is not None:
+            known.refuse_poles(denoised.positive, scaled.states)
             invariants = tuple(c for c in invariants if not known.rests(c * scaling.states))
         judge = Judge(prior, mesh.samples, scaling.states, denoised.near_zero, invariants, known)
         coupling = None if known is None else known.couple(mesh.x)

@@ -52,7 +52,7 @@ def search_by_proposals(problem: Problem, journal: Journal, seed: int = 0) -> tu
     if (
         best is not None
         and not journal.stop
-        and (not joint.exhausts(best) or patched(best) or _imitates(problem, best))
+        and (not joint.exhausts(best) or patched(best) or _imitates(problem, best) or _asks_for_ratios(problem))
         and not (problem.data.grouped and explains(problem, best))
     ):
         problem, joint, best = _search_ratios(problem, joint, best, journal, seed)
@@ -69,6 +69,11 @@ def patched(solved: Solved) -> bool:
 def _imitates(problem: Problem, solved: Solved) -> bool:
     """Tell whether a law of exact data has an exponent that is no round number: a sum of powers in the place of another form."""
     return problem.denoised.clean and bool(unround_exponents(solved.law, problem.data.grouped))
+
+
+def _asks_for_ratios(problem: Problem) -> bool:
+    known = problem.judge.knowledge
+    return known is not None and known.saturates
 
 
 def search_sums(problem: Problem, journal: Journal, seed: int = 0) -> tuple[Problem, JointSearch, Solved | None]:
@@ -299,7 +304,10 @@ def _match_all(
 
 def _given(known: Knowledge, e: int, columns: int) -> list[Proposal]:
     """Return the laws that the user would start from, as proposals of equation e."""
-    found = [(widen(rows, columns), signs) for rows, signs in known.starts.get(e, [])]
+    given = [
+        pair for pair in known.starts.get(e, []) if pair[0].shape[1] <= columns
+    ]  # what saturates waits for its library
+    found = [(widen(rows, columns), signs) for rows, signs in given]
     return [Proposal(rows, signs.copy(), np.zeros(rows.shape, bool), 0.0) for rows, signs in found]
 
 

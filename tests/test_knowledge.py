@@ -15,7 +15,8 @@ from eqdisc.config import FitConfig
 from eqdisc.discovery import Discovery, discover
 from eqdisc.equations import Equations
 from eqdisc.errors import FormulaError, OptionError
-from eqdisc.knowledge import verify
+from eqdisc.knowledge import read_knowledge, verify
+from eqdisc.scaling import Scaling
 from eqdisc.systems import simulate_system
 from eqdisc.tables import write_table
 from eqdisc.trajectory import Dataset, Trajectory
@@ -77,9 +78,43 @@ def test_a_law_to_start_from_is_found_with_its_numbers() -> None:
     assert {str(t) for t in found.equations.rhs[1].as_coefficients_dict()} == {"1", "x", "v"}
 
 
+def test_a_law_to_start_from_may_saturate() -> None:
+    data = simulate_system("monod", noise=0.01, seed=1)
+    said = FitConfig(start_from=("dX/dt = m*S*X/(K + S) - D*X", "dS/dt = D*8 - D*S - m*S*X/(2 + S)"))
+    scaling = Scaling.of(data)
+    known = read_knowledge(said, data, scaling)
+    assert known.saturates
+    (growth, _), (feed, _) = known.starts[0][0], known.starts[1][0]
+    half = [row[4] for rows in (growth, feed) for row in rows if row[2:4].any()]
+    assert half == pytest.approx([0.0, np.log(2 / scaling.states[1])])  # K is to be found, or was said
+    found = discover(data, said)
+    assert all("/(S +" in side.replace("1.0*", "") for side in found.equations.strings().values())
+
+
+@pytest.mark.parametrize(
+    ("side", "other"),
+    [
+        ("-3*x*y/(4 + 2*x)", "-1.5*x*y/(x + 2)"),
+        ("0.5*x**2/(1 + x**2) - 0.1*sqrt(x)", "-0.1*sqrt(x) + 0.5*x**2/(x**2 + 1)"),
+        ("x**(-1/2)/(2 + x*y)", "1/(sqrt(x)*(x*y + 2))"),
+    ],
+)
+def test_terms_that_saturate_are_read_as_they_are_written(side: str, other: str) -> None:
+    rows, values = Equations.parse({"x": side, "y": "0"}, ("x", "y")).rows(0)
+    again = Equations.from_terms(("x", "y"), rows, np.outer(values, [1, 0]))
+    assert again.strings() == {"x": other, "y": "0"}
+
+
+@pytest.mark.parametrize("side", ["x/(x + y)", "x/(x - 1)", "x/(1 + x)**2", "x/(1 + x)/(1 + y)", "sin(x)"])
+def test_what_is_no_sum_of_terms_is_not_read(side: str) -> None:
+    assert Equations.parse({"x": side, "y": "0"}, ("x", "y")).rows(0) is None
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [
+        ({"start_from": "dv/dt = -x/(1 + x)"}, "divides by a sum with x, which is negative at times"),
+        ({"start_from": "dv/dt = sin(v)"}, r"which may saturate as x/\(K \+ x\) does"),
         ({"forbid": "x of dv/dt"}, 'write it as "R in dI/dt"'),
         ({"forbid": "z in dv/dt"}, "names 'z', which is no column of the law"),
         ({"sign": "x -> v: up"}, 'write it as "R -> S: \\+"'),
