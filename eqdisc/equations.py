@@ -473,8 +473,9 @@ def _saturating(term: sp.Expr, symbols: tuple[sp.Symbol, ...], words: int) -> tu
     split = _monomial(moving, symbols)
     if powers[below] != -1 or top is None or split is None or not any(split[1][:d]) or constant == 0:
         return None
-    k = math.nan if below.free_symbols - set(symbols[:d]) else float(constant) / split[0]
-    if k <= 0:
+    unknown = below.free_symbols - set(symbols[:d])
+    k = math.nan if unknown else float(constant) / split[0]
+    if k <= 0 or not unknown <= set(symbols[d:]):  # t is no number
         return None
     return top[0] / split[0], (*top[1][:d], *split[1][:d], math.log(k), *(0.0,) * d)
 

@@ -356,7 +356,7 @@ class Neighbourhood:
 
 
 def invert(h: np.ndarray) -> np.ndarray:
-    """Return the inverse of a Gauss-Newton matrix (P, P) whose numbers differ by decades; what nothing depends on has no say.
+    """Return the inverse of a Gauss-Newton matrix (P, P) whose numbers differ by decades; a number that nothing depends on varies without bound.
 
     >>> invert(np.array([[4.0, 0.0], [0.0, 1e-8]])).round(2).tolist()
     [[0.25, 0.0], [0.0, 99999999.99]]

@@ -303,11 +303,8 @@ def _match_all(
 
 
 def _given(known: Knowledge, e: int, columns: int) -> list[Proposal]:
-    """Return the laws that the user would start from, as proposals of equation e."""
-    given = [
-        pair for pair in known.starts.get(e, []) if pair[0].shape[1] <= columns
-    ]  # what saturates waits for its library
-    found = [(widen(rows, columns), signs) for rows, signs in given]
+    """Return the laws that the user would start from, as proposals of equation e; those that saturate wait for a library that does."""
+    found = [(widen(rows, columns), signs) for rows, signs in known.starts.get(e, []) if rows.shape[1] <= columns]
     return [Proposal(rows, signs.copy(), np.zeros(rows.shape, bool), 0.0) for rows, signs in found]
 
 
