@@ -6,8 +6,7 @@ r"""Description length: one number, in nats, for the whole search.
       + per |x| or sign(x)   2.3, where a state that changes sign has other than a whole power
       + per denominator      2.3 + log d + 0.5 log n + 0.5 for its K, and its exponents; one that repeats the numerator's is 0.4
       + per coefficient      0.5 log n + 0.5, and 1.5 for every further equation that uses the same term
-      - per tied coefficient what a second number would have cost: equal ones, small whole multiples, or one yield for all terms
-      - per invariant        5, where the data conserve a sum and the law does so by structure
+      - what `ties` give back: one number for several coefficients, and 5 per sum that the data conserve and the law keeps by them
 
 The profile form needs no noise level, so clean and noisy data run through the same code. Exponents are priced
 because data alone cannot tell 0.7 from 2/3 in short records (Rissanen, Automatica 14, 1978).
@@ -26,9 +25,7 @@ degrees of freedom counted 352, by the weight of all laws alike no more: the pri
 from __future__ import annotations
 
 import bisect
-import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -182,111 +179,6 @@ def _among(w: Tensor, values: tuple[float, ...]) -> Tensor:
     return torch.isclose(w[..., None], w.new_tensor(values), rtol=0.0, atol=1e-9).any(-1)
 
 
-@dataclass(frozen=True)
-class Tie:
-    """Coefficient of `term` in `equation` = `ratio` times the one in `reference`, in the user's units."""
-
-    term: int
-    equation: int
-    reference: int
-    ratio: float
-    gain: float  # nats
-
-
-def find_ties(
-    coefficients: Float[np.ndarray, "m d"],
-    covariance: dict[tuple[int, int, int, int], float],
-    log_n: float,
-    factors: np.ndarray,
-) -> list[Tie]:
-    """Find coefficients of one term in several equations whose ratio is +-1, 2, 3, 1/2 or 1/3 within their covariance.
-
-    `covariance` maps (term, equation, term, equation) to the covariance of two coefficients; `factors` (d,) undo the scaling.
-    """
-    found: list[Tie] = []
-    for j, row in enumerate(coefficients):
-        users = np.flatnonzero(row)
-        options = (
-            [_ties_to(j, int(ref), users, row, covariance, log_n, factors) for ref in users] if len(users) > 1 else []
-        )
-        found += max(options, key=lambda ties: sum(t.gain for t in ties), default=[])
-    return found
-
-
-def _ties_to(
-    j: int, ref: int, users: np.ndarray, row: np.ndarray, covariance: dict, log_n: float, factors: np.ndarray
-) -> list[Tie]:
-    ties = []
-    for e in map(int, users):
-        if e == ref:
-            continue
-        ratio = row[e] * factors[e] / (row[ref] * factors[ref])
-        variance = _variance_of_ratio(j, e, ref, row, covariance)
-        simple = min((1.0, 2.0, 0.5, 3.0, 1 / 3), key=lambda v: abs(math.log(abs(ratio) / v)))
-        distance = math.log(abs(ratio) / simple)
-        gain = 0.5 * log_n + 2.0 - (0.7 if simple == 1.0 else 2.5) - 0.5 * distance**2 / max(variance, 1e-8)
-        if gain > 0 and abs(distance) < 0.3:
-            ties.append(Tie(j, e, ref, math.copysign(simple, ratio), gain))
-    return ties
-
-
-def find_yields(
-    coefficients: Float[np.ndarray, "m d"],
-    covariance: dict[tuple[int, int, int, int], float],
-    log_n: float,
-    factors: np.ndarray,
-    ties: Sequence[Tie],
-) -> list[Tie]:
-    """Find pairs of equations that share all their terms in one ratio, whatever it is (a yield): x_reference - x_equation / ratio rests.
-
-    The ratio is the mean of the terms' own, weighted by their variances; it must cost less than the numbers that it saves.
-    """
-    found: list[Tie] = []
-    used, tied = coefficients != 0, {(t.term, t.equation) for t in ties} | {(t.term, t.reference) for t in ties}
-    for r, e in itertools.combinations(range(coefficients.shape[1]), 2):
-        terms = [int(j) for j in np.flatnonzero(used[:, r])]
-        if len(terms) < 2 or (used[:, r] != used[:, e]).any() or any((j, q) in tied for j in terms for q in (r, e)):
-            continue
-        a = coefficients[terms] * factors
-        ratio = a[:, e] / a[:, r]
-        variance = np.array([_variance_of_ratio(j, e, r, coefficients[j], covariance) for j in terms])
-        weights = 1 / np.maximum(variance, 1e-16)
-        mean = (weights * np.log(np.abs(ratio))).sum() / weights.sum()
-        distance = np.log(np.abs(ratio)) - mean
-        gain = (0.5 * log_n + 2.0) * (len(terms) - 1) - 2.5 - 0.5 * (weights * distance**2).sum()
-        if gain > 0 and np.abs(distance).max() < 0.3 and len(set(np.sign(ratio))) == 1:
-            value = float(f"{math.copysign(math.exp(mean), ratio[0]):.{_digits(1 / math.sqrt(weights.sum()))}g}")
-            found += [Tie(j, e, r, value, gain / len(terms)) for j in terms]
-    return found
-
-
-def _digits(relative: float) -> int:
-    """Significant digits that a relative error leaves, and one more."""
-    return int(np.clip(math.ceil(-math.log10(max(relative, 1e-12))) + 1, 2, 12))
-
-
-def _variance_of_ratio(j: int, e: int, r: int, row: np.ndarray, covariance: dict) -> float:
-    """Return the variance of the logarithm of row[e] / row[r]."""
-    return (
-        covariance[j, e, j, e] / row[e] ** 2
-        + covariance[j, r, j, r] / row[r] ** 2
-        - 2 * covariance[j, e, j, r] / (row[e] * row[r])
-    )
-
-
-def conserves(invariant: np.ndarray, coefficients: np.ndarray, ties: list[Tie]) -> bool:
-    """Tell whether the law keeps sum_e invariant[e] x_e constant by its tied coefficients alone (user's units)."""
-    ratios: dict[int, dict[int, float]] = {}
-    for tie in ties:
-        ratios.setdefault(tie.term, {tie.reference: 1.0})[tie.equation] = tie.ratio
-    for j, row in enumerate(coefficients):
-        users = [int(e) for e in np.flatnonzero(invariant) if row[e] != 0]
-        known = ratios.get(j, {})
-        if users and (any(e not in known for e in users) or abs(sum(invariant[e] * known[e] for e in users)) > 1e-6):
-            return False
-    return True
-
-
 def as_simple(value: float) -> Fraction:
     """Return the fraction with a denominator up to 12 that equals `value`, for printing menu exponents."""
     return Fraction(value).limit_denominator(12)
@@ -318,10 +210,3 @@ class Judge:
         singular = ((w[:, : len(self.near_zero)] < -1e-9) & self.near_zero).sum()
         numbers, shared = int(count.sum()), int((count - 1).sum())
         return float(terms.sum()) + (0.5 * self.log_n + 0.5) * numbers + 1.5 * shared + 1.5 * int(singular)
-
-    def tied(self, a: Float[np.ndarray, "m d"], covariance: dict) -> tuple[float, list[Tie]]:
-        """Return the nats that ties and invariants give back, and the ties."""
-        ties = find_ties(a, covariance, self.log_n, self.factors)
-        ties += find_yields(a, covariance, self.log_n, self.factors, ties)
-        kept = sum(conserves(c, a, ties) for c in self.invariants)
-        return float(sum(tie.gain for tie in ties)) + 5.0 * kept, ties

@@ -39,7 +39,7 @@ from .network import search_by_network
 from .noise import independent_share
 from .problem import Problem
 from .proposals import search_by_proposals
-from .refinement import Printed, impose_ties, polish, print_law
+from .refinement import Printed, polish, print_law
 from .rivals import seek_rivals
 from .selection import CONTESTS, FAR, select_front, select_pick, select_rivals, share_of
 from .status import Status
@@ -262,7 +262,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     front = select_front(joint.seen.values(), pick)
     final = _final_problem(problem, whole, config, device, Finishing(journal))
     final, refitted = polish(*_refit(final, problem, pick, journal), journal)
-    printed = print_law(final, impose_ties(final, refitted), names, journal, profile=True)
+    printed = print_law(final, refitted, names, journal, profile=True)
     journal.record("intervals", 1, 1)
     fitted = whole if later is not None else early
     pick_score = _score(journal, printed.equations, stretches_of_fit(final, fitted, printed.starts), printed.sigma)
@@ -401,16 +401,23 @@ def _choose(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal
     """Choose the law that noisy data earn; its rivals are sought and stand for choice too, and one that is shorter leads on."""
     residual, seen = joint.engine.mesh.residuals(pick.fit.x[0])
     share = independent_share(residual, seen)
+    pick = _lead_on(problem, joint, pick)
     chosen = select_pick(joint.seen.values(), pick, share)
     for _ in range(SOUGHT):
         if journal.stop:
             break
-        found, former = seek_rivals(joint, chosen), chosen
-        pick = joint.improve(found, problem.library) if found.cost < pick.cost - 1e-6 else pick
+        seek_rivals(joint, chosen)
+        pick, former = _lead_on(problem, joint, pick), chosen
         chosen = select_pick(joint.seen.values(), pick, share)
         if chosen is former:
             break
     return chosen
+
+
+def _lead_on(problem: Problem, joint: JointSearch, pick: Solved) -> Solved:
+    """Return the shortest of all laws that were fitted; where that is not the pick, what moves make of it."""
+    shortest = min(joint.seen.values(), key=lambda s: s.cost, default=pick)
+    return joint.improve(shortest, problem.library) if shortest.cost < pick.cost - 1e-6 else pick
 
 
 def _complete_found(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal) -> Solved:

@@ -13,10 +13,10 @@ import numpy as np
 from torch import Tensor
 
 from .collocation import Fit
-from .description import Tie
 from .journal import Form, Packed
 from .matching import Proposal
 from .terms import Terms, loosen, tidy, widen
+from .ties import Tie
 
 Law = tuple[np.ndarray, np.ndarray, np.ndarray]  # exponents (m, c), coefficients (m, d), free (m, c)
 ROUND = 1e-4  # by which an exponent may miss two decimals

@@ -64,7 +64,7 @@ def polish(problem: Problem, solved: Solved, journal: Journal, longest: float = 
     return problem, solved
 
 
-def impose_ties(problem: Problem, solved: Solved) -> Solved:
+def _impose_ties(problem: Problem, solved: Solved) -> Solved:
     """Fit a law once more with every tied coefficient an exact multiple of its reference, so that what the data conserve the law does."""
     used = np.flatnonzero((solved.law[1] != 0).any(1)).tolist()
     w, a, free = without_padding(solved.law)
@@ -100,7 +100,8 @@ def _refit(problem: Problem, solved: Solved, terms: Terms) -> Solved | None:
 def print_law(
     problem: Problem, solved: Solved, names: tuple[str, ...], journal: Journal, profile: bool = False
 ) -> Printed:
-    """Round a solved law to the digits that the data support and put it in the user's units; `profile` as in `find_intervals`."""
+    """Impose a law's ties, round it to the digits that the data support, put it in the user's units; `profile` as in `find_intervals`."""
+    solved = _impose_ties(problem, solved)
     solved = replace(solved, law=without_padding(solved.law))
     marks = slice(problem.data.d - problem.data.grouped, problem.data.d)
     intervals = find_intervals(problem, solved, journal, profile)
@@ -288,4 +289,4 @@ def _row_parameters(
     return out
 
 
-__all__ = ["Printed", "impose_ties", "polish", "print_law"]
+__all__ = ["Printed", "polish", "print_law"]

@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 
 from .collocation import Collocation, Fit
-from .description import Judge, conserves
+from .description import Judge
 from .journal import Journal
 from .laws import LAWS, Law, Solved, close_sum, covariance_of, join, merge_equal, structure_key
 from .matching import Proposal
 from .moves import Neighbourhood
 from .terms import Terms
+from .ties import Coefficients, conserves, find_ties
 
 OPTIONS = 40  # proposals that are exchanged in one pass, shared among the equations
 BATCH = 24  # moves refitted side by side
@@ -94,10 +95,10 @@ class JointSearch:
         one = fit.select(slice(lane, lane + 1))
         w, a, free = (v[0].cpu().numpy() for v in (one.terms.exponents, one.terms.coefficients, one.terms.free))
         c, names = covariance_of(one)
-        places = [(q, j, e) for q, (kind, j, e) in enumerate(names) if kind == "coefficient"]
-        covariance = {(j, e, k, f): c[p, q] for p, j, e in places for q, k, f in places if j == k}
+        places = {(j, e): q for q, (kind, j, e) in enumerate(names) if kind == "coefficient"}
         known = self.judge.knowledge
-        back, ties = self.judge.tied(a if known is None else known.told(w, a), covariance)
+        coefficients = Coefficients(a if known is None else known.told(w, a), self.judge.factors, c, places)
+        back, ties = find_ties(coefficients, self.judge.log_n, self.judge.invariants)
         cost = float(one.nll[0]) + self.judge.price(w, a, free) - back
         return Solved(one, (w, a, free), cost, tuple(ties))
 

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from eqdisc import pruning
 from eqdisc.collocation import Collocation, Fit
 from eqdisc.denoising import denoise
-from eqdisc.description import Prior, conserves, find_ties, find_yields
+from eqdisc.description import Prior
 from eqdisc.laws import Law, Solved, alike, close_sum, complexity_of, contains, covariance_of, merge_equal
 from eqdisc.mesh import Mesh
 from eqdisc.pruning import prune
@@ -119,15 +119,6 @@ def test_pruning_takes_a_number_a_step_where_nothing_is_known_of_them(
     assert sizes == list(range(2 * terms, 0, -2))  # a coefficient, and its K with it
 
 
-def test_ties_and_invariants_are_found_in_coefficients() -> None:
-    a = np.array([[-0.060, 0.0601, 0.0], [0.0, -0.05, 0.05]])
-    covariance = {(j, e, j, f): 1e-6 * (e == f) for j in range(2) for e in range(3) for f in range(3)}
-    ties = find_ties(a, covariance, log_n=4.0, factors=np.ones(3))
-    assert {(t.term, t.ratio) for t in ties} == {(0, -1.0), (1, -1.0)}
-    assert conserves(np.ones(3), a, ties)
-    assert not conserves(np.array([1.0, 2.0, 0.0]), a, ties)
-
-
 def test_an_equation_is_closed_by_the_others() -> None:
     w, a = np.eye(2), np.array([[-2.0, 0.0], [0.0, 0.0]])
     closed = close_sum((w, a, np.zeros((2, 2), bool)), np.array([1.0, 1.0]), 1, np.array([1.0, 4.0]))
@@ -140,17 +131,3 @@ def test_simple_exponents_cost_less(value: float, price: float) -> None:
     assert prior.price(value, False, 4.0) == pytest.approx(price)
     w = torch.tensor([[value]], dtype=torch.float64)
     assert float(prior.exponent_cost(w, torch.zeros_like(w, dtype=torch.bool), 4.0)) == pytest.approx(price)
-
-
-def test_equations_that_share_all_their_terms_in_one_ratio_are_tied() -> None:
-    a = np.array([[-0.5, 0.1903], [0.2, -0.0761]])
-    covariance = {
-        (j, e, j, f): float(e == f) * (0.002 * a[j, e]) ** 2 for j in range(2) for e in range(2) for f in range(2)
-    }
-    (first, second) = find_yields(a, covariance, log_n=4.0, factors=np.ones(2), ties=[])
-    assert (first.reference, first.equation, first.ratio) == (0, 1, second.ratio)
-    assert abs(first.ratio + 0.3805) < 0.001
-    a[1, 1] = -0.09
-    assert find_yields(a, covariance, log_n=4.0, factors=np.ones(2), ties=[]) == []
-    a[1, 1], a[0, 0] = -0.0761, 0.0
-    assert find_yields(a, covariance, log_n=4.0, factors=np.ones(2), ties=[]) == []

@@ -68,7 +68,7 @@ INGREDIENTS = (
     Ingredient("two exponents fixed together", ("moves:Neighbourhood._fix_pairs",), _nothing),
     Ingredient("exchanges of several terms", ("moves:Neighbourhood.exchanges",), _nothing),
     Ingredient("conserved sums", ("problem:find_invariants",), _nothing),
-    Ingredient("ties", ("description:find_ties",), _nothing),
+    Ingredient("ties", ("structure:find_ties",), lambda _: lambda *_: (0.0, [])),
     Ingredient(
         "prices of exponents",
         ("description:_PRICE_OF", "description:_PRICES", "description:ONE"),
