@@ -23,8 +23,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .description import FLOOR
-from .equations import Equations, Parameter, round_to
+from .equations import Equations, Parameter
 from .errors import DataError
+from .formulas import round_to
 from .intervals import NORMAL
 from .laws import Law, Solved, complexity_of, covariance_of, join, structure_key, without_padding
 from .matching import Proposal

@@ -27,8 +27,9 @@ from torch import Tensor
 
 from .config import FitConfig
 from .dimensions import Dimensions
-from .equations import Equations, parse_formula, symbols_of
+from .equations import Equations
 from .errors import FormulaError, OptionError, did_you_mean
+from .formulas import parse_formula, symbols_of
 from .scaling import Scaling
 from .terms import Terms, widen
 from .trajectory import FUNCTIONS, Dataset

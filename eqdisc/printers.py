@@ -17,7 +17,8 @@ from sympy.printing.mathml import MathMLPresentationPrinter
 from sympy.printing.numpy import NumPyPrinter
 from sympy.printing.pycode import SymPyPrinter
 
-from .equations import Equations, number_text, reading_order
+from .equations import Equations
+from .formulas import number_text, reading_order
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from .dimensions import Dimensions
-from .equations import Equations, Parameter, round_to, write_term
+from .equations import Equations, Parameter, write_term
+from .formulas import round_to
 from .groups import log_errors, part_by_group, round_factors
 from .intervals import NORMAL, Interval, Place, find_intervals, name_flat_pairs
 from .journal import Journal

@@ -13,8 +13,9 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from .equations import Equations, number_text
+from .equations import Equations
 from .errors import OptionError, did_you_mean
+from .formulas import number_text
 from .simulation import TIGHT_ATOL, TIGHT_RTOL, simulate
 from .status import Status
 from .trajectory import Dataset, Trajectory

@@ -13,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from eqdisc.equations import LONGEST_TEXT, Equations, number_text, parse_formula
+from eqdisc.equations import Equations
 from eqdisc.errors import FormulaError
+from eqdisc.formulas import LONGEST_TEXT, number_text, parse_formula
 from eqdisc.trajectory import symbols_of
 
 STATES = ("S", "x_1", "lambda_")

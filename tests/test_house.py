@@ -28,6 +28,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "sheet",
         "tables",
         "diagnosis",
+        "formulas",
         "equations",
         "printers",
         "markup",
@@ -51,6 +52,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
         "description",
         "invariants",
         "terms",
+        "ties",
     }
     | {"regression", "mesh", "pins", "collocation", "threads", "levenberg"},
     "stages": {
@@ -100,6 +102,7 @@ LIVES_IN = {  # floors and modules that may import a library that is slow to loa
     "sympy": {
         "hidden",
         "knowledge",
+        "formulas",
         "equations",
         "extraction",
         "units",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eqdisc.equations import round_to
+from eqdisc.formulas import round_to
 from eqdisc.intervals import Interval
 from eqdisc.refinement import _follow
 
