@@ -44,10 +44,10 @@ class Solved:
 
     @property
     def size(self) -> int:
-        """Numbers that were fitted or chosen: coefficients, and exponents other than 0 and 1."""
+        """Numbers that were fitted or chosen: coefficients, tied ones once, and exponents other than 0 and 1."""
         w, a, _ = self.law
         used = (a != 0).any(1)
-        return int((a != 0).sum() + ((w[used] != 0) & (w[used] != 1)).sum())
+        return int((a != 0).sum() + ((w[used] != 0) & (w[used] != 1)).sum()) - len(self.ties)
 
 
 def pack_laws(laws: Sequence[Law]) -> Packed:
