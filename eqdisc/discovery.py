@@ -29,7 +29,7 @@ from .field import Chain
 from .groups import encode_groups, law_of_group
 from .hidden import explain_hidden, search_hidden
 from .inputs import join_inputs
-from .intervals import LEVEL
+from .intervals import LEVEL, name_loosest
 from .journal import Finishing, Journal, TimedJournal
 from .knowledge import verify
 from .laws import Solved, complexity_of, without_padding
@@ -270,6 +270,7 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     share = share_of(pick, joint.seen.values(), FAR if is_one_curve(problem) else CONTESTS)
     left = list(leave_the_data(printed.equations, fitted, _cut_starts(final, printed), printed.sigma))
     verdict = judge(problem, pick, rivals, share, names, pick_score, left)
+    verdict = _doubt(verdict, name_loosest(final, printed.solved, names))
     if config.knows:
         verify(config, join_inputs(whole), printed.equations)
         verdict = _doubt(verdict, object_to(problem, joint, pick, config.knows, journal), first=True)

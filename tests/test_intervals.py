@@ -10,8 +10,11 @@ from scipy.optimize import least_squares
 
 from eqdisc.discovery import discover
 from eqdisc.equations import Parameter
-from eqdisc.intervals import NORMAL
+from eqdisc.intervals import NORMAL, name_loosest
+from eqdisc.journal import Journal
 from eqdisc.pins import Pins
+from eqdisc.problem import Problem
+from eqdisc.structure import JointSearch
 from eqdisc.terms import Parameters, Terms
 from eqdisc.trajectory import Dataset, Trajectory
 
@@ -106,3 +109,22 @@ def test_the_slope_of_a_pin_is_its_derivative(place: tuple[str, int]) -> None:
             target[0, index.term[0, p], index.state[0, p]] += step
             values.append(float(pins.measure(Terms(w, a, terms.free))[0]))
         assert_allclose((values[0] - values[1]) / 2e-6, float(slope[p]), atol=1e-7)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e3])
+def test_a_coefficient_is_named_that_another_can_replace(unit: float) -> None:
+    """Where y is nearly twice x, x' = a x + b y says little of a and b; x' = a x says a."""
+    t = np.linspace(0, 3, N)
+    noise = 0.01 * np.random.default_rng(2).standard_normal((N, 2))
+    x = np.c_[np.exp(-t), 2 * np.exp(-t) + 0.01 * np.exp(-3 * t)] + noise
+    problem = Problem.of(Dataset((Trajectory(t, x * [unit, 1.0]),), ("x", "y")))
+    start = problem.engine.mesh.states(problem.denoised)
+    joint = JointSearch(problem.engine, problem.judge, start, problem.start_sigma, Journal())
+    fixed = np.zeros((2, 2), bool)
+    both, alone = (
+        joint.solve([(np.eye(2), np.array([[-1.0, 0.0], [other, -1.0]]), fixed)], steps=20)[0] for other in (0.1, 0.0)
+    )
+    words = name_loosest(problem, both, ("x", "y"))
+    assert words is not None
+    assert words.startswith("The data hardly tell the coefficient of y in dx/dt: its error is ")
+    assert name_loosest(problem, alone, ("x", "y")) is None
