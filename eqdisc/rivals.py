@@ -138,6 +138,8 @@ def _foretell(near: Neighbourhood, kind: Kind, price: np.ndarray) -> Iterator[Re
     pairs = list(zip(kind.places, kind.equations, strict=True))
     columns = [near.t[equations * len(near.trial_w) + places[:, None]] for places, equations in pairs]
     h, g = near.eliminate(stay, np.r_[leave, np.concatenate([c.ravel() for c in columns])])
+    lost = np.diag(h) <= 0.0  # to rounding: the data say nothing of these
+    h[lost], h[:, lost], g[lost] = 0.0, 0.0, 0.0
     s = g + h[:, : len(a)] @ a
     now = 0.5 * a @ h[: len(a), : len(a)] @ a - s[: len(a)] @ a
     starts = np.cumsum([len(a), *(c.size for c in columns)])

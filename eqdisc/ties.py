@@ -26,6 +26,7 @@ YIELD = 2.5  # the same for one ratio of two whole equations
 FAR = 0.3  # of the logarithm of a ratio: no error of measurement
 SURE = 1e-8  # variance of the logarithm of a ratio below which it is as exact as integration
 EXACT = 1e-16  # the same of a yield, which is estimated
+UNKNOWN = 1e100  # covariance of a number that nothing depends on: it has no bound
 CONSERVED = 5.0  # nats that a law gives back where it keeps by structure a sum that the data conserve
 
 
@@ -59,12 +60,13 @@ class Coefficients:
         for t, (j, e, r) in enumerate(ties):
             slope[t, self.places[j, e]] = 1 / self.values[j, e]
             slope[t, self.places[j, r]] = -1 / self.values[j, r]
-        bounded = np.clip(
-            np.nan_to_num(self.covariance), -1e100, 1e100
-        )  # a number that nothing depends on has no bound
-        spread = slope @ bounded @ slope.T + floor * np.eye(len(ties))
-        size = np.sqrt(np.diag(spread))
-        return np.linalg.inv(spread / size[:, None] / size + 1e-10 * np.eye(len(ties))) / size[:, None] / size
+        spread = slope @ np.clip(np.nan_to_num(self.covariance), -UNKNOWN, UNKNOWN) @ slope.T
+        variance = np.maximum(np.diag(spread), 0.0) + floor
+        size = np.sqrt(variance)
+        correlation = np.clip(spread / size[:, None] / size, -1.0, 1.0)
+        np.fill_diagonal(correlation, 1.0)
+        values, vectors = np.linalg.eigh(correlation)  # rounding leaves some below zero: a loss is never a gain
+        return (vectors / np.maximum(values, 1e-10)) @ vectors.T / size[:, None] / size
 
 
 def find_ties(

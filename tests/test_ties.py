@@ -81,6 +81,17 @@ def test_a_number_that_nothing_depends_on_spoils_no_tie() -> None:
     assert (0, -1.0) in {(t.term, t.ratio) for t in find_ties(a, LOG_N)[1]}
 
 
+def test_a_covariance_that_rounding_spoilt_gives_nothing_back() -> None:
+    """A loss below zero would make a law shorter the less the data say of it."""
+    a = independent([[-0.060, 0.0601, 0.0], [0.0, -0.05, 0.05]], 0.02)
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        noise = random.normal(size=(4, 4))
+        spoilt = Coefficients(a.values, a.factors, a.covariance * (noise + noise.T), a.places)
+        back, ties = find_ties(spoilt, LOG_N)
+        assert 0.0 <= back <= sum(t.gain for t in ties)
+
+
 def test_units_of_states_change_no_tie() -> None:
     a, factors = independent([[-0.060, 0.0601, 0.0], [0.0, -0.05, 0.05]], 0.02), np.array([10.0, 0.1, 3.0])
     places = dict(a.places)
