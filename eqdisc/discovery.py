@@ -417,8 +417,8 @@ def _choose(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal
 
 def _lead_on(problem: Problem, joint: JointSearch, pick: Solved) -> Solved:
     """Return the shortest of all laws that were fitted; where that is not the pick, what moves make of it."""
-    shortest = min(joint.seen.values(), key=lambda s: s.cost, default=pick)
-    return joint.improve(shortest, problem.library) if shortest.cost < pick.cost - 1e-6 else pick
+    shortest = joint.best(joint.seen.values(), pick)
+    return joint.improve(shortest, problem.library) if shortest and shortest.cost < pick.cost - 1e-6 else pick
 
 
 def _complete_found(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal) -> Solved:

@@ -198,7 +198,10 @@ def name_flat_pairs(problem: Problem, solved: Solved, names: tuple[str, ...]) ->
 
 
 def name_loosest(problem: Problem, solved: Solved, names: tuple[str, ...]) -> str | None:
-    """Say which coefficient the data hardly tell: its 90 % interval, states of their usual size, reaches LOOSE of it to either side."""
+    """Say which coefficient the data hardly tell: NORMAL standard errors are LOOSE of it or more, in scaled units, every power held.
+
+    `find_intervals` lets the powers move too, and so its intervals may be wider.
+    """
     c, numbers = covariance_of(solved.fit)
     rows = problem.scaling.undo_rows(solved.fit.terms.exponents[0].cpu().numpy())
     a = solved.fit.terms.coefficients[0].cpu().numpy()
@@ -210,7 +213,8 @@ def name_loosest(problem: Problem, solved: Solved, names: tuple[str, ...]) -> st
     (j, e), loosest = max(sizes.items(), key=lambda item: item[1], default=((0, 0), 0.0))
     if loosest < LOOSE:
         return None
-    return f"The data hardly tell {_name_number('coefficient', rows[j], e, names)}: its error is {100 * loosest:.0f} % of it."
+    number = _name_number("coefficient", rows[j], e, names)
+    return f"The data hardly tell {number}: its error is {100 * loosest:.0f} % of it, even with every power held."
 
 
 def _name_number(kind: str, row: np.ndarray, i: int, names: tuple[str, ...]) -> str:

@@ -55,12 +55,12 @@ class Replacement:
     come: tuple[int, ...]
 
 
-def seek_rivals(joint: JointSearch, pick: Solved) -> Solved:
-    """Fit the likeliest rivals of a law, which the search then remembers; return the shortest description, `pick` included."""
+def seek_rivals(joint: JointSearch, pick: Solved) -> None:
+    """Fit the likeliest rivals of a law, which the search then remembers."""
     given = joint.engine.digest, joint.judge, pick.law, pick.fit.x, pick.fit.sigma
     foretold = lambda: [law for _, law in foretell_rivals(joint.engine, joint.judge, pick)]  # noqa: E731
     laws = joint.journal.recall("rivals", lambda: given, foretold, LAWS)
-    return joint.best(joint.attempt([law for law in laws if structure_key(law) not in joint.seen], pick), pick) or pick
+    joint.attempt([law for law in laws if structure_key(law) not in joint.seen], pick)
 
 
 def foretell_rivals(

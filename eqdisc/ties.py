@@ -40,6 +40,11 @@ class Tie:
     ratio: float
     gain: float  # nats that it gives back, its loss in likelihood left out
 
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Term, equation and reference."""
+        return self.term, self.equation, self.reference
+
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
@@ -88,8 +93,8 @@ def find_ties(
 def _find_simple(a: Coefficients, log_n: float, invariants: Sequence[np.ndarray]) -> tuple[float, list[Tie]]:
     ties, best = _possible_ties(a, log_n), (0.0, list[Tie]())
     while ties and best[0] < sum(t.gain for t in ties) + CONSERVED * len(invariants):
-        delta = np.array([math.log(abs(a.ratio(t.term, t.equation, t.reference) / t.ratio)) for t in ties])
-        inverse = a.weigh([(t.term, t.equation, t.reference) for t in ties], SURE)
+        delta = np.array([math.log(abs(a.ratio(*t.place) / t.ratio)) for t in ties])
+        inverse = a.weigh([t.place for t in ties], SURE)
         back = _given_back(ties, a.values, invariants) - delta @ inverse @ delta / 2
         best = max(best, (float(back), ties), key=lambda found: found[0])
         taken = (inverse @ delta) ** 2 / np.diag(inverse) / 2  # by each tie, given all others
@@ -104,7 +109,7 @@ def _possible_ties(a: Coefficients, log_n: float) -> list[Tie]:
     found: list[Tie] = []
     for j, row in enumerate(a.values):
         users = [int(e) for e in np.flatnonzero(row)]
-        options = [list(_ties_to(j, r, users, a, log_n)) for r in users] if len(users) > 1 else []
+        options = [_ties_to(j, r, users, a, log_n) for r in users] if len(users) > 1 else []
         found += max(options, key=lambda ties: sum(t.gain for t in ties), default=[])
     return found
 

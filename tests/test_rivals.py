@@ -47,7 +47,10 @@ def test_a_fit_finds_what_was_foretold(predators: tuple[Problem, JointSearch, So
 def test_a_law_that_the_data_tell_has_no_rival(predators: tuple[Problem, JointSearch, Solved]) -> None:
     problem, joint, pick = predators
     assert foretell_rivals(problem.engine, problem.judge, pick) == []
-    assert seek_rivals(joint, pick) is pick
+    seen = dict(joint.seen)
+    seek_rivals(joint, pick)
+    assert joint.seen == seen
+    assert joint.best(joint.seen.values(), pick) is pick
 
 
 def test_laws_far_from_the_pick_are_reached_where_the_data_cannot_tell() -> None:

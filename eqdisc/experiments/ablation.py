@@ -79,7 +79,7 @@ INGREDIENTS = (
     ),
     Ingredient("the check by halving the steps", ("proposals:STEP_ERROR",), lambda _: np.inf),
     Ingredient("thinning of the dense chain", ("discovery:thin_dense_chain",), lambda _: lambda joint, pick, *_: pick),
-    Ingredient("rivals that are sought", ("discovery:seek_rivals",), lambda _: lambda joint, pick: pick),
+    Ingredient("rivals that are sought", ("discovery:seek_rivals",), _nothing),
     Ingredient("three nats for one more term", ("discovery:select_pick",), lambda _: lambda seen, pick, *_: pick),
 )
 
