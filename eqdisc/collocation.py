@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .compiler import is_compiler_here
 from .condensing import Slopes, condense
 from .description import EXPONENT_LIMIT, FLOOR, limits
 from .journal import Form, Journal, Packed, digest, room_on
@@ -109,6 +110,7 @@ class Collocation:
         exact = min(1.0, floor / FLOOR)  # where less is noise, less is zero
         self.tiny, self.lowest = exact * TINY, exact * LOWEST
         self._lane = torch.arange(len(mesh.trajectory), device=mesh.x.device)[:, None]
+        self.compiled = mesh.x.device.type == "cpu" and is_compiler_here()
 
     @cached_property
     def digest(self) -> bytes:
@@ -156,18 +158,16 @@ class Collocation:
             lost = (terms.coefficients[:, :, :s, None] * rows[:, :, None, self.d : self.d + s]).flatten(2)
             dfdx = dfdx - (values * share) @ lost
         dfdx = dfdx.unflatten(-1, (s, s)) * inverse[..., None, :s]
-        columns, directions = [flat.new_zeros(*flat.shape[:-1], 0)], [flat.new_zeros(len(x), s, 0)]
+        columns = [flat.new_zeros(*flat.shape[:-1], 0)]
         if index is not None:
             columns.append(self._parameter_columns(terms, index, values, log_x, share))
-            directions.append(self._parameter_directions(terms, index))
         if extra is not None:
-            trial, _ = monomials(extra[None], flat, self.positive, self.tiny)
-            along = torch.eye(s, dtype=x.dtype, device=x.device) if self.coupling is None else self.coupling[:s, :s].mT
-            columns.append(trial.expand(len(x), -1, -1).repeat(1, 1, s))
-            directions.append(along.repeat_interleave(len(extra), 1).expand(len(x), -1, -1))
+            trial, _ = monomials(extra.expand(len(x), -1, -1), flat, self.positive, self.tiny)
+            columns.append(trial.repeat(1, 1, s))
         shape = x.shape[:-1]
         numbers = torch.cat(columns, -1).view(*shape, -1)
-        return f.view(*shape, -1), Slopes(dfdx.reshape(*shape, s, s), numbers, torch.cat(directions, -1))
+        slopes = Slopes(dfdx.reshape(*shape, s, s), numbers, self._directions(terms, index, extra))
+        return f.view(*shape, -1), slopes
 
     def _parameter_columns(
         self, terms: Terms, index: Parameters, values: Tensor, log_x: Tensor, share: Tensor | None
@@ -179,16 +179,28 @@ class Collocation:
         logs = torch.where(index.is_exponent[:, None], logs, 1.0)
         return values.gather(-1, wide(index.term)) * logs * index.valid[:, None]
 
-    def _parameter_directions(self, terms: Terms, index: Parameters) -> Float[Tensor, "R s P"]:
-        lane = torch.arange(terms.lanes, device=index.term.device)[:, None]
-        along = terms.directions[lane, index.term, index.state.clamp_max(self.d - 1)]
-        direction = torch.where(index.is_exponent[..., None], terms.coefficients[lane, index.term], along)
-        return direction[..., : self.states].mT
+    def _directions(self, terms: Terms, index: Parameters | None, extra: Tensor | None) -> Float[Tensor, "R s P+s*L"]:
+        """Return along which equations each number moves the field."""
+        s, a = self.states, terms.coefficients
+        along = [a.new_zeros(len(a), s, 0)]
+        if index is not None:
+            lane = torch.arange(terms.lanes, device=index.term.device)[:, None]
+            own = terms.directions[lane, index.term, index.state.clamp_max(self.d - 1)]
+            own = torch.where(index.is_exponent[..., None], a[lane, index.term], own)
+            along.append(own[..., :s].mT)
+        if extra is not None:
+            eye = torch.eye(s, dtype=a.dtype, device=a.device) if self.coupling is None else self.coupling[:s, :s].mT
+            along.append(eye.repeat_interleave(len(extra), 1).expand(len(a), -1, -1))
+        return torch.cat(along, -1)
 
     # ---------------------------------------------------------------- constraints and their solution
 
     def defects(self, terms: Terms, x: Tensor) -> Float[Tensor, "R K M s"]:
         """Return c, by which the states miss the Hermite-Simpson rule."""
+        if self.compiled:
+            from .sweeps import find_defects
+
+            return find_defects(terms, x, self.states, self.mesh.step, self.positive, self.tiny)
         h = self.mesh.step[..., None]
         f, x0, x1 = self.field(terms, x), x[:, :, :-1], x[:, :, 1:]
         f0, f1 = f[:, :, :-1], f[:, :, 1:]
@@ -199,6 +211,11 @@ class Collocation:
         self, terms: Terms, index: Parameters | None, x: Tensor, extra: Tensor | None = None, starts: bool = True
     ) -> Float[Tensor, "R K M1 s c"]:
         """Return the columns [P, Q, R] of dx = P + Q dtheta + R dx0 on the grid, for the states; R only where `starts` may move."""
+        if self.compiled:
+            from .sweeps import propagate
+
+            directions = self._directions(terms, index, extra)
+            return propagate(terms, index, extra, directions, x, self.mesh.step, self.positive, self.tiny, starts)
         h = self.mesh.step[..., None]
         f, nodes = self.linearise(terms, index, x, extra)
         x0, x1, f0, f1 = x[:, :, :-1], x[:, :, 1:], f[:, :, :-1], f[:, :, 1:]

@@ -9,7 +9,7 @@ With the field's slopes J = df/dx and G = df/dtheta at both ends of a step h and
 and one recursion dx_{n+1} = R^-1 (B dtheta - c_n - L dx_n) gives dx = P + Q dtheta + R dx0 on the whole grid. All numbers of a term move
 the equations alike along the whole trajectory: G[e, p] = g_p(t) D[e, p], so that only g is kept a point.
 
-In compiled code (`sweeps`) a step costs what its arithmetic costs; in torch, on a GPU or without Numba, a dozen calls.
+Here in torch, for a GPU and for machines without Numba, a dozen calls a step; `sweeps` has the same in compiled code.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from .compiler import is_compiler_here
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,19 +45,7 @@ def condense(
     >>> condense(torch.tensor([[0.5, 0.25]]), torch.zeros(1, 1, 2, 1), rest, middles)[0, 0, :, 0].tolist()
     [[0.0, 0.0, 1.0], [0.0, 0.5, 1.0], [0.0, 0.75, 1.0]]
     """
-    if defects.device.type == "cpu" and is_compiler_here():
-        return _sweep(h, defects, nodes, middles, starts)
     return _recur(*_solve(h, defects, nodes, middles), starts)
-
-
-def _sweep(h: Tensor, defects: Tensor, nodes: Slopes, middles: Slopes, starts: bool) -> Tensor:
-    from .sweeps import sweep
-
-    r, k, n, s = nodes.by_state.shape[:4]
-    out = defects.new_empty(r, k, n, s, 1 + nodes.by_number.shape[-1] + s * starts)
-    given = h, defects, nodes.by_state, middles.by_state, nodes.by_number, middles.by_number, nodes.directions
-    sweep(*(v.detach().contiguous().numpy() for v in given), out.numpy())
-    return out
 
 
 def _solve(h: Tensor, defects: Tensor, nodes: Slopes, middles: Slopes) -> tuple[Tensor, Tensor]:

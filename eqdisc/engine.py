@@ -134,6 +134,7 @@ class _Work:
 
     def __init__(self, program: Program, weights: Tensor, t: Tensor) -> None:
         from . import kernels
+        from .vectors import aligned_rows
 
         self.weights = np.ascontiguousarray(weights.detach().numpy())
         self.dtype = self.weights.dtype
@@ -160,6 +161,7 @@ class _Work:
     def linearise(self, logged: _Log, shape: Sequence[int]) -> Float[np.ndarray, "trajectories n d P"]:
         """Return the slopes of samples of that shape, (lanes, K, n, d), in starts and weights, starts in place of the floors."""
         from . import kernels
+        from .vectors import aligned_rows
 
         lanes, segments, n, d = shape
         width = self.weights.shape[1]
@@ -172,20 +174,6 @@ class _Work:
         """Return the smallest share of a segment's duration for a step, and where states overflow."""
         info = np.finfo(self.dtype)
         return SMALLEST_STEP * float(info.eps) / self.times[1].shape[1], float(info.max) ** 0.25
-
-
-def aligned_rows(count: int, dtype: np.dtype) -> Float[np.ndarray, "numbers"]:
-    """Return zeros for so many vectors, the first at a multiple of 64 bytes.
-
-    >>> aligned_rows(3, np.dtype(float)).ctypes.data % 64
-    0
-    """
-    from .vectors import LANES
-
-    size = count * LANES * dtype.itemsize
-    raw = np.zeros(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(dtype)
 
 
 __all__ = ["knows", "linearise", "solve"]

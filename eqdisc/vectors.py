@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
@@ -96,6 +97,18 @@ DOUBLE = Precision(
         -0.00010370082971594627,
     ),
 )
+
+
+def aligned_rows(count: int, dtype: np.dtype) -> Float[np.ndarray, "numbers"]:
+    """Return zeros for so many vectors, the first at a multiple of 64 bytes.
+
+    >>> aligned_rows(3, np.dtype(float)).ctypes.data % 64
+    0
+    """
+    size = count * LANES * dtype.itemsize
+    raw = np.zeros(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype)
 
 
 class Vector(types.Type):

@@ -1,42 +1,14 @@
-"""Condensing: the compiled recursion and torch's are one, and both are the sensitivities of a solution in closed form."""
+"""Condensing: the recursion's columns are the sensitivities of a solution in closed form."""
 
 from __future__ import annotations
 
-import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from eqdisc import condensing
 from eqdisc.condensing import Slopes, condense
 
 
-def draw(states: int, numbers: int, lanes: int = 3, segments: int = 2, steps: int = 20) -> tuple:
-    generator = torch.Generator().manual_seed(10 * states + numbers)
-    normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
-    directions = normal(lanes, states, numbers)
-    nodes = Slopes(
-        normal(lanes, segments, steps + 1, states, states), normal(lanes, segments, steps + 1, numbers), directions
-    )
-    middles = Slopes(
-        normal(lanes, segments, steps, states, states), normal(lanes, segments, steps, numbers), directions
-    )
-    h = 0.1 * torch.rand(segments, steps, generator=generator, dtype=torch.float64)
-    return h, normal(lanes, segments, steps, states), nodes, middles
-
-
-@pytest.mark.parametrize("starts", [True, False])
-@pytest.mark.parametrize(("states", "numbers"), [(1, 0), (1, 3), (2, 5), (3, 9), (5, 20)])
-def test_compiled_and_torch_agree(states: int, numbers: int, starts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = draw(states, numbers)
-    compiled = condense(*given, starts)
-    monkeypatch.setattr(condensing, "is_compiler_here", lambda: False)
-    assert_allclose(compiled, condense(*given, starts), rtol=1e-9, atol=1e-11)
-    assert compiled.shape == (3, 2, 21, states, 1 + numbers + states * starts)
-
-
-@pytest.mark.parametrize("compiler", [True, False])
-def test_growth_has_the_sensitivities_of_its_exponential(compiler: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(condensing, "is_compiler_here", lambda: compiler)
+def test_growth_has_the_sensitivities_of_its_exponential() -> None:
     rate, steps = -0.7, 40
     t = torch.linspace(0, 2, 2 * steps + 1, dtype=torch.float64)
     x = (rate * t).exp()

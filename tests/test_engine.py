@@ -53,7 +53,7 @@ def _map(x, out):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_functions_are_right_to_two_units_in_the_last_place(dtype: type) -> None:
     rows, rng = 500, np.random.default_rng(0)
-    x, *out = (engine.aligned_rows(rows, np.dtype(dtype)) for _ in range(5))
+    x, *out = (vectors.aligned_rows(rows, np.dtype(dtype)) for _ in range(5))
     x[:] = rng.normal(size=len(x)) * np.exp(rng.uniform(-8, 3, len(x)))
     _map(x, tuple(out))
     exact = x.astype(np.longdouble)
@@ -66,7 +66,7 @@ def test_functions_are_right_to_two_units_in_the_last_place(dtype: type) -> None
 
 
 def test_whole_and_half_turns_are_exact() -> None:
-    x, *out = (engine.aligned_rows(1, np.dtype(float)) for _ in range(5))
+    x, *out = (vectors.aligned_rows(1, np.dtype(float)) for _ in range(5))
     x[:7] = [0.0, 0.5, 1.0, 1.5, 2.0, -1.0, -0.5]
     _map(x, tuple(out))
     assert out[2][:7].tolist() == [1.0, 0.0, -1.0, 0.0, 1.0, -1.0, 0.0]

@@ -30,11 +30,14 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from .. import condensing
-from ..condensing import Slopes
+from ..collocation import Collocation
+from ..denoising import denoise
 from ..field import Chain
 from ..integration import integrate, linearise
+from ..mesh import Mesh
+from ..terms import Parameters, Terms
 from ..threads import one_thread
+from ..trajectory import Dataset, Trajectory
 
 RTOL, ATOL = 5e-7, 1e-8  # for errors of 2e-6
 T = np.linspace(0.0, 200.0, 40)
@@ -301,53 +304,55 @@ def draw(rows: dict[str, list[tuple[int, float]]], path: Path) -> None:
 
 
 SHAPES = (
-    (1, 1, 78, 1, 3),
-    (1, 1, 78, 3, 8),
-    (1, 1, 580, 3, 8),
-    (64, 4, 200, 1, 4),
-    (64, 4, 200, 3, 10),
-    (64, 4, 200, 5, 20),
+    (1, 1, 40, 1, 2),
+    (1, 1, 40, 3, 4),
+    (1, 4, 150, 3, 4),
+    (64, 4, 100, 1, 2),
+    (64, 4, 100, 3, 6),
+    (64, 4, 100, 5, 12),
 )
 
 
 def compare_condensing(repeats: int, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[dict[str, Any]]:
-    """Time the solution of the linearised collocation rule for (lanes, records, steps, states, numbers), compiled and in torch.
+    """Time defects and columns of the collocation rule for (lanes, records, samples, states, terms), compiled and in torch: ns a step of a lane.
 
     >>> [row["lanes"] for row in compare_condensing(1, [(1, 2, 5, 1, 1)])]
     [1]
     """
     rows = []
     for shape in shapes:
-        h, defects, nodes, middles = _random_rule(*shape)
-        roads: dict[str, Callable[[], Tensor]] = {
-            "compiled": partial(condensing._sweep, h, defects, nodes, middles, True),
-            "torch": lambda: condensing._recur(*condensing._solve(h, defects, nodes, middles), True),  # noqa: B023
+        engine, terms, x = _random_fit(*shape)
+        index = Parameters.of(terms, engine.positive)
+        tasks: dict[str, Callable[[], Tensor]] = {
+            "defects": partial(engine.defects, terms, x),
+            "columns": partial(engine.propagate, terms, index, x),
         }
-        for road in roads.values():
-            road()
-        spent: dict[str, list[float]] = {road: [] for road in roads}
-        for _, (name, road) in itertools.product(range(repeats), roads.items()):
-            begun = time.perf_counter()
-            road()
-            spent[name].append(time.perf_counter() - begun)
-        ns = {name: 1e9 * float(np.median(times)) / np.prod(shape[:3]) for name, times in spent.items()}
-        rows.append(dict(zip(("lanes", "records", "steps", "states", "numbers"), shape, strict=True)) | ns)
+        spent: dict[str, list[float]] = {}
+        for _ in range(repeats + 1):
+            for road, (name, task) in itertools.product(("compiled", "torch"), tasks.items()):
+                engine.compiled = road == "compiled"
+                begun = time.perf_counter()
+                task()
+                spent.setdefault(f"{name} {road}", []).append(time.perf_counter() - begun)
+        ns = {name: 1e9 * float(np.median(times[1:])) / x[..., 1:, 0].numel() for name, times in spent.items()}
+        rows.append(dict(zip(("lanes", "records", "samples", "states", "terms"), shape, strict=True)) | ns)
     return rows
 
 
-def _random_rule(
-    lanes: int, records: int, steps: int, states: int, numbers: int
-) -> tuple[Tensor, Tensor, Slopes, Slopes]:
-    """Return step lengths, defects and slopes at nodes and middles."""
-    generator = torch.Generator().manual_seed(0)
-    normal = partial(torch.randn, generator=generator, dtype=torch.float64)
-    directions = normal(lanes, states, numbers)
-    nodes, middles = (
-        Slopes(normal(lanes, records, n, states, states), normal(lanes, records, n, numbers), directions)
-        for n in (steps + 1, steps)
+def _random_fit(lanes: int, records: int, samples: int, states: int, count: int) -> tuple[Collocation, Terms, Tensor]:
+    """Return an engine on records of waves, terms with free exponents of two states each, and states on the grid."""
+    generator = np.random.default_rng(0)
+    t = np.linspace(0.0, 6.0, samples)
+    waves = [1.5 + np.sin(t[:, None] + k + np.arange(states)) for k in range(records)]
+    data = Dataset(
+        tuple(Trajectory(t, x, name=str(k)) for k, x in enumerate(waves)), tuple(f"x{i}" for i in range(states))
     )
-    h = torch.full((records, steps), 1.0 / steps, dtype=torch.float64)
-    return h, normal(lanes, records, steps, states), nodes, middles
+    denoised = denoise(data)
+    mesh = Mesh.of(data, denoised)
+    rows = generator.normal(size=(lanes, count, states)) * (np.arange(states) < 2)
+    coefficients = generator.normal(size=(lanes, count, states)) * (generator.random((lanes, count, states)) < 0.5)
+    terms = Terms.of([(w, a, np.ones(w.shape, bool)) for w, a in zip(rows, coefficients, strict=True)])
+    return Collocation(mesh, np.full(states, True)), terms, mesh.states(denoised).expand(lanes, -1, -1, -1)
 
 
 def to_markdown(rows: list[dict[str, Any]], memory: dict[tuple[str, str], float]) -> str:
@@ -381,9 +386,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", action="store_true", help="print the ratios alone, ours over theirs")
     parser.add_argument("--scaling", type=Path, help="measure cost against size too, and draw it here")
-    parser.add_argument(
-        "--condensing", action="store_true", help="the collocation's linear rule instead: ns a step of a lane"
-    )
+    parser.add_argument("--condensing", action="store_true", help="the collocation's rule instead: ns a step of a lane")
     parser.add_argument("--dtype", default="float64", help=argparse.SUPPRESS)
     parser.add_argument("--memory", choices=ENGINES, help=argparse.SUPPRESS)
     given = parser.parse_args()
