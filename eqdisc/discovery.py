@@ -239,14 +239,7 @@ def discover(
 
 def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> Discovery:
     started = time.monotonic()
-    table, unseen = as_dataset(data).with_hidden(config.hidden), None if validate is None else as_dataset(validate)
-    whole = encode_groups(table)
-    unseen = None if unseen is None else encode_groups(unseen, table.groups)
-    _refuse_together(config, whole, unseen)
-    if unseen is not None and unseen.states != whole.states:
-        raise DataError(
-            f"{unseen.file} has the states {', '.join(unseen.states)}; {whole.file} has {', '.join(whole.states)}."
-        )
+    table, whole, unseen = _read(data, config, validate)
     device = _device(config.device)
     everything, whole = whole, whole.sample()
     early, later = whole.split(config.held_out) if config.held_out else (whole, None)
@@ -307,6 +300,19 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
         bootstrap=replicates,
         flat=printed.flat,
     )
+
+
+def _read(data: Any, config: FitConfig, validate: Any) -> tuple[Dataset, Dataset, Dataset | None]:
+    """Return the table, the same with its groups as inputs, and so what is simulated only; refuse what does not go together."""
+    table, unseen = as_dataset(data).with_hidden(config.hidden), None if validate is None else as_dataset(validate)
+    whole = encode_groups(table)
+    unseen = None if unseen is None else encode_groups(unseen, table.groups)
+    _refuse_together(config, whole, unseen)
+    if unseen is not None and unseen.states != whole.states:
+        raise DataError(
+            f"{unseen.file} has the states {', '.join(unseen.states)}; {whole.file} has {', '.join(whole.states)}."
+        )
+    return table, whole, unseen
 
 
 def _doubt(verdict: Verdict, reason: str | None, first: bool = False) -> Verdict:
