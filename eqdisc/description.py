@@ -6,6 +6,7 @@ r"""Description length: one number, in nats, for the whole search.
       + per |x| or sign(x)   2.3, where a state that changes sign has other than a whole power
       + per denominator      2.3 + log d + 0.5 log n + 0.5 for its K, and its exponents; one that repeats the numerator's is 0.4
       + per coefficient      0.5 log n + 0.5, and 1.5 for every further equation that uses the same term
+      + per pair of twins    3.5: two plain terms of one equation in the same states, all exponents within 0.11
       - what `ties` give back: one number for several coefficients, and 5 per sum that the data conserve and the law keeps by them
 
 The profile form needs no noise level, so clean and noisy data run through the same code. Exponents are priced
@@ -20,6 +21,10 @@ counted in 55 against 51 of 72. Pricing each coefficient by its own standard err
 polynomials. On 439 later records (1, 2, 5 %) of 95 systems, among what the search had seen, the truth was picked 352 times; with all
 prices times 0.8, 0.9, 1.1, 1.2 or 1.4 it was 347, 349, 352, 352 and 351, with a price on terms that cancel 344 to 352, with the
 degrees of freedom counted 352, by the weight of all laws alike no more: the prices are as good as any, the rest is in the data.
+
+Twins imitate x**w log x: of 37 pairs of terms of one equation in the same states, in known laws, none is nearer than n and n**1.15, of 22
+in the catalogue none nearer than N and N**1.12, odds of 1 in 40 or more; of 20 laws found in 1277 records, of seven systems, that had a
+nearer pair none was right.
 """
 
 from __future__ import annotations
@@ -56,6 +61,8 @@ SATURATES = 2.3  # price of a denominator: one term in ten of the rational laws 
 SIGN = 2.3  # price of the choice of sign(x)|x|**w or |x|**w
 HILL = 0.4  # price of a denominator's exponent that repeats the numerator's: x**2 / (K + x**2)
 LOG_K = (-14.0, 5.0)  # of scaled states: beyond, a term is plain within any noise
+TWINS = 3.5  # price of two terms that are nearly the same
+NEAR = 0.11  # exponents nearer than this are nearly the same
 VARIABLES = (2.3, 0.45, 1.4, 3.9, 6.0)  # price of a term in no, one, two, three, more states
 
 _PRICE_OF = {round(v, 9): price for price, group in reversed(_PRICES) for v in group} | {1.0: ONE, 0.0: 0.0}
@@ -184,6 +191,20 @@ def as_simple(value: float) -> Fraction:
     return Fraction(value).limit_denominator(12)
 
 
+def count_twins(w: Float[np.ndarray, "m c"], a: Float[np.ndarray, "m d"]) -> int:
+    """Count the pairs of plain terms of one equation in the same states that have nearly the same exponents.
+
+    >>> rows = np.array([[1.0], [0.95], [0.75]])
+    >>> count_twins(rows, np.array([[2.0], [-1.9], [0.1]]))
+    1
+    """
+    there, used = a != 0, w != 0
+    plain = ~used[:, a.shape[1] :].any(1)
+    near = (np.abs(w[:, None] - w).max(-1, initial=0.0) < NEAR) & (used[:, None] == used).all(-1)
+    together = (there[:, None] & there).any(-1) & plain[:, None] & plain
+    return int(np.triu(near & together, 1).sum())
+
+
 @dataclass(frozen=True, eq=False)
 class Judge:
     """Prices whole laws: the prior, the samples, the scaling of states, what the data conserve, and what is known beforehand."""
@@ -209,4 +230,5 @@ class Judge:
         terms = self.prior.term_cost(torch.as_tensor(w), torch.as_tensor(free), self.log_n)
         singular = ((w[:, : len(self.near_zero)] < -1e-9) & self.near_zero).sum()
         numbers, shared = int(count.sum()), int((count - 1).sum())
-        return float(terms.sum()) + (0.5 * self.log_n + 0.5) * numbers + 1.5 * shared + 1.5 * int(singular)
+        cost = float(terms.sum()) + (0.5 * self.log_n + 0.5) * numbers + 1.5 * shared + 1.5 * int(singular)
+        return cost + TWINS * count_twins(w, a)

@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 
-from eqdisc.description import Judge, Prior
+from eqdisc.description import TWINS, Judge, Prior
 from eqdisc.journal import Journal
 from eqdisc.laws import Solved, alike, merge_equal
 from eqdisc.moves import Neighbourhood
@@ -76,6 +76,17 @@ def test_the_judge_prices_terms_by_their_share_among_known_laws() -> None:
     prices = [judge.price(np.array(w), one * [1.0, 0.0], np.zeros((1, 2), bool)) for w in (linear, product, odd)]
     assert prices[0] < prices[1] < prices[2]
     assert torch.isfinite(torch.tensor(prices)).all()
+
+
+def test_twins_cost_more_than_terms_that_differ() -> None:
+    judge = Judge(Prior(), 100, np.ones(2), np.zeros(2, bool))
+    held = np.zeros((2, 2), bool)
+    together, apart = np.array([[2.0, 0.0], [-1.0, 0.0]]), np.array([[2.0, 0.0], [0.0, -1.0]])
+    price = lambda w, a: judge.price(np.array(w), a, held)  # noqa: E731
+    twins, other = [[1.0, 0.5], [1.0, 0.6]], [[1.0, 0.5], [1.0, 0.9]]
+    assert price(twins, together) - price(twins, apart) == pytest.approx(TWINS)
+    assert price(other, together) == price(other, apart)
+    assert price(twins[::-1], together) == price(twins, together)
 
 
 def test_trial_columns_of_one_equation_are_those_of_the_whole_matrix(joint: tuple[Problem, JointSearch]) -> None:
