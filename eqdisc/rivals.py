@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .collocation import Collocation
-from .description import Judge
+from .description import TWINS, Judge, count_twins
 from .laws import LAWS, Law, Solved, structure_key, without_padding
 from .moves import Neighbourhood, invert
 from .structure import JointSearch
@@ -76,7 +76,12 @@ def foretell_rivals(
     near = Neighbourhood(engine, judge, solved, np.vstack([v for v in variants if len(v)]), crossed=True)
     price = np.array([near.price(row, np.zeros_like(row, bool)) for row in near.trial_w])
     kinds = _list_kinds(near, [len(v) for v in variants])
-    options = [option for kind in kinds for option in _foretell(near, kind, price)]
+    twins = count_twins(near.w, near.a)
+    options = [
+        replace(option, change=option.change + TWINS * (_count_twins(near, option) - twins))
+        for kind in kinds
+        for option in _foretell(near, kind, price)
+    ]
     likely: dict[tuple, tuple[float, Law]] = {}
     for option in sorted(options, key=lambda option: option.change):
         if option.change > within or len(likely) == FITTED:
@@ -161,6 +166,15 @@ def _foretell(near: Neighbourhood, kind: Kind, price: np.ndarray) -> Iterator[Re
     for q in np.argsort(change)[:FITTED]:
         come = tuple(int(places[k]) for places, k in zip(kind.places, choice[q], strict=True))
         yield Replacement(float(change[q]), kind, come)
+
+
+def _count_twins(near: Neighbourhood, option: Replacement) -> int:
+    """Count the twins of the law after a replacement."""
+    kept = np.setdiff1d(np.arange(len(near.w)), option.kind.gone)
+    new = np.zeros((len(option.come), near.a.shape[1]))
+    for row, equations in zip(new, option.kind.equations, strict=True):
+        row[equations] = 1.0
+    return count_twins(np.vstack([near.w[kept], near.trial_w[list(option.come)]]), np.vstack([near.a[kept], new]))
 
 
 def _split(near: Neighbourhood, gone: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from scipy.integrate import solve_ivp
 
 from eqdisc.journal import Journal
 from eqdisc.laws import Law, Solved, alike, structure_key
+from eqdisc.moves import Neighbourhood
 from eqdisc.problem import Problem
 from eqdisc.rivals import foretell_rivals, seek_rivals, vary
 from eqdisc.selection import RIVAL
@@ -51,6 +52,29 @@ def test_a_law_that_the_data_tell_has_no_rival(predators: tuple[Problem, JointSe
     seek_rivals(joint, pick)
     assert joint.seen == seen
     assert joint.best(joint.seen.values(), pick) is pick
+
+
+def test_a_variant_of_which_the_data_say_nothing_changes_nothing_else(
+    predators: tuple[Problem, JointSearch, Solved], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, _, pick = predators
+    eliminate = Neighbourhood.eliminate
+
+    def eliminate_flat(self: Neighbourhood, stay: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        h, g = (v.copy() for v in eliminate(self, stay, rest))
+        h[-1], h[:, -1], h[-1, -1], g[-1] = 0.0, 0.0, 0.0, 1e-6  # as rounding leaves it
+        return h, g
+
+    def foretell() -> dict[tuple, float]:
+        rivals = foretell_rivals(problem.engine, problem.judge, pick, within=40.0)
+        return {structure_key(law): change for change, law in rivals}
+
+    told = foretell()
+    monkeypatch.setattr(Neighbourhood, "eliminate", eliminate_flat)
+    flat = foretell()
+    assert flat
+    assert all(change == pytest.approx(told[key]) for key, change in flat.items() if key in told)
+    assert min(flat.values()) >= min(told.values()) - 1e-6
 
 
 def test_laws_far_from_the_pick_are_reached_where_the_data_cannot_tell() -> None:
