@@ -74,6 +74,7 @@ INGREDIENTS = (
         ("description:_PRICE_OF", "description:_PRICES", "description:ONE"),
         lambda there: _one_price(there),
     ),
+    Ingredient("the price of twins", ("description:TWINS", "rivals:TWINS"), lambda _: 0.0),
     Ingredient(
         "steps where the data bend", ("mesh:count_steps",), lambda _: lambda d, k, t, *_: np.ones(len(t) - 1, int)
     ),
