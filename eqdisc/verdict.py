@@ -9,6 +9,8 @@ were chosen on the first noise seeds of known systems and tried on the next. Pow
 0.92 that nothing else spoke against were all right, the first wrong one had 0.82. One record of several states: 0.96 leaves out one of
 twelve right laws and one of six wrong ones, on the next seed one of 15 and four of nine. One record of one state: 0.984 leaves out one
 of five right laws and both wrong ones, on the next seed none of two and all four.
+Afterwards, on 44 records of power laws of further seeds that had been ambiguous, six were claimed, five of them rightly; of 96 records of
+odebench with a third seed, up to two states, 24 were claimed, 23 rightly, of 48 that were recovered.
 """
 
 from __future__ import annotations
