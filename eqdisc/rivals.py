@@ -81,6 +81,7 @@ def foretell_rivals(
         replace(option, change=option.change + TWINS * (_count_twins(near, option) - twins))
         for kind in kinds
         for option in _foretell(near, kind, price)
+        if option.change <= within + TWINS * twins  # no other can come within
     ]
     likely: dict[tuple, tuple[float, Law]] = {}
     for option in sorted(options, key=lambda option: option.change):

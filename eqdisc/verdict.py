@@ -124,7 +124,7 @@ def _room(problem: Problem) -> tuple[float, str]:
     """Return the weight from which a law is claimed, and what leaves room for laws that were not tried."""
     if len(problem.data.trajectories) > 1:
         return CONFIDENT, ""
-    needed, what = (CONFIDENT_ALONE, "record of one state") if problem.d == 1 else (CONFIDENT_ONCE, "record")
+    needed, what = (CONFIDENT_ALONE, "record of one state") if is_one_curve(problem) else (CONFIDENT_ONCE, "record")
     return needed, f" One {what} leaves room for others; a second start would decide."
 
 

@@ -107,7 +107,7 @@ def test_engines_agree_on_solution_and_gradient() -> None:
 
 
 def test_the_rule_is_timed_in_both_forms() -> None:
-    (row,) = engines.compare_condensing(1, [(2, 1, 9, 2, 3)])
+    (row,) = engines.compare_collocation(1, [(2, 1, 9, 2, 3)])
     assert min(row[f"{what} {road}"] for what in ("defects", "columns") for road in ("compiled", "torch")) > 0
 
 

@@ -1,7 +1,7 @@
 r"""Engines: the price of one gradient through the ODE, here and in torchdiffeq, torchode and diffrax.
 
     python -m eqdisc.experiments.engines [--lanes 256] [--repeats 7] [--json] [--scaling engines.png]        pip install 'eqdisc[bench]'
-    python -m eqdisc.experiments.engines --condensing        the collocation's linear rule, compiled and in torch; needs no extra
+    python -m eqdisc.experiments.engines --collocation        the collocation's rule, compiled and in torch; needs no extra
 
 RealNPU(3, 9) -> NAU(9, 3) on fSIR's 40 points (Heim et al. 2020, section 4.1; R starts at 0.01), one lane the truth, the others near it:
 the mean squared error and its gradient in all weights, forwards and backwards, to rtol 5e-7 and atol 1e-8, on one core. The engines take
@@ -313,10 +313,10 @@ SHAPES = (
 )
 
 
-def compare_condensing(repeats: int, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[dict[str, Any]]:
+def compare_collocation(repeats: int, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[dict[str, Any]]:
     """Time defects and columns of the collocation rule for (lanes, records, samples, states, terms), compiled and in torch: ns a step of a lane.
 
-    >>> [row["lanes"] for row in compare_condensing(1, [(1, 2, 5, 1, 1)])]
+    >>> [row["lanes"] for row in compare_collocation(1, [(1, 2, 5, 1, 1)])]
     [1]
     """
     rows = []
@@ -386,7 +386,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", action="store_true", help="print the ratios alone, ours over theirs")
     parser.add_argument("--scaling", type=Path, help="measure cost against size too, and draw it here")
-    parser.add_argument("--condensing", action="store_true", help="the collocation's rule instead: ns a step of a lane")
+    parser.add_argument(
+        "--collocation", action="store_true", help="the collocation's rule instead: ns a step of a lane"
+    )
     parser.add_argument("--dtype", default="float64", help=argparse.SUPPRESS)
     parser.add_argument("--memory", choices=ENGINES, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -395,8 +397,8 @@ def main() -> None:
     with one_thread():
         if given.memory:
             return _print_memory(given.memory, given.lanes, given.dtype)
-        if given.condensing:
-            return print(pd.DataFrame(compare_condensing(given.repeats)).round().to_string(index=False))
+        if given.collocation:
+            return print(pd.DataFrame(compare_collocation(given.repeats)).round().to_string(index=False))
         sizes = [given.lanes] if given.json else sorted({1, given.lanes})
         rows = [
             row for lanes in sizes for dtype in ("float32", "float64") for row in compare(lanes, dtype, given.repeats)
