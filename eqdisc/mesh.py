@@ -121,7 +121,7 @@ def count_steps(
     middle = np.clip((t[:-1] + t[1:]) / 2, t[0] + 2 * h, t[-1] - 2 * h)
     x = denoised.at(trajectory, (middle[:, None] + h[:, None] * np.arange(-2, 3)).ravel()).reshape(len(h), 5, -1)
     bend = np.abs(x[:, 0] - 4 * x[:, 1] + 6 * x[:, 2] - 4 * x[:, 3] + x[:, 4]) * (np.diff(t) / h)[:, None] ** 4
-    miss = (bend / 384 / (0.1 * np.maximum(denoised.sigma, FLOOR)))[:, :states].max(-1)
+    miss = (bend / 384 / (0.1 * np.maximum(denoised.sigma_of(trajectory), FLOOR)))[:, :states].max(-1)
     fewest = max(1, math.ceil(FEWEST_STEPS / (len(t) - 1)))
     return np.clip(np.ceil(miss**0.25), fewest, 4 * max(fewest, 2)).astype(int)
 

@@ -6,7 +6,8 @@ r"""Noise: how the error of a measurement grows with what is measured.
 
 Each is the error that is constant after a transformation f, and transformed records can be compared by likelihood once the
 Jacobian sum log f'(x) is added. The weights of a fit are 1 / v, v the error's shape with mean square 1, so that sigma stays the
-root mean square of the error in every case.
+root mean square of the error in every case. Where the records of a state differ in precision, v is the level of the record besides
+(`denoising`).
 
 High divided differences of smooth samples vanish, those of noise do not (von Neumann et al., Ann. Math. Stat. 12, 1941): a second
 estimate of the noise, which no smoothing can have made too small.

@@ -30,7 +30,7 @@ class Problem:
     judge: Judge
     engine: Collocation
     library: np.ndarray
-    weights: list[np.ndarray] | None = None  # of every reading, where the error grows with the state
+    weights: list[np.ndarray] | None = None  # of every reading, where some are more precise than others
 
     @classmethod
     def of(
@@ -71,7 +71,7 @@ class Problem:
         judge = Judge(prior, mesh.samples, scaling.states, denoised.near_zero, invariants, known)
         coupling = None if known is None else known.couple(mesh.x)
         engine = Collocation(mesh, denoised.positive, (prior.lower, prior.upper), coupling=coupling, journal=journal)
-        weights = denoised.weights(scaled) if denoised.error.power or scaled.weighed else None
+        weights = denoised.weights(scaled) if denoised.changing or scaled.weighed else None
         terms = lay_rows(library(denoised.positive[:plain], prior), plain, scaled.d)
         return cls(scaled, scaling, denoised, judge, engine, terms, weights)
 

@@ -55,7 +55,7 @@ def _segment(problem: Problem) -> int | None:
 
 def _disagreement(a: Problem, solved: Solved, b: Problem, again: Solved) -> float:
     """Return how far the fitted states at the samples moved, in units of sigma."""
-    at = lambda p, s: p.engine.mesh.mask * s.fit.x[0][p.engine._lane, p.engine.mesh.sample]  # noqa: E731
+    at = lambda p, s: p.engine.mesh.weight * s.fit.x[0][p.engine._lane, p.engine.mesh.sample]  # noqa: E731
     if a.engine.mesh.sample.shape != b.engine.mesh.sample.shape:
         return math.inf
     return float(((at(a, solved) - at(b, again)).abs() / again.fit.sigma[0]).max())

@@ -20,6 +20,24 @@ def test_reml_estimates_the_noise_within_a_quarter(n: int) -> None:
     assert np.median(estimates) == pytest.approx(noise, rel=0.25)
 
 
+@pytest.mark.parametrize(("cycles", "noise"), [(5, 0.01), (10, 0.01), (15, 0.03)])
+def test_noise_on_a_quick_oscillation_is_told_and_some_of_it_taken_away(cycles: int, noise: float) -> None:
+    t = np.linspace(0, 1, 200)
+    truth = np.exp(np.sin(2 * np.pi * cycles * t))
+    found = [smooth_reml(t, truth + noise * np.random.default_rng(k).normal(size=200)) for k in range(8)]
+    assert np.median([sigma for _, _, sigma in found]) == pytest.approx(noise, rel=0.2)
+    assert np.median([(smooth - truth).std() for smooth, _, _ in found]) < 0.75 * noise
+
+
+def test_smoothing_does_not_depend_on_units() -> None:
+    t = np.linspace(0, 1, 120)
+    x = np.exp(np.sin(30 * t)) + 0.02 * np.random.default_rng(1).normal(size=120)
+    smooth, _, sigma = smooth_reml(t, x)
+    scaled, _, larger = smooth_reml(60 * t + 7, 1e4 * x)
+    assert_allclose(scaled, 1e4 * smooth, rtol=1e-6)
+    assert larger == pytest.approx(1e4 * sigma, rel=1e-6)
+
+
 def test_a_straight_line_is_smoothed_to_itself() -> None:
     t = np.linspace(0, 1, 30)
     assert_allclose(smooth_reml(t, 2 * t - 1)[0], 2 * t - 1, atol=1e-9)

@@ -85,6 +85,48 @@ def test_weights_make_a_relative_error_cheap_to_fit() -> None:
     assert error["relative"] < 0.7 * error["constant"]
 
 
+def records(sizes: tuple[float, ...], samples: int = 80, seed: int = 0) -> Dataset:
+    """Decays from starts between 0.5 and 1, each measured with an error of its own."""
+    rng = np.random.default_rng(seed)
+    t = np.linspace(0, 10, samples)
+    curves = [np.linspace(0.5, 1, len(sizes))[k] * np.exp(-0.4 * t) for k in range(len(sizes))]
+    x = [(c + size * rng.normal(size=samples))[:, None] for c, size in zip(curves, sizes, strict=True)]
+    return Dataset(tuple(Trajectory(t, v, str(k)) for k, v in enumerate(x)), states=("x",))
+
+
+def test_records_of_unlike_precision_are_told_apart() -> None:
+    for seed in range(4):
+        found = denoise(records((0.003, 0.03), seed=seed))
+        assert_allclose([found.sigma_of(k)[0] for k in range(2)], [0.003, 0.03], rtol=0.3)
+        weights = np.concatenate(found.weights(records((0.003, 0.03), seed=seed)))
+        assert (weights**-2.0).mean() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("count", "samples"), [(2, 80), (4, 40), (60, 10)])
+def test_records_of_one_precision_are_weighed_alike(count: int, samples: int) -> None:
+    for seed in range(6):
+        assert (denoise(records(count * (0.02,), samples, seed)).levels == 1.0).all()
+
+
+def test_whoever_says_that_the_error_is_constant_means_all_records() -> None:
+    data = records((0.003, 0.03))
+    assert (denoise(data, "constant").levels == 1.0).all()
+    assert (denoise(data, "0.02").levels == 1.0).all()
+
+
+def test_a_precise_record_beside_a_poor_one_counts_for_more() -> None:
+    """The rate of two decays, one measured with ten times the error of the other: its own weight makes it several times as precise."""
+    rates: dict[str, list[float]] = {"constant": [], "auto": []}
+    for seed in range(2):
+        for kind, found in rates.items():
+            law = discover(records((0.003, 0.03), seed=seed), FitConfig(noise=kind)).equations
+            terms = law.terms()
+            assert terms is not None
+            found.append(float(terms[1].sum()) if terms[0].tolist() == [[1.0]] else np.nan)
+    error = {k: np.sqrt(np.nanmean((np.array(v) + 0.4) ** 2)) for k, v in rates.items()}
+    assert error["auto"] < 0.7 * error["constant"]
+
+
 def test_a_known_error_takes_the_place_of_the_estimate() -> None:
     data = measured("constant", 0)
     assert denoise(data, "0.1").sigma[0] == pytest.approx(0.1 * data.trajectories[0].x.std())

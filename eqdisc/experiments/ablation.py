@@ -50,7 +50,15 @@ INGREDIENTS = (
     Ingredient("nothing (the whole search)"),
     Ingredient("the time warp of the smoothing", ("denoising:_warp",), lambda _: lambda t, x: lambda q: q),
     Ingredient(
+        "curves whose power falls otherwise than a spline's",
+        ("denoising:POWERS", "denoising:CORNERS"),
+        lambda there: there[:1],
+    ),
+    Ingredient(
         "the search for an error that grows with the state", ("denoising:may_change",), lambda _: lambda x: False
+    ),
+    Ingredient(
+        "records of unlike precision", ("denoising:_tell_levels",), lambda _: lambda data, found, counts: counts**0.0
     ),
     Ingredient("windows of integration", ("regression:WINDOW", "regression:SHORT"), lambda _: 10**9),
     Ingredient("library sets of three", ("subsets:TRIPLED",), lambda _: 2),
