@@ -34,13 +34,14 @@ from .config import read_noise
 from .inputs import curve_of, part_inputs
 from .journal import Form, Journal
 from .noise import EVIDENCE, LEAST, MODELS, ErrorModel, may_change, noise_of_differences
-from .trajectory import Dataset
+from .trajectory import Dataset, Trajectory
 
 Curve = Callable[[np.ndarray], np.ndarray]
 
 CLEAN = 2e-4  # interpolation residual over range below which a state counts as free of noise
 CHUNK = 300  # samples smoothed at once; longer records go in overlapping chunks
 DEGREES = (3, 5, 7)  # of the splines through exact data
+AGREE, ENOUGH = 1.5, 25  # ratio of two estimates of a record's noise, and its readings, from which they are believed
 FEWEST = 8  # samples that a smoothing spline needs; fewer are interpolated
 POWERS = (1, 2, 3)  # p, the fall of a curve's power; 1 is the cubic spline
 CORNERS = (0.0, 0.02, 0.05, 0.1, 0.2)  # mu_0, the eigenvalue at this share of the basis; 0 is the spline, flat nowhere
@@ -136,17 +137,21 @@ def denoise(data: Dataset, noise: str = "auto", journal: Journal | None = None) 
 def _tell_levels(data: Dataset, estimates: np.ndarray, counts: np.ndarray) -> Float[np.ndarray, "K d"]:
     """Return the noise of each record over that of all, ones for states whose records do not differ by the evidence.
 
-    As a few readings tell little of their noise, its logarithm is drawn to the mean of all records by as much as chance explains
-    of how they differ (Efron & Morris, J. Am. Stat. Assoc. 68, 1973).
+    A record counts as told where it has readings enough and smoothing and differences agree on its noise. As readings tell little of
+    it, its logarithm is drawn to the mean of all records by as much as chance explains of how they differ (Efron & Morris, J. Am. Stat.
+    Assoc. 68, 1973). Of 1,064 states of power laws, two to four records of one precision with 12 to 200 readings each, five were
+    taken for unlike; of 168 whose records differed more than twofold, with 100 readings or more, 166 were.
     """
     levels = np.ones_like(counts)
     for e in range(data.d):
-        told = np.flatnonzero((estimates[:, e] > 0) & (counts[:, e] >= FEWEST))
+        enough = np.flatnonzero((estimates[:, e] > 0) & (counts[:, e] >= ENOUGH))
+        rough = np.array([_rough_noise(data.trajectories[k], e) for k in enough])
+        smooth = estimates[enough, e]
+        agree = np.maximum(rough, smooth) < AGREE * np.minimum(rough, smooth)
+        told = enough[agree]
         if len(told) < 2:
             continue
-        n, records = counts[told, e], [data.trajectories[k] for k in told]
-        rough = [noise_of_differences([(k.t[m], k.x[m, e])]) for k in records for m in [np.isfinite(k.x[:, e])]]
-        log = 2 * np.log(np.maximum(estimates[told, e], rough))
+        n, log = counts[told, e], 2 * np.log(np.maximum(rough, smooth)[agree])
         all_alike = np.log((n * np.exp(log)).sum() / n.sum())
         if (n * (all_alike - log)).sum() - (len(told) - 1) * np.log(n.sum()) < 2 * EVIDENCE:
             continue
@@ -155,6 +160,11 @@ def _tell_levels(data: Dataset, estimates: np.ndarray, counts: np.ndarray) -> Fl
         level = np.exp((log - log.mean()) * real / (real + chance))
         levels[told, e] = np.sqrt(level * n.sum() / (n * level).sum())
     return levels
+
+
+def _rough_noise(trajectory: Trajectory, e: int) -> float:
+    seen = np.isfinite(trajectory.x[:, e])
+    return noise_of_differences([(trajectory.t[seen], trajectory.x[seen, e])])
 
 
 def _known_errors(data: Dataset) -> tuple[Float[np.ndarray, "rows d"], Float[np.ndarray, "d"]]:
@@ -198,9 +208,27 @@ def _choose_error(data: Dataset, word: str, x: np.ndarray, journal: Journal) -> 
     least -= 2 * EVIDENCE  # what another shape has to beat
     for model in MODELS[1:] if may_change(x) and (noise > 1e-3).any() else ():
         found = _denoise_all(data, model, journal)
-        if found[2] < least:
+        if found[2] < least and _left_over(data, found[0], model) > EVIDENCE:
             error, (curves, noise, least) = model, found
     return error, curves, noise
+
+
+def _left_over(data: Dataset, curves: list, error: ErrorModel) -> float:
+    """Return by how many nats what the curves leave of each record is more like this shape of the error than like a constant one.
+
+    The restricted likelihoods alone also compare how smooth a curve is in either shape's transformation.
+    """
+    gain = 0.0
+    for trajectory, own in zip(data.trajectories, curves, strict=True):
+        for x, curve in zip(trajectory.x.T, own, strict=True):
+            seen = np.isfinite(x)
+            smooth = curve(trajectory.t[seen])
+            left = x[seen] - smooth
+            if seen.sum() < FEWEST or not left.any():
+                continue
+            v = error.shape(smooth)
+            gain += seen.sum() / 2 * np.log((left**2).mean() / ((left / v) ** 2).mean()) - np.log(v).sum()
+    return float(gain)
 
 
 def _denoise_all(data: Dataset, error: ErrorModel, journal: Journal) -> tuple[list, np.ndarray, float]:
