@@ -28,6 +28,7 @@ CANDIDATES = 8  # trial terms that gain most with each of the equation's terms l
 EXCHANGES = 10  # of each equation that are tried
 PAIRS = 6  # of exponents, fixed together, that are tried; and single ones that are moved
 VALLEY = 0.9  # correlation of two exponents from which one can make up for the other
+LEFT = 0.3  # of the larger of two terms, what their sum must be for one to stand in their place
 REACH = 0.7  # by which an exponent may move when two are fixed together, or a fixed one is moved
 ADDITIONS = 6  # trial terms that are tried; four times as many enter swaps
 
@@ -88,6 +89,7 @@ class Neighbourhood:
         yield from sorted(self._shift(), key=lambda m: m[0])[:PAIRS]
         yield from self._drop()
         yield from self._merge()
+        yield from self._blend()
         yield from self._add_and_swap()
         yield from self._without_bar()
         yield from self._close()
@@ -200,6 +202,26 @@ class Neighbourhood:
                     a[k] += a[j]
                     a[j] = 0.0
                     yield -2.0 - 0.7 * self.price(self.w[j], self.free[j]), (self.w, a, self.free)
+
+    def _blend(self) -> Iterator[tuple[float, Law]]:
+        """Put one term of free exponents in the place of two of one equation: it has their sum, and its slope, at the middle of the data."""
+        middle = np.log(np.maximum(np.abs(self.x), 1e-6)).mean(0)
+        fitted = self.positive[: self.d] & (np.arange(self.d) < self.d - self.prior.grouped)
+        plain = (self.w[:, self.d :] == 0).all(1)
+        for e in range(self.d):
+            for j, k in itertools.combinations(np.flatnonzero((self.a[:, e] != 0) & plain), 2):
+                w = self.w[[j, k], : self.d]
+                value, apart = self.a[[j, k], e] * np.exp(w @ middle), w[0] != w[1]
+                if (apart & ~fitted).any() or abs(value.sum()) < LEFT * np.abs(value).max():
+                    continue
+                row = value @ w / value.sum()
+                if np.abs(w - row).max(1).min() > REACH:
+                    continue
+                a = np.vstack([self.a, np.zeros(self.d)])
+                a[[j, k], e] = 0.0
+                a[-1, e] = value.sum() / np.exp(row @ middle)
+                rows, free = (widen(v[None], self.w.shape[1]) for v in (row, apart))
+                yield 0.0, (np.vstack([self.w, rows]), a, np.vstack([self.free, free]))
 
     def _add_and_swap(self) -> Iterator[tuple[float, Law]]:
         count, added = len(self.trial_w), 0

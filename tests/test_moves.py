@@ -148,6 +148,29 @@ def test_an_exponent_is_moved_to_another_simple_value_and_the_change_is_foretold
     assert all((law[0] != 0).all() for _, law in moves)
 
 
+def test_a_term_in_the_place_of_two_has_their_sum_and_slope_at_the_middle_of_the_data(
+    growth: tuple[Problem, JointSearch],
+) -> None:
+    problem, search = growth
+    law = np.array([[0.5], [0.85], [4 / 3]]), np.array([[1.0], [1.0], [-1.0]]), np.zeros((3, 1), bool)
+    near = search.solve([law], steps=40)[0]
+    around = Neighbourhood(search.engine, search.judge, near, problem.library)
+    middle = float(np.exp(np.log(np.abs(around.x)).mean()))
+    rate = lambda w, a, x: float((a[:, 0] * x ** w[:, 0]).sum())  # noqa: E731
+    blends = [law for _, law in around._blend()]
+    assert blends
+    for w, a, free in blends:
+        assert free[-1, 0]
+        assert a[-1, 0] != 0
+        assert (a != 0).sum() == 2
+        for x in (middle, middle * 1.0001):
+            assert rate(w, a, x) == pytest.approx(rate(around.w, around.a, x), rel=1e-6)
+    fitted = search.best(search.solve(blends, near))
+    assert fitted is not None
+    assert fitted.cost < near.cost
+    assert sorted(fitted.law[0][fitted.law[1][:, 0] != 0, 0]) == pytest.approx([2 / 3, 4 / 3], abs=0.06)
+
+
 def solve_alone(search: JointSearch, w: list) -> Solved:
     law = np.array(w, float), np.array([[1.0], [-1.0]]), np.zeros((len(w), 1), bool)
     return search.solve([law], steps=40)[0]

@@ -73,6 +73,7 @@ INGREDIENTS = (
     Ingredient("rounds with the fitted trajectory", ("proposals:ROUNDS",), lambda _: 1),
     Ingredient("several joint laws alive", ("proposals:ALIVE",), lambda _: 1),
     Ingredient("single moves", ("structure:JointSearch.moves",), _nothing),
+    Ingredient("one term in the place of two", ("moves:Neighbourhood._blend",), _nothing),
     Ingredient("two exponents fixed together", ("moves:Neighbourhood._fix_pairs",), _nothing),
     Ingredient("exchanges of several terms", ("moves:Neighbourhood.exchanges",), _nothing),
     Ingredient("conserved sums", ("problem:find_invariants",), _nothing),
