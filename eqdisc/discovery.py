@@ -552,11 +552,15 @@ def _extend(data: Dataset, printed: Printed, errors: dict[str, Any]) -> tuple[li
 
 
 def _initial(problem: Problem, data: Dataset, printed: Printed) -> list[dict[str, Any]]:
-    """Return the estimated start of every trajectory: that of its first segment."""
+    """Return the estimated start of every trajectory, that of its first segment, and its noise where trajectories differ in it."""
     first: dict[int, np.ndarray] = {}
     for q, k in enumerate(problem.engine.mesh.trajectory):
         first.setdefault(k, printed.starts[q])
-    return _name_starts(first, data)
+    starts, levels = _name_starts(first, data), problem.denoised.levels
+    if (levels != 1.0).any():
+        for start, level in zip(starts, levels, strict=True):
+            start["sigma"] = {data.states[e]: float(printed.sigma[e] * level[e]) for e in problem.measured}
+    return starts
 
 
 def _name_starts(starts: dict[int, np.ndarray], data: Dataset) -> list[dict[str, Any]]:

@@ -29,10 +29,11 @@ class Law(TypedDict):
 
 
 class Start(TypedDict):
-    """Where a trajectory starts."""
+    """Where a trajectory starts, and its noise where trajectories differ in it."""
 
     trajectory: str
     x0: dict[str, Number]
+    sigma: NotRequired[dict[str, Number]]
 
 
 class Facts(TypedDict):

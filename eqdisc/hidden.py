@@ -386,4 +386,5 @@ def _denoised(base: Problem, course: list[Curve], values: np.ndarray, sign: floa
         spread=put(smooth.spread, spread),
         positive=put(smooth.positive, positive),
         near_zero=put(smooth.near_zero, positive and float(values.min()) < 0.02 * float(values.max())),
+        levels=np.insert(smooth.levels, d, 1.0, axis=1),
     )

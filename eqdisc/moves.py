@@ -7,6 +7,8 @@ g~ = g_q - H_qp C g_p, and a number of the law that is moved by delta costs delt
 Several terms at once: with every other number eliminated, chi-square / 2 is b R b / 2 - s b in the coefficients b of one equation,
 those that are there (at their values) and those that might be (at zero). Each subset is a small linear system, so all exchanges of up to
 two terms for two, and all sets of up to three, are ranked in milliseconds: proposals judged by a step of the trajectory fit.
+
+What no such form foretells is one term of new exponents in the place of two; it starts where it has their sum and slope, and is tried.
 """
 
 from __future__ import annotations

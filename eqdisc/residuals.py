@@ -63,7 +63,7 @@ def residuals_of(run: Run) -> tuple[tuple[Residual, ...], tuple[str, ...]]:
     found, astray = [], []
     seen = np.isin(run.states, run.measured)
     for k, curve in zip(run.shown.trajectories, run.simulate(most=len(run.shown)).values(), strict=True):
-        r = _subtract(k, curve.x, run.sigma)[:, seen] if curve.status is Status.OK else None
+        r = _subtract(k, curve.x, run.sigma_of(k.name))[:, seen] if curve.status is Status.OK else None
         if r is None or np.sqrt(np.nanmean(r**2)) > ASTRAY:
             astray.append(k.name)
         else:

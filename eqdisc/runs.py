@@ -332,6 +332,11 @@ class Run:
         known = (self.result["sigma"].get(name) for name in self.states)
         return np.array([np.inf if v is None else v for v in known], float)
 
+    def sigma_of(self, trajectory: str) -> Float[np.ndarray, "d"]:
+        """Return the noise of each state in one trajectory: its own where trajectories differ in precision."""
+        own = {entry["trajectory"]: entry.get("sigma", {}) for entry in self.result["initial"]}.get(trajectory, {})
+        return np.array([own.get(name, sigma) for name, sigma in zip(self.states, self.sigma, strict=True)])
+
     def refuse_hidden(self, what: str) -> None:
         """Raise RunError where a state was not measured, whose start nobody can say for `what`."""
         if self.hidden:

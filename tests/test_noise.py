@@ -119,8 +119,10 @@ def test_a_precise_record_beside_a_poor_one_counts_for_more() -> None:
     rates: dict[str, list[float]] = {"constant": [], "auto": []}
     for seed in range(2):
         for kind, found in rates.items():
-            law = discover(records((0.003, 0.03), seed=seed), FitConfig(noise=kind)).equations
-            terms = law.terms()
+            answer = discover(records((0.003, 0.03), seed=seed), FitConfig(noise=kind))
+            own = [start.get("sigma", answer.sigma)["x"] for start in answer.initial]
+            assert own[1] / own[0] == pytest.approx(10.0 if kind == "auto" else 1.0, rel=0.4)
+            terms = answer.equations.terms()
             assert terms is not None
             found.append(float(terms[1].sum()) if terms[0].tolist() == [[1.0]] else np.nan)
     error = {k: np.sqrt(np.nanmean((np.array(v) + 0.4) ** 2)) for k, v in rates.items()}

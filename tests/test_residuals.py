@@ -47,6 +47,13 @@ def test_a_slow_wave_and_a_drift_are_seen() -> None:
     assert any("drift over a record" in doubt for doubt in drift.doubts)
 
 
+def test_residuals_count_in_the_noise_of_their_own_record() -> None:
+    run = a_run(noise(0) * np.array([[1.0], [5.0]]))
+    run.result["initial"][1]["sigma"] = {"x": 0.5}
+    (first, second), _ = residuals_of(run)
+    assert [first.r.std(), second.r.std()] == pytest.approx([1.0, 1.0], rel=0.3)
+
+
 def test_exact_data_and_short_records_are_not_tested() -> None:
     (exact,) = test_residuals(a_run(1e-9 * noise(0)))
     assert (exact.whiteness, exact.drift) == (None, None)
