@@ -33,7 +33,7 @@ from scipy.interpolate import CubicSpline, PchipInterpolator, make_interp_spline
 from .config import read_noise
 from .inputs import curve_of, part_inputs
 from .journal import Form, Journal
-from .noise import EVIDENCE, LEAST, MODELS, ErrorModel, may_change, noise_of_differences
+from .noise import EVIDENCE, LEAST, MODELS, ErrorModel, evidence_of_differences, may_change, noise_of_differences
 from .trajectory import Dataset, Trajectory
 
 Curve = Callable[[np.ndarray], np.ndarray]
@@ -208,27 +208,23 @@ def _choose_error(data: Dataset, word: str, x: np.ndarray, journal: Journal) -> 
     least -= 2 * EVIDENCE  # what another shape has to beat
     for model in MODELS[1:] if may_change(x) and (noise > 1e-3).any() else ():
         found = _denoise_all(data, model, journal)
-        if found[2] < least and _left_over(data, found[0], model) > EVIDENCE:
+        if found[2] < least and _evidence(data, found[0], model) > EVIDENCE:
             error, (curves, noise, least) = model, found
     return error, curves, noise
 
 
-def _left_over(data: Dataset, curves: list, error: ErrorModel) -> float:
-    """Return by how many nats what the curves leave of each record is more like this shape of the error than like a constant one.
+def _evidence(data: Dataset, curves: list, error: ErrorModel) -> float:
+    """Return by how many nats the noise of all records is more like this shape of the error than like a constant one.
 
-    The restricted likelihoods alone also compare how smooth a curve is in either shape's transformation.
+    Restricted likelihoods alone also compare how smooth a curve is in either shape's transformation.
     """
     gain = 0.0
     for trajectory, own in zip(data.trajectories, curves, strict=True):
         for x, curve in zip(trajectory.x.T, own, strict=True):
-            seen = np.isfinite(x)
-            smooth = curve(trajectory.t[seen])
-            left = x[seen] - smooth
-            if seen.sum() < FEWEST or not left.any():
-                continue
-            v = error.shape(smooth)
-            gain += seen.sum() / 2 * np.log((left**2).mean() / ((left / v) ** 2).mean()) - np.log(v).sum()
-    return float(gain)
+            t, y = (k[np.isfinite(x)] for k in (trajectory.t, x))
+            if len(t) >= FEWEST and not is_clean(t, y):
+                gain += evidence_of_differences(t, y, error.shape(curve(t)))
+    return gain
 
 
 def _denoise_all(data: Dataset, error: ErrorModel, journal: Journal) -> tuple[list, np.ndarray, float]:

