@@ -11,7 +11,7 @@ root mean square of the error in every case. Where the records of a state differ
 
 High divided differences of smooth samples vanish, those of noise do not (von Neumann et al., Ann. Math. Stat. 12, 1941): a second
 estimate of the noise, which no smoothing can have made too small. They also say how the noise grows, whatever the smoothing makes of
-the curve: with both asked, none of 172 records of constant noise was taken for growing, 13 by the likelihood of the smoothing alone, and of
+the curve: with both asked, none of 172 tables of constant noise was taken for growing, 13 by the likelihood of the smoothing alone, and of
 172 whose noise was a share of the reading 117 for growing, 132 by that alone.
 """
 
