@@ -6,11 +6,11 @@ not identified  nothing found deserves to be called the law
 
 The weight is that among the laws that were tried, and what was not tried has more room the fewer starts there are. The weights asked for
 were chosen on the first noise seeds of known systems and tried on the next. Power laws of several records: nine laws between 0.85 and
-0.92 that nothing else spoke against were all right, the first wrong one had 0.82. One record of several states: 0.96 leaves out one of
-twelve right laws and one of six wrong ones, on the next seed one of 15 and four of nine. One record of one state: 0.984 leaves out one
+0.92 that nothing else spoke against were all right, the first wrong one had 0.82. One record of several states: between 0.96 and
+0.9 there are eleven right laws and three wrong ones, on the next seed twelve and two. One record of one state: 0.984 leaves out one
 of five right laws and both wrong ones, on the next seed none of two and all four.
-Afterwards, on 44 records of power laws of further seeds that had been ambiguous, six were claimed, five of them rightly; of 96 records of
-odebench with a third seed, up to two states, 24 were claimed, 23 rightly, of 48 that were recovered.
+Of 1,031 fits of power laws, odebench, dysts and ten textbook systems without noise and with 1, 2 and 5 %, two seeds, 625 are claimed, 597 of
+them rightly, of 736 that found the law; 418 of the fits with 265 of the claims, most of them without noise, are of an earlier state.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LARGE = 2.5  # standard errors of a standard deviation by which the residual may
 FEWEST_PAIRS = 12
 SHORTEST = 12  # samples of a record below which smoothing says too little of its noise
 CONFIDENT = 0.85  # weight from which a law of several records is claimed,
-CONFIDENT_ONCE = 0.96  # of one record, which shows the field along one path only,
+CONFIDENT_ONCE = 0.9  # of one record, which shows the field along one path only,
 CONFIDENT_ALONE = 0.984  # and of one record of one state, in which a curve has many laws
 MANY = 8  # numbers from which a law of one record of one state is a curve fit
 OBJECTIONS = 4  # moves that a law may take once it is free of what was said
