@@ -211,8 +211,7 @@ def test_too_few_workers_are_refused(three: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_cluster_that_loses_a_worker_finds_everything_once(three: Path) -> None:
-    with cluster_of(2, three) as (address, workers):
-        process = fit_many(three, "far", ["--scheduler", address])
+    with cluster_of(2, three) as (address, workers), fit_many(three, "far", ["--scheduler", address]) as process:
         assert process.stdout is not None
         answers = [process.stdout.readline()]
         os.kill(workers[0], signal.SIGKILL)
