@@ -202,10 +202,7 @@ def estimate_sigma(data: Dataset) -> Float[np.ndarray, "d"]:
     scaling = Scaling.of(data)
     scaled = scaling.apply(data)
     found = denoise(scaled)
-    rough: list[float] = []
-    for e in range(data.d):
-        seen = [(k.t[np.isfinite(k.x[:, e])], k.x[np.isfinite(k.x[:, e]), e]) for k in scaled.trajectories]
-        rough.append(noise_of_differences(seen))
+    rough = [noise_of_differences([(k.t, k.x[:, e]) for k in scaled.trajectories]) for e in range(data.d)]
     return np.maximum(np.maximum(found.sigma, np.array(rough)), LEAST * found.spread) * scaling.states
 
 

@@ -34,7 +34,7 @@ from .config import read_noise
 from .inputs import curve_of, part_inputs
 from .journal import Form, Journal
 from .noise import EVIDENCE, LEAST, MODELS, ErrorModel, evidence_of_differences, may_change, noise_of_differences
-from .trajectory import Dataset, Trajectory
+from .trajectory import Dataset
 
 Curve = Callable[[np.ndarray], np.ndarray]
 
@@ -145,7 +145,8 @@ def _tell_levels(data: Dataset, estimates: np.ndarray, counts: np.ndarray) -> Fl
     levels = np.ones_like(counts)
     for e in range(data.d):
         enough = np.flatnonzero((estimates[:, e] > 0) & (counts[:, e] >= ENOUGH))
-        rough = np.array([_rough_noise(data.trajectories[k], e) for k in enough])
+        records = [(k.t, k.x[:, e]) for k in (data.trajectories[q] for q in enough)]
+        rough = np.array([noise_of_differences([record]) for record in records])
         smooth = estimates[enough, e]
         agree = np.maximum(rough, smooth) < AGREE * np.minimum(rough, smooth)
         told = enough[agree]
@@ -160,11 +161,6 @@ def _tell_levels(data: Dataset, estimates: np.ndarray, counts: np.ndarray) -> Fl
         level = np.exp((log - log.mean()) * real / (real + chance))
         levels[told, e] = np.sqrt(level * n.sum() / (n * level).sum())
     return levels
-
-
-def _rough_noise(trajectory: Trajectory, e: int) -> float:
-    seen = np.isfinite(trajectory.x[:, e])
-    return noise_of_differences([(trajectory.t[seen], trajectory.x[seen, e])])
 
 
 def _known_errors(data: Dataset) -> tuple[Float[np.ndarray, "rows d"], Float[np.ndarray, "d"]]:
@@ -361,7 +357,7 @@ def _smooth_chunk(t: np.ndarray, y: np.ndarray, v: np.ndarray) -> tuple[np.ndarr
     score = (n - 2) * np.log(rest.w @ power + 1e-300) - rest.log_w + rest.price
     best = int(np.argmin(score))
     w = rest.w[best]
-    smooth = v * (y / v - basis[:, 2:] @ (w * z[2:]))
+    smooth = y - v * (basis[:, 2:] @ (w * z[2:]))
     return smooth, float(score[best]), float(np.sqrt((power * w).sum() / (n - 2)))
 
 

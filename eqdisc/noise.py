@@ -84,13 +84,14 @@ def may_change(x: Float[np.ndarray, "n d"]) -> bool:
 
 
 def noise_of_differences(records: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Return the standard deviation of the noise in records (times, readings) of one state, 0 where they are too short.
+    """Return the standard deviation of the noise in records (times, readings) of one state, 0 where they are too short; NaN was not read.
 
     >>> t = np.linspace(0, 6, 200)
     >>> round(noise_of_differences([(t, np.sin(t) + 0.02 * np.random.default_rng(0).normal(size=200))]), 3)
     0.019
     """
     found = []
+    records = [(t[np.isfinite(y)], y[np.isfinite(y)]) for t, y in records]
     for order in ORDERS:
         squares = np.concatenate([_differences(t, y, order) ** 2 for t, y in records])
         if len(squares):

@@ -334,7 +334,7 @@ class Run:
 
     def sigma_of(self, trajectory: str) -> Float[np.ndarray, "d"]:
         """Return the noise of each state in one trajectory: its own where trajectories differ in precision."""
-        own = {entry["trajectory"]: entry.get("sigma", {}) for entry in self.result["initial"]}.get(trajectory, {})
+        own = self._starts.get(trajectory, {}).get("sigma", {})
         return np.array([own.get(name, sigma) for name, sigma in zip(self.states, self.sigma, strict=True)])
 
     def refuse_hidden(self, what: str) -> None:
@@ -433,11 +433,11 @@ class Run:
         """Return the estimated initial state (d,) of one trajectory; raises RunError where there is none."""
         if trajectory not in self._starts:
             raise RunError(f"{self.folder}: result.json has no initial state for trajectory {trajectory!r}.")
-        return np.array([self._starts[trajectory][name] for name in self.states], float)
+        return np.array([self._starts[trajectory]["x0"][name] for name in self.states], float)
 
     @cached_property
-    def _starts(self) -> dict[str, Mapping[str, float]]:
-        return {entry["trajectory"]: entry["x0"] for entry in self.result["initial"]}
+    def _starts(self) -> dict[str, Mapping[str, Any]]:
+        return {entry["trajectory"]: entry for entry in self.result["initial"]}
 
     def simulate(
         self,

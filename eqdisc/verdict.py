@@ -137,10 +137,7 @@ def _noise(problem: Problem) -> np.ndarray:
     """Return the noise (d,) of the data, the larger of what smoothing and what differences say; the first alone may be too small."""
     weights = problem.weights or [np.ones_like(k.x) for k in problem.data.trajectories]
     pairs = [(k.t, k.x * w) for k, w in zip(problem.data.trajectories, weights, strict=True)]
-    rough = []
-    for e in problem.measured:
-        seen = [(t[np.isfinite(y[:, e])], y[np.isfinite(y[:, e]), e]) for t, y in pairs]
-        rough.append(noise_of_differences(seen))
+    rough = [noise_of_differences([(t, y[:, e]) for t, y in pairs]) for e in problem.measured]
     noise = problem.denoised.sigma[: problem.d].copy()
     noise[problem.measured] = np.maximum(noise[problem.measured], rough)
     return np.maximum(noise, FLOOR)
