@@ -14,13 +14,13 @@ def is_compiler_here() -> bool:
 
 
 def compiled(function: Callable) -> Callable:
-    """Compile, and keep what was compiled where a folder for it can be written."""
+    """Compile, and keep what was compiled where a folder for it can be written; others may run beside it."""
     from numba import njit
 
     try:
-        return njit(function, cache=True, error_model="numpy")
+        return njit(function, cache=True, nogil=True, error_model="numpy")
     except RuntimeError:  # Numba's way to say that there is none
-        return njit(function, error_model="numpy")
+        return njit(function, nogil=True, error_model="numpy")
 
 
 def inlined(function: Callable) -> Callable:

@@ -20,6 +20,7 @@ import numpy as np
 
 from .cluster import Crew, Task
 from .memory import resident
+from .threads import side_by_side
 
 T = TypeVar("T")
 # of the time allowed, what the search may take, and after what nothing is added to its answer; less the journal's reserve
@@ -77,6 +78,12 @@ class Journal:
     def recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:
         """Return what `work` gave for the same `inputs` (whatever `digest` takes) in a step of this name, or have it done."""
         return work()
+
+    def recall_each(
+        self, step: str, inputs: Sequence[Callable[[], Any]], works: Sequence[Callable[[], T]], form: Form[T]
+    ) -> Iterator[T]:
+        """Yield in their order what `recall` gives for each of the works, those that must be done side by side."""
+        return side_by_side(works)
 
     def spread(
         self, step: str, inputs: Callable[[], Any], function: Callable[..., T], tasks: Sequence[Task], form: Form[T]
@@ -142,6 +149,11 @@ class Finishing(Journal):
 
     def recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:
         return self.journal.recall(step, inputs, work, form)
+
+    def recall_each(
+        self, step: str, inputs: Sequence[Callable[[], Any]], works: Sequence[Callable[[], T]], form: Form[T]
+    ) -> Iterator[T]:
+        return self.journal.recall_each(step, inputs, works, form)
 
 
 def room_on(device: str, room: float = ROOM) -> float:

@@ -19,6 +19,7 @@ from .checkpoint import Checkpoint
 from .cluster import Crew, Task
 from .journal import Form, Journal, T, TimedJournal, digest
 from .runs import RunFolder
+from .threads import side_by_side
 from .timing import Timing
 
 if TYPE_CHECKING:
@@ -169,6 +170,17 @@ class RunJournal(TimedJournal):
         key = digest(step, inputs())
         known = self._find(key, form)
         return self._keep(key, form, work()) if known is None else known
+
+    def recall_each(
+        self, step: str, inputs: Sequence[Callable[[], Any]], works: Sequence[Callable[[], T]], form: Form[T]
+    ) -> Iterator[T]:
+        keys = [digest(step, each()) for each in inputs] if self.checkpoint is not None else [b""] * len(works)
+        known = [self._find(key, form) for key in keys]
+        done = side_by_side([work for work, one in zip(works, known, strict=True) if one is None])
+        for key, one in zip(keys, known, strict=True):
+            with self.timing.step(step):
+                found = self._keep(key, form, next(done)) if one is None else one
+            yield found
 
     def spread(
         self, step: str, inputs: Callable[[], Any], function: Callable[..., T], tasks: Sequence[Task], form: Form[T]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -274,32 +275,37 @@ def _match_all(
         exact=problem.denoised.clean,
         room=journal.room,
     )
-    out = []
     known = problem.judge.knowledge
-    for e in range(problem.d):
-        if known is not None and e in known.settled:
-            out.append([_nothing(problem.library.shape[1])])
-            continue
+    wanted = [e for e in range(problem.d) if known is None or e not in known.settled]
+    inputs, works = [], []
+    for e in wanted:
         terms = problem.library if shared is None else np.vstack([problem.library, shared[e]])
         own = former[e] if former else None
         if known is not None:
             terms = terms[known.allowed(terms, e)]
             own = [*_given(known, e, terms.shape[1]), *(own or [])]
         given = sigma, e, terms, problem.judge.prior, own, seed + e, problem.engine.floor
-        proposals = journal.recall(
-            "matching",
-            lambda: (vars(regression), problem.denoised.clean, problem.denoised.spread, given),  # noqa: B023
-            lambda: match(regression, problem.denoised, *given, hurry=lambda: journal.stop),  # noqa: B023
-            PROPOSALS,
-        )
-        if known is not None:
-            proposals = [replace(p, exponents=known.settle(p.exponents, e)) for p in proposals]
-            right = [p for p in proposals if known.allowed(p.exponents, e).all()]
-            right = [p for p in right if known.signs_right(p.exponents, p.coefficients, e)]
-            proposals = right or [_nothing(terms.shape[1])]
-        out.append(sorted(proposals, key=lambda p: p.cost))
-        journal.record("matching", e + 1, problem.d)
-    return out + [[_nothing(problem.library.shape[1])]] * problem.data.driven
+        inputs.append(partial(_inputs_of_matching, regression, problem, given))
+        works.append(partial(match, regression, problem.denoised, *given, hurry=lambda: journal.stop))
+    nothing = [_nothing(problem.library.shape[1])]
+    out = [nothing] * problem.data.d  # also what moves an input, as far as a law says
+    matched = journal.recall_each("matching", inputs, works, PROPOSALS)
+    for done, (e, found) in enumerate(zip(wanted, matched, strict=True), 1):
+        found = found if known is None else _obeying(known, e, found) or nothing
+        out[e] = sorted(found, key=lambda p: p.cost)
+        journal.record("matching", done, len(wanted))
+    return out
+
+
+def _inputs_of_matching(regression: Regression, problem: Problem, given: tuple) -> tuple:
+    return vars(regression), problem.denoised.clean, problem.denoised.spread, given
+
+
+def _obeying(known: Knowledge, e: int, found: list[Proposal]) -> list[Proposal]:
+    """Return the proposals of equation e that agree with what is known."""
+    settled = [replace(p, exponents=known.settle(p.exponents, e)) for p in found]
+    right = [p for p in settled if known.allowed(p.exponents, e).all()]
+    return [p for p in right if known.signs_right(p.exponents, p.coefficients, e)]
 
 
 def _given(known: Knowledge, e: int, columns: int) -> list[Proposal]:

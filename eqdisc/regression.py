@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from .compiler import is_compiler_here
 from .description import Prior, limits
 from .journal import ROOM, room_on
 from .terms import log_slope, log_table, monomials, saturation
@@ -112,6 +113,21 @@ class Lanes:
         return self.select(torch.as_tensor(keep[:most], dtype=torch.long, device=self.rss.device))
 
 
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """How an equation sees a function of time: its integral from each window's start, centred, weighed, added up in blocks of samples."""
+
+    quadrature: Float[np.ndarray, "w steps order"]
+    share: Float[np.ndarray, "w L"]  # of each sample in its window's mean
+    scale: Float[np.ndarray, "w L"]  # of each sample in its block's sum
+    block: int
+
+    def projection(self) -> Float[np.ndarray, "w L n"]:
+        """Return the matrix that does with values at the samples what comes after the integral."""
+        member = np.eye(-(-self.share.shape[1] // self.block)).repeat(self.block, 0)[: self.share.shape[1]]
+        return (np.eye(len(member)) - self.share[..., None]) * self.scale[:, None] @ member
+
+
 class Regression:
     """The data of one dataset prepared for integral regression, all equations.
 
@@ -139,16 +155,22 @@ class Regression:
         self.d = data.d
         self.x = as_tensor(_pad_nodes(x, windows, order))  # (w * (L - 1) * order, d), windows padded alike
         self.log_x = self.x.abs().clamp_min(TINY).log()
+        self.sign = torch.where((self.x < 0) & ~self.positive, -1.0, 1.0).to(self.x)
+        self.compiled = self.x.device.type == "cpu" and is_compiler_here()
         measured, integration = as_tensor(values), _integration(as_tensor(quadrature))
         block = _block_length(torch.isfinite(measured))
         self.operators: list[Tensor] = []  # (w, (L - 1) * order, L / block) an equation
         self.targets: list[Tensor] = []
         self.rows: list[float] = []
+        self.rules: list[Rule] = []  # the same, without its zeros
         for e in range(data.d - data.driven):
-            project, rows = _projection(torch.isfinite(measured[..., e]) * as_tensor(trust[..., e]), block)
+            weight = torch.isfinite(measured[..., e]) * as_tensor(trust[..., e])
+            rule, rows = _rule(quadrature, weight.cpu().numpy(), block)
+            project = as_tensor(rule.projection())
             self.operators.append(integration @ project)
             self.targets.append((torch.nan_to_num(measured[..., e])[:, None] @ project).flatten())
             self.rows.append(max(rows, 2.0))
+            self.rules.append(rule)
 
     def cumulate(self, f: Float[Tensor, "... nodes"], e: int) -> Float[Tensor, "... n"]:
         """Integrate a function given at the nodes from each window's start, as equation e sees it."""
@@ -166,6 +188,8 @@ class Regression:
     def fit(self, lanes: Lanes, e: int, steps: int = 12, prior: Prior | None = None) -> Lanes:
         """Fit coefficients in closed form and free exponents by variable projection; lanes that converge leave the batch."""
         prior = prior or Prior()
+        if self.compiled:
+            return self._fit_compiled(lanes, e, steps, prior)
         terms, slots = lanes.exponents.shape[1], int(lanes.free.flatten(1).sum(1).max()) if len(lanes) else 0
         at_once = max(1, int(self.room / (ARRAYS * 8 * len(self.x) * (terms + slots))))
         if len(lanes) > at_once:
@@ -197,6 +221,25 @@ class Regression:
                 run, w, active, damping, now = run[go_on], w[go_on], active[go_on], damping[go_on], now.select(go_on)
                 index, valid = (index[0][go_on], index[1][go_on]), valid[go_on]
         return replace(lanes, exponents=out[0], coefficients=out[1], rss=out[2])
+
+    def _fit_compiled(self, lanes: Lanes, e: int, steps: int, prior: Prior) -> Lanes:
+        from .projections import fit_lanes
+
+        (term, column), _, valid = slots_of(lanes.free)
+        low, high = limits((prior.lower, prior.upper), lanes.exponents, self.d)
+        w, a, rss = fit_lanes(
+            lanes.exponents.numpy(),
+            lanes.active.numpy(),
+            (term.numpy(), column.numpy(), valid.numpy()),
+            (self.log_x.numpy(), self.sign.numpy()),
+            self.rules[e],
+            self.targets[e].numpy(),
+            (low.numpy(), high.numpy()),
+            steps,
+        )
+        return replace(
+            lanes, exponents=torch.from_numpy(w), coefficients=torch.from_numpy(a), rss=torch.from_numpy(rss)
+        )
 
     def _solve(self, w: Tensor, active: Tensor, y: Tensor, e: int) -> _Projection:
         values = self.features(w) * active[..., None]
@@ -295,19 +338,17 @@ def _integration(weights: Float[Tensor, "w L1 order"]) -> Float[Tensor, "w nodes
     return (weights[..., None] * before[:, None]).flatten(1, 2)
 
 
-def _projection(weight: Float[Tensor, "w L"], block: int) -> tuple[Float[Tensor, "w L n"], float]:
-    """Return the matrix that centres a window over its measured samples, weighs them and averages blocks so that noise stays alike.
+def _rule(quadrature: np.ndarray, weight: Float[np.ndarray, "w L"], block: int) -> tuple[Rule, float]:
+    """Return how an equation with these weights, zero where nothing was measured, sees an integral: blocks in which noise stays alike.
 
     The second value counts the rows that carry information: those with a sample, less one a window for its constant.
     """
-    length, mask = weight.shape[1], (weight > 0).to(weight.dtype)
-    total = weight.square().sum(-1)[:, None, None].clamp_min(1e-300)
-    centre = torch.diag_embed(weight) - weight.square()[:, :, None] * weight[:, None] / total
-    owner = torch.arange(length, device=weight.device) // block
-    member = torch.nn.functional.one_hot(owner).to(weight.dtype)
-    size = mask @ member
-    rows = float((size > 0).sum() - (mask.sum(-1) > 0).sum())
-    return centre @ (member / size[:, None].clamp_min(1.0).sqrt()), rows
+    measured = weight > 0
+    total = np.square(weight).sum(-1, keepdims=True).clip(1e-300)
+    owner = np.arange(weight.shape[1]) // block
+    size = np.add.reduceat(measured, np.arange(0, weight.shape[1], block), axis=1, dtype=float)
+    rows = float((size > 0).sum() - measured.any(-1).sum())
+    return Rule(quadrature, np.square(weight) / total, weight / np.sqrt(size.clip(1.0))[:, owner], block), rows
 
 
 def cut_windows(data: Dataset) -> list[tuple[int, int, int]]:

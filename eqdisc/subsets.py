@@ -61,7 +61,7 @@ class Subsets:
             torch.full_like(self.price, torch.inf).scatter_reduce(0, i, two, "amin").scatter_reduce(0, j, two, "amin")
         )
         top = useful.argsort()[: min(TRIPLED, len(useful))].sort().values
-        if len(top) > 2:
+        if len(top) > 2 and triples:
             a, b, c, cost = self._triples(top, rest, floor)
             parts.append(self._sets(cost, (a, b, c), triples))
         return Lanes.cat([p for p in parts if len(p)])
@@ -124,7 +124,7 @@ class Subsets:
         return columns / columns.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
     def _sets(self, cost: Tensor, members: tuple[Tensor, ...], count: int) -> Lanes:
-        best = cost.argsort()[: LEVELS * count if self.ratios else count]
+        best = cost.topk(min(LEVELS * count if self.ratios else count, len(cost)), largest=False).indices
         w = torch.stack([self.w[m[best]] for m in members], 1)
         lanes = Lanes.of(w, torch.zeros_like(w, dtype=torch.bool))
         return lanes.distinct(count, 2, 2 * self.regression.d) if self.ratios and len(lanes) else lanes

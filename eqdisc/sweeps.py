@@ -164,11 +164,9 @@ def _write_slopes(rows, coefficients, d, w):
 
 
 @inlined
-def _write_numbers(rows, s, index, trials, d, w):
-    """Write how the numbers that `index` names and the trial terms' coefficients move the field; return the row."""
+def _write_named(index, d, values, shares, first, w):
+    """Write how the numbers that `index` names move the field, from terms and saturations that are there, from row `first` on."""
     term, entry, is_exponent, valid = index
-    m = len(rows)
-    values, shares, numbers = 3 * d, 3 * d + m, 3 * d + 2 * m + s + s * s
     for p in range(len(term)):
         g = splat(0.0, w)
         if valid[p]:
@@ -181,9 +179,17 @@ def _write_numbers(rows, s, index, trials, d, w):
                     g = g * load(w, shares + term[p]) * (0.0 - load(w, column - d))
                 else:
                     g = g * (load(w, shares + term[p]) - 1.0)
-        store(w, numbers + p, g)
+        store(w, first + p, g)
+
+
+@inlined
+def _write_numbers(rows, s, index, trials, d, w):
+    """Write how the numbers that `index` names and the trial terms' coefficients move the field; return the row."""
+    m = len(rows)
+    numbers = 3 * d + 2 * m + s + s * s
+    _write_named(index, d, 3 * d, 3 * d + m, numbers, w)
     for l in range(len(trials)):
-        at = numbers + len(term) + l
+        at = numbers + len(index[0]) + l
         _write_term(trials[l], d, at, len(w) // LANES - 1, w)
     return numbers
 
