@@ -18,9 +18,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from .cluster import Crew, Task
+from .cluster import Crew, Task, side_by_side
 from .memory import resident
-from .threads import side_by_side
 
 T = TypeVar("T")
 # of the time allowed, what the search may take, and after what nothing is added to its answer; less the journal's reserve

@@ -16,10 +16,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .checkpoint import Checkpoint
-from .cluster import Crew, Task
+from .cluster import Crew, Task, side_by_side
 from .journal import Form, Journal, T, TimedJournal, digest
 from .runs import RunFolder
-from .threads import side_by_side
 from .timing import Timing
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from eqdisc.cluster import side_by_side
 from eqdisc.regression import Lanes, Regression
-from eqdisc.threads import side_by_side
 from eqdisc.trajectory import Dataset, Trajectory
 
 
