@@ -312,28 +312,46 @@ class Collocation:
     def _fit(
         self, terms: Terms, x: Tensor, sigma: Tensor, steps: int, tolerance: float, rival: float, pins: Pins | None
     ) -> Fit:
-        lanes = terms.lanes
         index = Parameters.of(terms, self.positive)
-        x, sigma = x.expand(lanes, -1, -1, -1).clone(), sigma.expand(lanes, -1).clone()
-        state = _State.of(self, terms, x, sigma, pins)
-        run = torch.arange(lanes, device=x.device)
-        everything = state
-        hessian = x.new_zeros(lanes, index.term.shape[1], index.term.shape[1])
+        x, sigma = _own(x.expand(terms.lanes, -1, -1, -1)), _own(sigma.expand(terms.lanes, -1))
+        hessian = x.new_zeros(terms.lanes, index.term.shape[1], index.term.shape[1])
+        enough = rival + max(60.0, 0.05 * float(self.mesh.counts.sum()))
+        state = State.of(self, terms, x, sigma, pins)
+        descend = self._descend_compiled if self.compiled and pins is None else self._descend
+        return self._finish(descend(state, index, hessian, steps, tolerance, enough), index, hessian)
+
+    def _descend_compiled(
+        self, state: State, index: Parameters, hessian: Tensor, steps: int, tolerance: float, enough: float
+    ) -> State:
+        from .newton import descend
+
+        rows, coefficients = _own(state.terms.exponents), _own(state.terms.coefficients)
+        terms = replace(state.terms, exponents=rows, coefficients=coefficients)
+        state, alive = replace(state, terms=terms), torch.ones(len(state.x), dtype=torch.bool)
+        for first, last in ((0, min(HURRIED, steps)), (HURRIED, steps)):
+            if bool(alive.any()) and not (first and self.journal.stop):
+                descend(self, state, index, hessian, alive, (first, last), tolerance, enough)
+        return state.judged(self)
+
+    def _descend(
+        self, state: State, index: Parameters, hessian: Tensor, steps: int, tolerance: float, enough: float
+    ) -> State:
+        run, everything = torch.arange(len(state.x), device=state.x.device), state
         for step in range(steps):
             state, curvature, alive = self._iterate_in_turn(state, index.select(run), step, tolerance)
             hessian[run] = curvature
             everything = everything.put(run, state)
-            if step == TRIAL_STEPS - 1 and rival < math.inf:
-                alive = alive & (self._data_term(state) < rival + max(60.0, 0.05 * float(self.mesh.counts.sum())))
+            if step == TRIAL_STEPS - 1 and enough < math.inf:
+                alive = alive & (self._data_term(state) < enough)
             if not bool(alive.all()):
                 run, state = run[alive], state.select(alive)
             if not len(run) or (step + 1 >= HURRIED and self.journal.stop):
                 break
-        return self._finish(everything, index, hessian)
+        return everything
 
     def _iterate_in_turn(
-        self, state: _State, index: Parameters, step: int, tolerance: float
-    ) -> tuple[_State, Tensor, Tensor]:
+        self, state: State, index: Parameters, step: int, tolerance: float
+    ) -> tuple[State, Tensor, Tensor]:
         """Iterate as many lanes at a time as there is room for."""
         at_once = max(1, self._places(len(self.mesh.trajectory), index.term.shape[1]))
         parts = torch.arange(len(state.x), device=state.x.device).split(at_once)
@@ -344,7 +362,7 @@ class Collocation:
         joined = states[0]._map(lambda _, name: torch.cat([one.get(name) for one in states]))
         return joined, torch.cat([h for _, h, _ in done]), torch.cat([alive for _, _, alive in done])
 
-    def _iterate(self, state: _State, index: Parameters, step: int, tolerance: float) -> tuple[_State, Tensor, Tensor]:
+    def _iterate(self, state: State, index: Parameters, step: int, tolerance: float) -> tuple[State, Tensor, Tensor]:
         """One accepted step a lane (or none): linearise, then try with rising damping."""
         columns = self.propagate(state.terms, index, state.x)
         finite = torch.isfinite(columns[:, :, -1]).flatten(1).all(1)  # what is not stays so to the end
@@ -370,7 +388,7 @@ class Collocation:
         state, settled = self._reweigh(state, gain, step, tolerance)
         return state, h, moved & ~settled
 
-    def _solve(self, state: _State, columns: Tensor, index: Parameters) -> tuple[Tensor, Tensor, Tensor]:
+    def _solve(self, state: State, columns: Tensor, index: Parameters) -> tuple[Tensor, Tensor, Tensor]:
         """Return `normal` with the pins in it; starts that would become negative go to their bound and stay out of it.
 
         A step that were cut off there, its other numbers as for the whole of it, could lead nowhere (Bertsekas, SIAM J. Control
@@ -398,8 +416,8 @@ class Collocation:
         return torch.nan_to_num(step) * index.valid
 
     def _try(
-        self, state: _State, columns: Tensor, h: Tensor, g: Tensor, back: Tensor, index: Parameters, damping: Tensor
-    ) -> _State:
+        self, state: State, columns: Tensor, h: Tensor, g: Tensor, back: Tensor, index: Parameters, damping: Tensor
+    ) -> State:
         step = self._step(h, g, index, damping)
         reach = torch.where(index.is_exponent, step.abs(), 0.0).amax(-1).clamp_min(0.5)
         shrink = 0.5 / reach
@@ -414,15 +432,15 @@ class Collocation:
             trial = trial.put_where(worse, self.make_feasible(trial, worse))
         return trial
 
-    def make_feasible(self, state: _State, where: Tensor) -> _State:
+    def make_feasible(self, state: State, where: Tensor) -> State:
         """One Newton step on the defects alone, parameters and starts held."""
         part = state.select(where)
         return self._moved(part, self.propagate(part.terms, None, part.x, starts=False)[..., 0])
 
-    def _moved(self, state: _State, step: Float[Tensor, "R K M1 s"]) -> _State:
+    def _moved(self, state: State, step: Float[Tensor, "R K M1 s"]) -> State:
         return replace(state, x=self._inside(state.x, torch.where(torch.isfinite(step), step, 0.0))).judged(self)
 
-    def _ways(self, state: _State) -> tuple[Float[Tensor, "R K M1 s"], Float[Tensor, "R"]]:
+    def _ways(self, state: State) -> tuple[Float[Tensor, "R K M1 s"], Float[Tensor, "R"]]:
         """Return each lane's way from its states to the solution that starts where they do, to first order, and the largest step on it.
 
         Defects grow along a record: small ones alone say little.
@@ -453,7 +471,7 @@ class Collocation:
         low, high = limits(self.bounds, w, self.d)
         return replace(terms, exponents=torch.where(terms.free, w.clamp(low, high), w), coefficients=a)
 
-    def _reweigh(self, state: _State, gain: Tensor, step: int, tolerance: float) -> tuple[_State, Tensor]:
+    def _reweigh(self, state: State, gain: Tensor, step: int, tolerance: float) -> tuple[State, Tensor]:
         """Re-estimate sigma every third step or when a lane slows down; tell which lanes have settled."""
         slow = gain < tolerance
         due = (slow | (step % 3 == 2)) & (state.miss < 1e-2)
@@ -474,10 +492,10 @@ class Collocation:
             (mean.square() + self.floor**4).sqrt().sqrt()
         )  # what lies well below the floor is the computation's own error
 
-    def _data_term(self, state: _State) -> Tensor:
+    def _data_term(self, state: State) -> Tensor:
         return (self.mesh.counts * self._spread(state.residual).log()).sum(-1)
 
-    def _finish(self, state: _State, index: Parameters, hessian: Tensor) -> Fit:
+    def _finish(self, state: State, index: Parameters, hessian: Tensor) -> Fit:
         """Close the defects, so that the data term belongs to a solution of the equations."""
         way, stray = self._ways(state)
         for _ in range(6):
@@ -492,6 +510,11 @@ class Collocation:
         status = torch.where(solved, int(Status.OK), int(Status.DIVERGED))
         nll = torch.where(solved, nll, torch.inf)
         return Fit(state.terms, state.x, sigma, nll, state.miss, hessian, index, status)
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """Return a copy that may be written to."""
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 @dataclass(frozen=True, eq=False)
@@ -512,7 +535,7 @@ class _Projected:
 
 
 @dataclass(frozen=True, eq=False)
-class _State:
+class State:
     """Where each lane's fit stands."""
 
     terms: Terms
@@ -526,11 +549,11 @@ class _State:
     pins: Pins | None = None
 
     @classmethod
-    def of(cls, engine: Collocation, terms: Terms, x: Tensor, sigma: Tensor, pins: Pins | None) -> _State:
+    def of(cls, engine: Collocation, terms: Terms, x: Tensor, sigma: Tensor, pins: Pins | None) -> State:
         one = x.new_ones(len(x))
         return cls(terms, x, sigma, 30 * one, 1e-3 * one, one, one, one, pins).judged(engine)
 
-    def judged(self, engine: Collocation) -> _State:
+    def judged(self, engine: Collocation) -> State:
         """Return the state with its merit: chi-square plus an exact penalty on the defects."""
         mesh = engine.mesh
         defects = engine.defects(self.terms, self.x)
@@ -543,7 +566,7 @@ class _State:
         miss = torch.nan_to_num(defects.abs().amax((1, 2, 3)), nan=torch.inf)
         return replace(self, merit=merit, residual=residual, miss=miss)
 
-    def _map(self, change: Callable[[Tensor, str], Tensor]) -> _State:
+    def _map(self, change: Callable[[Tensor, str], Tensor]) -> State:
         terms = replace(
             self.terms,
             **{f: change(v, f"terms.{f}") for f, v in vars(self.terms).items() if v is not None},
@@ -556,18 +579,18 @@ class _State:
         part, _, field = name.rpartition(".")
         return getattr(getattr(self, part) if part else self, field)
 
-    def select(self, lanes: Tensor) -> _State:
+    def select(self, lanes: Tensor) -> State:
         return self._map(lambda v, _: v[lanes])
 
-    def update(self, other: _State, where: Tensor) -> _State:
+    def update(self, other: State, where: Tensor) -> State:
         """Take the lanes `where` from another state of all lanes."""
         return self._map(lambda v, name: torch.where(where.view(-1, *[1] * (v.dim() - 1)), other.get(name), v))
 
-    def put(self, lanes: Tensor, part: _State) -> _State:
+    def put(self, lanes: Tensor, part: State) -> State:
         """Write the lanes of `part` at the indices `lanes`."""
         return self._map(lambda v, name: v.index_put((lanes,), part.get(name)))
 
-    def put_where(self, where: Tensor, part: _State) -> _State:
+    def put_where(self, where: Tensor, part: State) -> State:
         """Write `part`, which has the lanes `where`, if its merit is lower or its defect is smaller."""
         lanes = where.nonzero()[:, 0]
         good = (part.merit < self.merit[lanes]) | (part.miss < self.miss[lanes])

@@ -13,13 +13,13 @@ saturations (m), slopes (p).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from .compiler import compiled
-from .sweeps import _write_named, _write_term
+from .sweeps import write_named, write_term
 from .vectors import LANES, aligned_rows
 
 if TYPE_CHECKING:
@@ -59,43 +59,92 @@ def fit_lanes(
     w = aligned_rows(chunks * width, np.dtype(float)).reshape(chunks, width, LANES)
     for first, values in zip((0, 2 * d), nodes, strict=True):
         w[:, first : first + d] = np.pad(values, ((0, chunks * LANES - n), (0, 0))).reshape(chunks, LANES, d).mT
+    flat, running = np.empty(chunks * LANES), np.empty(rule.share.shape[1])
+    sight = Sight(
+        rule.quadrature, rule.share, rule.scale, rule.block, y, *limits, w.reshape(chunks, -1), d, flat, running
+    )
     found = rows.copy(), np.zeros(active.shape), np.zeros(len(rows))
-    seen = rule.quadrature, rule.share, rule.scale, rule.block
-    _fit(*found, active, *index, *seen, y, *limits, steps, w.reshape(chunks, -1), d)
+    counts = index[2].sum(1)
+    for count in np.unique(
+        counts
+    ):  # lanes with as many free entries use the same arrays; those that are there come first
+        lanes = np.flatnonzero(counts == count)
+        _fit(lanes, *found, active, *index, sight, Room.of(len(y), rows.shape[1], rows.shape[2], int(count)), steps)
     return found
 
 
+class Sight(NamedTuple):
+    """What an equation sees of terms at the nodes, and how."""
+
+    quadrature: Float[np.ndarray, "w steps order"]
+    share: Float[np.ndarray, "w samples"]
+    scale: Float[np.ndarray, "w samples"]
+    block: int
+    y: Float[np.ndarray, "n"]
+    low: Float[np.ndarray, "c"]
+    high: Float[np.ndarray, "c"]
+    w: Float[np.ndarray, "chunks rows"]
+    d: int
+    flat: Float[np.ndarray, "nodes"]
+    running: Float[np.ndarray, "samples"]
+
+
+class Room(NamedTuple):
+    """Arrays that one lane is worked out in."""
+
+    columns: Float[np.ndarray, "n m"]
+    norm: Float[np.ndarray, "m"]
+    a: Float[np.ndarray, "m 1"]
+    residual: Float[np.ndarray, "n 1"]
+    gram: Float[np.ndarray, "m m"]
+    scratch: Float[np.ndarray, "m m"]
+    slopes: Float[np.ndarray, "n p"]
+    cross: Float[np.ndarray, "m p"]
+    hessian: Float[np.ndarray, "p p"]
+    lifted: Float[np.ndarray, "p p"]
+    gradient: Float[np.ndarray, "p 1"]
+    step: Float[np.ndarray, "p 1"]
+    moved: Float[np.ndarray, "m c"]
+
+    @classmethod
+    def of(cls, n: int, m: int, c: int, p: int) -> Room:
+        shapes = (n, m), (m,), (m, 1), (n, 1), (m, m), (m, m), (n, p), (m, p), (p, p), (p, p), (p, 1), (p, 1), (m, c)
+        return cls(*(np.empty(shape) for shape in shapes))
+
+
 @compiled
-def _integrate(w, row, quadrature, share, scale, block, flat, running, out, place):
-    """Write how an equation sees the function in one row of the work array to a column."""
-    windows, steps, order = quadrature.shape
-    rows = len(out) // windows
-    for c in range(len(w)):
+def _integrate(sight, row, out, place):
+    """Write how the equation sees the function in one row of the work array to a column."""
+    windows, steps, order = sight.quadrature.shape
+    rows, running = len(out) // windows, sight.running
+    for c in range(len(sight.w)):
         for l in range(LANES):
-            flat[c * LANES + l] = w[c, row * LANES + l]
+            sight.flat[c * LANES + l] = sight.w[c, row * LANES + l]
     for k in range(windows):
         first = k * steps * order
         running[0] = 0.0
         for n in range(steps):
             total = 0.0
             for o in range(order):
-                total += quadrature[k, n, o] * flat[first + n * order + o]
+                total += sight.quadrature[k, n, o] * sight.flat[first + n * order + o]
             running[n + 1] = total
         mean = 0.0
         for n in range(steps):
             running[n + 1] += running[n]
-            mean += share[k, n + 1] * running[n + 1]
+            mean += sight.share[k, n + 1] * running[n + 1]
         for r in range(rows):
             total = 0.0
-            for n in range(r * block, min((r + 1) * block, steps + 1)):
-                total += scale[k, n] * (running[n] - mean)
+            for n in range(r * sight.block, min((r + 1) * sight.block, steps + 1)):
+                total += sight.scale[k, n] * (running[n] - mean)
             out[k * rows + r, place] = total
 
 
 @compiled
 def _multiply(a, b, out):
     """Write a^T b."""
-    out[:] = 0.0
+    for p in range(out.shape[0]):
+        for q in range(out.shape[1]):
+            out[p, q] = 0.0
     for n in range(a.shape[0]):
         for p in range(a.shape[1]):
             for q in range(b.shape[1]):
@@ -103,7 +152,14 @@ def _multiply(a, b, out):
 
 
 @compiled
-def _eliminate(matrix, right):
+def _copy(source, target):
+    for p in range(source.shape[0]):
+        for q in range(source.shape[1]):
+            target[p, q] = source[p, q]
+
+
+@compiled
+def eliminate(matrix, right):
     """Solve matrix x = right in place, by elimination with the largest pivot of each column."""
     size = len(matrix)
     for i in range(size):
@@ -146,131 +202,121 @@ def _write_terms(rows, active, w, d):
     for k in range(len(w)):
         for j in range(m):
             if active[j]:
-                _write_term(rows[j], d, 3 * d + j, 3 * d + m + j, w[k])
+                write_term(rows[j], d, 3 * d + j, 3 * d + m + j, w[k])
 
 
 @compiled
 def _write_slopes(index, w, d, m):
     """Write how the entries that `index` names move the terms at all nodes."""
     for k in range(len(w)):
-        _write_named(index, d, 3 * d, 3 * d + m, 3 * d + 2 * m, w[k])
+        write_named(index, d, 3 * d, 3 * d + m, 3 * d + 2 * m, w[k])
 
 
 @compiled
-def _solve(rows, active, rule, y, w, d, columns, norm, a, residual, gram, scratch):
-    """Write the columns of a lane's terms, their lengths and coefficients, what these leave, and C^T C; return the residual sum."""
-    m = len(rows)
-    _write_terms(rows, active, w, d)
+def _lay_columns(active, sight, room):
+    """Write the terms' integrals as unit columns, and their lengths; zeros for terms that are not there."""
+    n, m = room.columns.shape
     for j in range(m):
-        norm[j] = 1.0
-        columns[:, j] = 0.0
+        total = 0.0
         if active[j]:
-            _integrate(w, 3 * d + j, *rule, columns, j)
-            norm[j] = np.sqrt(np.sum(columns[:, j] ** 2)) + 1e-12
-            columns[:, j] /= norm[j]
-    _multiply(columns, columns, gram)
-    for j in range(m):
-        gram[j, j] += RIDGE if active[j] else 1.0
-    residual[:, 0] = y
-    _multiply(columns, residual, a)
-    scratch[:] = gram
-    _eliminate(scratch, a)
-    _subtract(columns, a, residual)
-    rss = np.sum(residual**2) + RIDGE * np.sum(a**2)
+            _integrate(sight, 3 * sight.d + j, room.columns, j)
+            for r in range(n):
+                total += room.columns[r, j] ** 2
+        room.norm[j] = np.sqrt(total) + 1e-12 if active[j] else 1.0
+        for r in range(n):
+            room.columns[r, j] = room.columns[r, j] / room.norm[j] if active[j] else 0.0
+
+
+@compiled
+def _solve(rows, active, sight, room):
+    """Write columns, coefficients, what these leave, and C^T C of a lane's terms; return the residual sum."""
+    _write_terms(rows, active, sight.w, sight.d)
+    _lay_columns(active, sight, room)
+    _multiply(room.columns, room.columns, room.gram)
+    for j in range(len(rows)):
+        room.gram[j, j] += RIDGE if active[j] else 1.0
+    for r in range(len(sight.y)):
+        room.residual[r, 0] = sight.y[r]
+    _multiply(room.columns, room.residual, room.a)
+    _copy(room.gram, room.scratch)
+    eliminate(room.scratch, room.a)
+    _subtract(room.columns, room.a, room.residual)
+    rss = 0.0
+    for r in range(len(sight.y)):
+        rss += room.residual[r, 0] ** 2
+    for j in range(len(rows)):
+        rss += RIDGE * room.a[j, 0] ** 2
     return rss if np.isfinite(rss) else LOST
 
 
 @compiled
-def _linearise(rows, index, rule, w, d, columns, norm, a, residual, gram, scratch, slopes, cross, hessian, gradient):
+def _linearise(index, sight, room):
     """Write J^T J and J^T r of a lane's free exponents from the terms that `_solve` left."""
-    m, numbers = len(rows), len(index[0])
-    _write_slopes(index, w, d, m)
+    m, numbers = room.cross.shape
+    _write_slopes(index, sight.w, sight.d, m)
     for p in range(numbers):
-        _integrate(w, 3 * d + 2 * m + p, *rule, slopes, p)
-        slopes[:, p] *= a[index[0][p], 0] / norm[index[0][p]]
-    _multiply(columns, slopes, cross)
-    scratch[:] = gram
-    _eliminate(scratch, cross)
-    _subtract(columns, cross, slopes)
-    _multiply(slopes, slopes, hessian)
-    _multiply(slopes, residual, gradient)
+        _integrate(sight, 3 * sight.d + 2 * m + p, room.slopes, p)
+        scale = room.a[index[0][p], 0] / room.norm[index[0][p]]
+        for r in range(len(room.slopes)):
+            room.slopes[r, p] *= scale
+    _multiply(room.columns, room.slopes, room.cross)
+    _copy(room.gram, room.scratch)
+    eliminate(room.scratch, room.cross)
+    _subtract(room.columns, room.cross, room.slopes)
+    _multiply(room.slopes, room.slopes, room.hessian)
+    _multiply(room.slopes, room.residual, room.gradient)
 
 
 @compiled
-def _move(hessian, gradient, index, damping, low, high, rows, lifted, step, moved):
+def _move(index, rows, damping, sight, room):
     """Write the rows after a damped step, inside their limits."""
-    numbers, most = len(hessian), 1e-30
+    numbers, most = len(room.hessian), 1e-30
     for p in range(numbers):
-        most = max(most, hessian[p, p])
-    lifted[:] = hessian
+        most = max(most, room.hessian[p, p])
+    _copy(room.hessian, room.lifted)
     for p in range(numbers):
-        lifted[p, p] += damping * hessian[p, p] + 1e-9 * most
-    step[:] = gradient
-    _eliminate(lifted, step)
-    moved[:] = rows
+        room.lifted[p, p] += damping * room.hessian[p, p] + 1e-9 * most
+    _copy(room.gradient, room.step)
+    eliminate(room.lifted, room.step)
+    _copy(rows, room.moved)
     for p in range(numbers):
-        j, i = index[0][p], index[1][p]
-        by = step[p, 0]
+        j, i, by = index[0][p], index[1][p], room.step[p, 0]
         if by == by and by != 0.0:
-            moved[j, i] = min(max(rows[j, i] + min(max(by, -LONGEST), LONGEST), low[i]), high[i])
+            to = rows[j, i] + min(max(by, -LONGEST), LONGEST)
+            room.moved[j, i] = min(max(to, sight.low[i]), sight.high[i])
 
 
 @compiled
-def _fit(
-    rows, coefficients, rss, active, term, column, valid, quadrature, share, scale, block, y, low, high, steps, w, d
-):
-    """Fit the rows of every lane in place, with their coefficients and residual sums."""
-    lanes, m, c = rows.shape
-    n, samples = len(y), share.shape[1]
-    running = np.empty(samples)
-    columns, norm, a, residual = np.empty((n, m)), np.empty(m), np.empty((m, 1)), np.empty((n, 1))
-    gram, scratch, moved = np.empty((m, m)), np.empty((m, m)), np.empty((m, c))
-    rule = quadrature, share, scale, block, np.empty(w.shape[0] * LANES), running
-    for lane in range(lanes):
-        on = valid[lane]
-        own = term[lane][on], column[lane][on], on[on], on[on]
-        numbers = len(own[0])
-        slopes, cross, gradient, step = (
-            np.empty((n, numbers)),
-            np.empty((m, numbers)),
-            np.empty((numbers, 1)),
-            np.empty((numbers, 1)),
-        )
-        hessian, lifted = np.empty((numbers, numbers)), np.empty((numbers, numbers))
-        now = _solve(rows[lane], active[lane], rule, y, w, d, columns, norm, a, residual, gram, scratch)
-        coefficients[lane] = a[:, 0] / norm
+def _take(room, coefficients):
+    for j in range(len(coefficients)):
+        coefficients[j] = room.a[j, 0] / room.norm[j]
+
+
+@compiled
+def _fit(lanes, rows, coefficients, rss, active, term, column, valid, sight, room, steps):
+    """Fit the rows of lanes in place, with their coefficients and residual sums."""
+    numbers = len(room.hessian)
+    for lane in lanes:
+        real = valid[lane, :numbers]
+        index = term[lane, :numbers], column[lane, :numbers], real, real
+        now = _solve(rows[lane], active[lane], sight, room)
+        _take(room, coefficients[lane])
         damping, fresh = 1e-2, True
         for _ in range(steps if numbers else 0):
             if fresh:
-                _linearise(
-                    rows[lane],
-                    own,
-                    rule,
-                    w,
-                    d,
-                    columns,
-                    norm,
-                    a,
-                    residual,
-                    gram,
-                    scratch,
-                    slopes,
-                    cross,
-                    hessian,
-                    gradient,
-                )
-            _move(hessian, gradient, own, damping, low, high, rows[lane], lifted, step, moved)
-            trial = _solve(moved, active[lane], rule, y, w, d, columns, norm, a, residual, gram, scratch)
+                _linearise(index, sight, room)
+            _move(index, rows[lane], damping, sight, room)
+            trial = _solve(room.moved, active[lane], sight, room)
             fresh = trial < now
             damping *= 0.2 if fresh else 6.0
             gain = (now - trial) / max(now, 1e-300) if fresh else 1.0
             if fresh:
                 now = trial
-                rows[lane] = moved
-                coefficients[lane] = a[:, 0] / norm
+                _copy(room.moved, rows[lane])
+                _take(room, coefficients[lane])
             if gain < SETTLED or damping > HOPELESS:
                 break
         rss[lane] = now
 
 
-__all__ = ["Rule", "fit_lanes"]
+__all__ = ["eliminate", "fit_lanes"]

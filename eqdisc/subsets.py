@@ -11,6 +11,7 @@ one that saturates have d(term)/d(log K) as one more column, a Gauss-Newton step
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -41,6 +42,9 @@ class Subsets:
         self.w, self.norm = w[good], norm[good]
         self.columns = columns[good] / self.norm[:, None]
         self.gram, self.b = self.columns @ self.columns.T, self.columns @ self.y
+        self._known: dict[
+            tuple[int, ...], tuple[Tensor, Tensor, Tensor, Tensor]
+        ] = {}  # triples by the terms they are of
         fixed = torch.zeros_like(self.w, dtype=torch.bool)
         self.price = prior.term_cost(self.w[:, None], fixed[:, None], math.log(self.rows))[:, 0] + 0.5 * math.log(
             self.rows
@@ -52,9 +56,7 @@ class Subsets:
         Residuals are formed one term after the other: on exact data sets are told apart by what a Gram matrix loses to rounding.
         """
         one = self._cost(self.y @ self.y - self.b**2, floor) + self.price
-        rest = _without(self.y, self.columns)
-        i, j = torch.triu_indices(len(self.w), len(self.w), 1, device=self.w.device)
-        rss = self._less(rest.square().sum(-1), rest @ self.columns.T, 1 - self.gram**2)[i, j]
+        i, j, rss = self._pairs
         two = self._cost(rss, floor) + self.price[i] + self.price[j]
         parts = [self._sets(one, (torch.arange(len(self.w)),), singles), self._sets(two, (i, j), pairs)]
         useful = (
@@ -62,21 +64,38 @@ class Subsets:
         )
         top = useful.argsort()[: min(TRIPLED, len(useful))].sort().values
         if len(top) > 2 and triples:
-            a, b, c, cost = self._triples(top, rest, floor)
+            a, b, c, rss = self._triples(tuple(top.tolist()))
+            cost = self._cost(rss, floor) + self.price[a] + self.price[b] + self.price[c]
             parts.append(self._sets(cost, (a, b, c), triples))
         return Lanes.cat([p for p in parts if len(p)])
 
-    def _triples(self, top: Tensor, rest: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return all sets of three among `top` and their costs."""
+    @cached_property
+    def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All sets of two and the residual sums that they leave."""
+        i, j = torch.triu_indices(len(self.w), len(self.w), 1, device=self.w.device)
+        rss = self._less(self._rest.square().sum(-1), self._rest @ self.columns.T, 1 - self.gram**2)
+        return i, j, rss[i, j]
+
+    @cached_property
+    def _rest(self) -> Float[Tensor, "m n"]:
+        """What each term alone leaves."""
+        return _without(self.y, self.columns)
+
+    def _triples(self, top: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return all sets of three among `top` and the residual sums that they leave; once, as the same terms are asked for at every floor."""
+        if top not in self._known:
+            self._known[top] = self._find_triples(torch.as_tensor(top, device=self.w.device))
+        return self._known[top]
+
+    def _find_triples(self, top: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         columns, gram = self.columns[top], self.gram[top][:, top]
         i, j = torch.triu_indices(len(top), len(top), 1, device=top.device)
         second = _unit(_without(columns[j], columns[i]))
-        left = _without(rest[top[i]], second)
+        left = _without(self._rest[top[i]], second)
         outside = 1 - gram[i].square() - (second @ columns.T).square()
         rss = self._less(left.square().sum(-1), left @ columns.T, outside)
         pair, k = (torch.arange(len(top), device=top.device) > j[:, None]).nonzero().T
-        a, b, c = top[i[pair]], top[j[pair]], top[k]
-        return a, b, c, self._cost(rss[pair, k], floor) + self.price[a] + self.price[b] + self.price[c]
+        return top[i[pair]], top[j[pair]], top[k], rss[pair, k]
 
     def _less(self, rss: Tensor, along: Tensor, outside: Tensor) -> Tensor:
         """Return the residual sums (p,) after one term more each (p, m), of which `outside` is not in the span of the others."""

@@ -72,12 +72,12 @@ def _call(
     numbers = named[0].shape[1] + len(trials)
     w = aligned_rows(3 * x.shape[-1] + 2 * m + s + s * s + numbers + 1, np.dtype(float))  # the last row nobody reads
     defects = x.new_empty(*x.shape[:2], x.shape[2] - 1, s)
-    law, points = _arrays(terms.exponents, terms.coefficients), _arrays(x, h, positive)
-    _sweep(*law, _arrays(*named), *_arrays(trials, directions), *points, tiny, w, *_arrays(defects, columns))
+    law, points = arrays(terms.exponents, terms.coefficients), arrays(x, h, positive)
+    sweep(*law, arrays(*named), *arrays(trials, directions), *points, tiny, w, *arrays(defects, columns))
     return defects
 
 
-def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
+def arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
     return tuple(v.detach().contiguous().numpy() for v in tensors)
 
 
@@ -101,7 +101,7 @@ def _write_logs(x, start, positive, tiny, w):
 
 
 @inlined
-def _write_term(row, d, value, share, w):
+def write_term(row, d, value, share, w):
     """Write a term and its saturation, zero where it is plain, to those rows."""
     size, sign = splat(0.0, w), splat(1.0, w)
     saturates = False
@@ -137,7 +137,7 @@ def _write_field(rows, coefficients, d, w):
         for e in range(s):
             used = used or coefficients[j, e] != 0
         if used:
-            _write_term(rows[j], d, values + j, shares + j, w)
+            write_term(rows[j], d, values + j, shares + j, w)
             for e in range(s):
                 if coefficients[j, e] != 0:
                     store(w, f + e, load(w, f + e) + coefficients[j, e] * load(w, values + j))
@@ -164,7 +164,7 @@ def _write_slopes(rows, coefficients, d, w):
 
 
 @inlined
-def _write_named(index, d, values, shares, first, w):
+def write_named(index, d, values, shares, first, w):
     """Write how the numbers that `index` names move the field, from terms and saturations that are there, from row `first` on."""
     term, entry, is_exponent, valid = index
     for p in range(len(term)):
@@ -187,10 +187,10 @@ def _write_numbers(rows, s, index, trials, d, w):
     """Write how the numbers that `index` names and the trial terms' coefficients move the field; return the row."""
     m = len(rows)
     numbers = 3 * d + 2 * m + s + s * s
-    _write_named(index, d, 3 * d, 3 * d + m, numbers, w)
+    write_named(index, d, 3 * d, 3 * d + m, numbers, w)
     for l in range(len(trials)):
         at = numbers + len(index[0]) + l
-        _write_term(trials[l], d, at, len(w) // LANES - 1, w)
+        write_term(trials[l], d, at, len(w) // LANES - 1, w)
     return numbers
 
 
@@ -298,7 +298,7 @@ def _advance(system, before, after, forced):
 
 
 @compiled
-def _sweep(rows, coefficients, index, trials, directions, x, h, positive, tiny, w, defects, columns):
+def sweep(rows, coefficients, index, trials, directions, x, h, positive, tiny, w, defects, columns):
     """Fill `defects` (R, K, M, s) of states x (R, K, M1, d) and, unless it is empty, `columns` (R, K, M1, s, c) as `condensing.condense` says.
 
     Numbers are those that `index` names (term, entry, is it an exponent, does it count; each (R, P)), then coefficients of the trial
@@ -342,4 +342,4 @@ def _sweep(rows, coefficients, index, trials, directions, x, h, positive, tiny, 
                 place[0], f[0], j[0], g[0] = place[LANES], f[LANES], j[LANES], g[LANES]
 
 
-__all__ = ["find_defects", "propagate"]
+__all__ = ["arrays", "find_defects", "propagate", "sweep", "write_named", "write_term"]

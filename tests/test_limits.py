@@ -29,24 +29,34 @@ class Stopped(Journal):
     stop = True  # type: ignore[assignment]
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 def test_a_fit_is_cut_short_once_the_search_should_stop_and_ended_when_it_must_be(
-    monkeypatch: pytest.MonkeyPatch,
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    newton = pytest.importorskip("eqdisc.newton")
     problem = Problem.of(as_dataset(west(noise=0.01)))
     steps: list[int] = []
-    iterate = Collocation._iterate
+    iterate, descend = Collocation._iterate, newton.descend
     monkeypatch.setattr(
         Collocation,
         "_iterate",
         lambda self, state, index, step, tolerance: (steps.append(step), iterate(self, state, index, step, 0.0))[1],
     )
+    monkeypatch.setattr(
+        newton,
+        "descend",
+        lambda *given: (steps.extend(range(*given[5])), descend(*given[:6], 0.0, given[7]))[1],
+    )
     terms = Terms.of([(np.array([[0.75], [1.0]]), np.array([[1.0], [-0.5]]), np.ones((2, 1), bool))])
     x, sigma = problem.engine.mesh.states(problem.denoised), torch.as_tensor(problem.start_sigma)[None]
-    hurried = replace(problem, engine=problem.engine.on(problem.engine.mesh, journal=Stopped()))
-    hurried.engine.fit(terms, x, sigma)
+    hurried = problem.engine.on(problem.engine.mesh, journal=Stopped())
+    hurried.compiled = compiled
+    hurried.fit(terms, x, sigma)
     assert len(steps) == HURRIED
     steps.clear()
-    hurried.finishing().engine.fit(terms, x, sigma)
+    ended = replace(problem, engine=hurried).finishing().engine
+    ended.compiled = compiled
+    ended.fit(terms, x, sigma)
     assert len(steps) > HURRIED
 
 

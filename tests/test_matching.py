@@ -45,9 +45,8 @@ def test_free_exponents_are_found_by_projection(exact: Regression) -> None:
 
 def test_sets_of_near_copies_are_priced_as_least_squares_would(exact: Regression) -> None:
     subsets = Subsets(exact, 0, library(np.array([True]), Prior()), Prior())
-    subsets.price = torch.zeros_like(subsets.price)
-    rest = subsets.y - subsets.b[:, None] * subsets.columns
-    *sets, cost = subsets._triples(torch.arange(len(subsets.w)), rest, 0.0)
+    *sets, rss = subsets._triples(tuple(range(len(subsets.w))))
+    cost = subsets._cost(rss, 0.0)
     for q in range(0, len(cost), 97):
         x = subsets.columns[[int(members[q]) for members in sets]].numpy().T
         left = subsets.y.numpy() - x @ np.linalg.lstsq(x, subsets.y.numpy())[0]
