@@ -200,9 +200,10 @@ class Equations:
         def f(t: float, x: np.ndarray) -> np.ndarray:
             x = np.maximum(np.asarray(x, float), low)
             u = inputs(t) if inputs is not None and self.inputs else ()
-            values = compiled(
-                np.float64(t), *np.moveaxis(x, -1, 0), *u
-            )  # Python's own numbers raise where these are infinite
+            now = np.float64(t)  # Python's own numbers raise where these are infinite
+            if x.ndim == 1:
+                return np.array(compiled(now, *x, *u), float)
+            values = compiled(now, *np.moveaxis(x, -1, 0), *u)
             return np.stack([np.broadcast_to(v, x.shape[:-1]) for v in values], -1).astype(float)
 
         return f

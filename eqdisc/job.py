@@ -14,7 +14,7 @@ from .cluster import Crew
 from .config import FitConfig
 from .errors import DataError, EqdiscError, OptionError
 from .journal import Journal
-from .memory import refuse_large
+from .memory import loading, refuse_large
 from .progress import Progress, RunJournal, ShownJournal, obeying_interrupts
 from .runs import (
     Begun,
@@ -128,7 +128,8 @@ def _search(
     journal = RunJournal(folder, progress, config.time_limit, checkpoint, since, config.memory, crew, timing)
     progress.show("loading", None, None, "")
     before = time.monotonic()
-    from .discovery import discover  # torch is loaded here, with config.json and data.csv in place
+    with loading():
+        from .discovery import discover  # torch is loaded here, with config.json and data.csv in place
 
     journal.reserve = time.monotonic() - before  # printing, drawing and saving take about as long
     timing.end("loading")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import DataError, OptionError
@@ -10,6 +13,17 @@ from .errors import DataError, OptionError
 TABLE = (
     10  # bytes of memory for a byte of text, at least: 1e6 rows of 4 columns took 11 with 17 digits a number, 15 with 4
 )
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Look for no garbage while libraries are loaded, and never at what they brought."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def resident() -> float:

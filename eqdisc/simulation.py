@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from .inputs import InputCurve
 
+LARGEST = 1e300  # rate that a solver is given: it must not meet an infinite one
 HUGE = 1e9  # times the largest start; a state beyond this has blown up
 TIGHT_RTOL, TIGHT_ATOL = 1e-12, 1e-16  # relative to the state, to the largest start: eight digits after many periods
 PATIENCE, CRAWL = 500, 1e-12  # steps that together cover less than this share of the way will never arrive
@@ -85,7 +86,7 @@ def simulate(
     def field(now: float, x: np.ndarray) -> np.ndarray:
         if time.monotonic() > deadline:
             raise _Deadline
-        return np.nan_to_num(f(now, x), nan=np.nan, posinf=1e300, neginf=-1e300)
+        return np.minimum(np.maximum(f(now, x), -LARGEST), LARGEST)  # NaN stays what it is
 
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # LSODA warns where it fails; here that is a status
