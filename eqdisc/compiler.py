@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 
 @lru_cache(maxsize=1)
 def is_compiler_here() -> bool:
     """Tell whether Numba is installed."""
     return importlib.util.find_spec("numba") is not None
+
+
+@contextmanager
+def announcing(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` when something has to be compiled that was not kept: the first fit on a machine waits for it."""
+    if not is_compiler_here():
+        yield
+        return
+    from numba.core import event
+
+    class Once(event.Listener):
+        told = False
+
+        def on_start(self, _: Any) -> None:
+            if not self.told:
+                self.told = True
+                tell()
+
+        def on_end(self, _: Any) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Once()):
+        yield
 
 
 def compiled(function: Callable) -> Callable:
@@ -30,4 +55,4 @@ def inlined(function: Callable) -> Callable:
     return njit(function, forceinline=True, error_model="numpy")
 
 
-__all__ = ["compiled", "inlined", "is_compiler_here"]
+__all__ = ["announcing", "compiled", "inlined", "is_compiler_here"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .checkpoint import Checkpoint
 from .cluster import Crew
+from .compiler import announcing
 from .config import FitConfig
 from .errors import DataError, EqdiscError, OptionError
 from .journal import Journal
@@ -133,8 +135,9 @@ def _search(
 
     journal.reserve = time.monotonic() - before  # printing, drawing and saving take about as long
     timing.end("loading")
+    wait = partial(progress.show, "compiling", None, None, "half a minute, for the first fit only")
     try:
-        with obeying_interrupts(journal):
+        with obeying_interrupts(journal), announcing(wait):
             found = discover(begun.data, config, validate=begun.unseen, journal=journal)
     except EqdiscError:
         if journal.interrupted:
