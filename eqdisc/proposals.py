@@ -40,6 +40,7 @@ HOPELESS = 10.0  # floors that a law of exact data misses after a contest: anoth
 CONTESTED = 4  # moves in one contest: what no sum explains exactly would be mended without end
 LONGEST = 12_000  # points of the mesh of a contest
 FAR = 40.0  # nats by which they may be longer than the best
+OVERTAKING = 20.0  # nats by which a law may be longer than the found one and be tried with half the steps
 WORTH = 0.5  # nats by which a round must shorten the description for another to follow
 
 
@@ -57,6 +58,8 @@ def search_by_proposals(problem: Problem, journal: Journal, seed: int = 0) -> tu
         and not (problem.data.grouped and explains(problem, best))
     ):
         problem, joint, best = _search_ratios(problem, joint, best, journal, seed)
+        problem, joint, best, _ = _refine_steps(problem, joint, best, None, journal)
+        best = joint.best(joint.seen.values(), best) or best
         if joint.exhausts(best) and joint.engine.floor > EXACT:
             problem, joint, best = _contest(problem, joint, best, journal)
     return joint, best
@@ -214,14 +217,15 @@ def _improve_several(joint: JointSearch, first: Solved, library: np.ndarray, ali
 def _refine_steps(
     problem: Problem, joint: JointSearch, found: Solved, best: Solved | None, journal: Journal
 ) -> tuple[Problem, JointSearch, Solved, Solved | None]:
-    """Take the search to a mesh of half the steps where the found law shows that these are too long; the best laws come along."""
-    while (
-        problem.engine.mesh.refine < FINEST
-        and not journal.stop
-        and (halved := halve(problem, found, journal))
-        and halved[2] > STEP_ERROR
-    ):
-        finer, again, _ = halved
+    """Take the search to a mesh of half the steps where these are too long; the best laws come along.
+
+    They are where halving them moves the found law, or makes another the shortest: one that is steep where no sample lies would lose to
+    a smoother one for its steps' sake.
+    """
+    while problem.engine.mesh.refine < FINEST and not journal.stop and (halved := halve(problem, found, journal)):
+        finer, again, moved_by = halved
+        if moved_by <= STEP_ERROR and not _overtaken(problem, joint, found, finer, again, journal):
+            break
         former, joint = joint, _joint(finer, journal)
         moved = [
             solve_on(finer, problem, s, journal) for s in sorted(former.seen.values(), key=lambda s: s.cost)[:TAKEN]
@@ -231,6 +235,20 @@ def _refine_steps(
         best = None if best is None else joint.best(joint.seen.values())
         problem, found = finer, again
     return problem, joint, found, best
+
+
+def _overtaken(
+    problem: Problem, joint: JointSearch, found: Solved, finer: Problem, again: Solved, journal: Journal
+) -> bool:
+    """Tell whether a law of other terms that is nearly as short as the found one is shorter on a finer mesh."""
+    near = [found]
+    for law in sorted(joint.seen.values(), key=lambda s: s.cost):
+        if len(near) > TAKEN or law.cost > found.cost + OVERTAKING:
+            break
+        if not any(alike(law.law, s.law, 0.5) for s in near):
+            near.append(law)
+    others = (solve_on(finer, problem, s, journal) for s in near[1:])
+    return any(other is not None and other.cost < again.cost - WORTH for other in others)
 
 
 def entry_of(problem: Problem, solved: Solved) -> dict[str, Any]:
