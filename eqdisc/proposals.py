@@ -3,8 +3,8 @@ r"""The search by proposals: match, join, improve, and again with the fitted tra
 A fitted law smooths the data better than any spline, so the integral regression of the next round has less bias,
 and the terms that good proposals of one equation use are offered to the others. In the first round several joint
 laws are improved beside each other, as the best start is not always the one that leads furthest. Where halving the steps of
-the mesh moves a found law by more than a tenth of the noise, the search goes on with half the steps. Rounds end when the
-description gets no shorter.
+the mesh moves a found law by more than a tenth of the noise, or makes another one the shortest, the search goes on with half
+the steps. Rounds end when the description gets no shorter.
 """
 
 from __future__ import annotations

@@ -286,3 +286,13 @@ def test_real_exponents_are_fitted_and_ones_are_left() -> None:
     assert not fitted[term].chosen
     assert fitted[term].value == pytest.approx(0.75, abs=0.05)
     assert len(f"{fitted[term].value:.12g}") < 8  # as many digits as the data support
+
+
+def test_a_law_that_is_steep_where_no_sample_lies_is_not_taken_for_a_smoother_one() -> None:
+    """h' = 0.0062 / h, h**2 = h0**2 + 0.0124 t: from 0.02 to 0.12 in one interval, where steps that suit the smoothed data are too long."""
+    t, generator = np.linspace(0, 120, 100), np.random.default_rng(3)
+    records = [
+        pd.DataFrame({"trajectory": k, "t": t, "h": np.sqrt(h0**2 + 0.0124 * t) + 0.003 * generator.normal(size=100)})
+        for k, h0 in enumerate((0.02, 0.1))
+    ]
+    assert discover(pd.concat(records)).equations.strings()["h"].endswith("/h")
