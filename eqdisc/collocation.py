@@ -330,7 +330,7 @@ class Collocation:
         state, alive = replace(state, terms=terms), torch.ones(len(state.x), dtype=torch.bool)
         for first, last in ((0, min(HURRIED, steps)), (HURRIED, steps)):
             if bool(alive.any()) and not (first and self.journal.stop):
-                descend(self, state, index, hessian, alive, (first, last), tolerance, enough)
+                descend(self, state, index, hessian, alive, (first, last), tolerance, (TRIAL_STEPS, enough))
         return state.judged(self)
 
     def _descend(

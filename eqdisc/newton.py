@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 TRIES = 4  # dampings in one step
 LOST = 1e30  # merit of states that are no numbers
-FIRST_CHECK = 4  # steps after which a lane must be near its rival
 ALONE = 5_000  # points of all lanes below which threads cost more than they gain
 
 
@@ -119,11 +118,12 @@ def descend(
     alive: Tensor,
     steps: tuple[int, int],
     tolerance: float,
-    enough: float,
+    rival: tuple[int, float],
 ) -> None:
     """Take the steps from the first of `steps` up to the second in every lane that is alive, in place; lanes that have ended are not alive.
 
-    `hessian` (R, P, P) becomes that of each lane's last step. A lane whose data term is above `enough` after FIRST_CHECK steps ends.
+    `hessian` (R, P, P) becomes that of each lane's last step. A lane whose data term is not below that of a
+    `rival` after so many steps ends.
     """
     mesh, terms = engine.mesh, state.terms
     bounds = limits(engine.bounds, terms.exponents, state.x.shape[-1])
@@ -144,7 +144,7 @@ def descend(
                 place = Place(x[own], rows[own], a[own], np.empty((1, *mesh.step.shape, engine.states)))
                 room = Room.of(place, law.term.shape[1])
                 trial, closed = (Place(*(v.copy() for v in place)) for _ in range(2))
-                knobs = float(penalty[r]), float(damping[r]), tolerance, enough
+                knobs = float(penalty[r]), float(damping[r]), tolerance, *rival
                 goes_on[r], penalty[r], damping[r] = _descend(
                     law, data, place, trial, closed, room, sigma[r], curvature[r], steps, *knobs
                 )
@@ -412,7 +412,7 @@ def _reweigh(place, data, room, sigma, number, gain, miss, tolerance):
 
 
 @compiled
-def _descend(law, data, place, trial, closed, room, sigma, hessian, steps, penalty, damping, tolerance, enough):
+def _descend(law, data, place, trial, closed, room, sigma, hessian, steps, penalty, damping, tolerance, check, enough):
     """Take steps in one lane; return whether it goes on, its penalty and its damping."""
     names, grid = (law.term, law.entry, law.is_exponent, law.valid), (data.step, data.positive, data.tiny, room.w)
     still, none = (room.no_index, room.no_rows, room.nowhere), room.no_columns
@@ -449,7 +449,7 @@ def _descend(law, data, place, trial, closed, room, sigma, hessian, steps, penal
         merit, miss = _judge(place, data, sigma, penalty)
         if not taken or settled:
             return False, penalty, damping
-        if number == FIRST_CHECK - 1 and not _data_term(data, room.spread) < enough:
+        if number == check - 1 and not _data_term(data, room.spread) < enough:
             return False, penalty, damping
     return True, penalty, damping
 
