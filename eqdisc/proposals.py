@@ -32,7 +32,8 @@ from .structure import JointSearch
 from .terms import widen
 
 ROUNDS = 3
-FINEST = 2  # as fine as the search goes; the printed law goes further
+FINEST = 2  # as fine as the search goes for the found law's sake; the printed law goes further
+FINER = 8  # and where finer steps make another law the shortest
 TAKEN = 8  # laws that a finer mesh takes over
 ALIVE = 3  # joint laws that are improved beside each other
 CONVERGED = 15  # steps after which a law that explains exact data has reached its best
@@ -222,9 +223,10 @@ def _refine_steps(
     They are where halving them moves the found law, or makes another the shortest: one that is steep where no sample lies would lose to
     a smoother one for its steps' sake.
     """
-    while problem.engine.mesh.refine < FINEST and not journal.stop and (halved := halve(problem, found, journal)):
+    while problem.engine.mesh.refine < FINER and not journal.stop and (halved := halve(problem, found, journal)):
         finer, again, moved_by = halved
-        if moved_by <= STEP_ERROR and not _overtaken(problem, joint, found, finer, again, journal):
+        too_long = moved_by > STEP_ERROR and problem.engine.mesh.refine < FINEST
+        if not too_long and not _overtaken(problem, joint, found, finer, again, journal):
             break
         former, joint = joint, _joint(finer, journal)
         moved = [
