@@ -88,6 +88,7 @@ INGREDIENTS = (
         "steps where the data bend", ("mesh:count_steps",), lambda _: lambda d, k, t, *_: np.ones(len(t) - 1, int)
     ),
     Ingredient("the check by halving the steps", ("proposals:STEP_ERROR",), lambda _: np.inf),
+    Ingredient("nearly as short laws with half the steps", ("proposals:OVERTAKING",), lambda _: -np.inf),
     Ingredient("thinning of the dense chain", ("discovery:thin_dense_chain",), lambda _: lambda joint, pick, *_: pick),
     Ingredient("rivals that are sought", ("discovery:seek_rivals",), _nothing),
     Ingredient("three nats for one more term", ("discovery:select_pick",), lambda _: lambda seen, pick, *_: pick),
