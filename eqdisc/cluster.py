@@ -1,6 +1,6 @@
 r"""Crews: who does what can be done side by side: this process, several on this machine, or the workers of a Dask scheduler.
 
-    Crew()   Crew(workers=4)   Crew(scheduler="tcp://host:8786")
+    Crew()   Crew(workers=4)   Crew(scheduler="tcp://host:8786")   side_by_side(works), in threads of this process
 
 A task is a function of a module with its arguments, and comes to the same wherever it is done. Outcomes come as they are ready, each under
 the number of its task, so that whoever sorts them has the same from every crew. Where a worker dies, its task is done again by another, and

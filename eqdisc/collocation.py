@@ -36,6 +36,8 @@ from .terms import Parameters, Terms, log_slope, log_table, monomials, saturatio
 
 TINY = 1e-5  # scaled states are clamped here in features: a square root is too steep below for the steps
 LOWEST = 1e-7  # positive states are kept above this
+TRIES = 4  # dampings in one step
+LOST = 1e30  # merit of states that are no numbers
 TRIAL_STEPS = 4  # after which a lane must be near its rival
 ARRAYS = 10  # of the size of a lane's columns that one step holds at a time
 CLOSED = 1e-6  # of sigma: defects below cannot grow into an error that counts
@@ -316,7 +318,7 @@ class Collocation:
         x, sigma = _own(x.expand(terms.lanes, -1, -1, -1)), _own(sigma.expand(terms.lanes, -1))
         hessian = x.new_zeros(terms.lanes, index.term.shape[1], index.term.shape[1])
         enough = rival + max(60.0, 0.05 * float(self.mesh.counts.sum()))
-        state = State.of(self, terms, x, sigma, pins)
+        state = State.of(terms, x, sigma, pins)
         descend = self._descend_compiled if self.compiled and pins is None else self._descend
         return self._finish(descend(state, index, hessian, steps, tolerance, enough), index, hessian)
 
@@ -336,7 +338,7 @@ class Collocation:
     def _descend(
         self, state: State, index: Parameters, hessian: Tensor, steps: int, tolerance: float, enough: float
     ) -> State:
-        run, everything = torch.arange(len(state.x), device=state.x.device), state
+        run, everything = torch.arange(len(state.x), device=state.x.device), (state := state.judged(self))
         for step in range(steps):
             state, curvature, alive = self._iterate_in_turn(state, index.select(run), step, tolerance)
             hessian[run] = curvature
@@ -371,7 +373,7 @@ class Collocation:
         h, g, back = self._solve(state, columns, index)
         before, pending = state.merit, finite.clone()
         damping = state.damping
-        for _ in range(4):
+        for _ in range(TRIES):
             trial = self._try(state, columns, h, g, back, index, damping)
             good = pending & (
                 (trial.merit < state.merit)
@@ -549,9 +551,10 @@ class State:
     pins: Pins | None = None
 
     @classmethod
-    def of(cls, engine: Collocation, terms: Terms, x: Tensor, sigma: Tensor, pins: Pins | None) -> State:
+    def of(cls, terms: Terms, x: Tensor, sigma: Tensor, pins: Pins | None) -> State:
+        """Return where a fit begins, not yet judged."""
         one = x.new_ones(len(x))
-        return cls(terms, x, sigma, 30 * one, 1e-3 * one, one, one, one, pins).judged(engine)
+        return cls(terms, x, sigma, 30 * one, 1e-3 * one, one, one, one, pins)
 
     def judged(self, engine: Collocation) -> State:
         """Return the state with its merit: chi-square plus an exact penalty on the defects."""
@@ -562,7 +565,7 @@ class State:
         off = (defects / sigma[..., : engine.states]).abs().clamp_max(1e6).sum((1, 2, 3))
         merit = (residual / sigma).square().sum((1, 2, 3)) + self.penalty * off
         merit = merit if self.pins is None else merit + self.pins.cost(self.terms)
-        merit = torch.where(torch.isfinite(merit), merit, 1e30)
+        merit = torch.where(torch.isfinite(merit), merit, LOST)
         miss = torch.nan_to_num(defects.abs().amax((1, 2, 3)), nan=torch.inf)
         return replace(self, merit=merit, residual=residual, miss=miss)
 

@@ -1,4 +1,7 @@
-"""The compiler: Numba, and what is kept of its work between processes."""
+"""The compiler: Numba, and what is kept of its work between processes.
+
+What is kept belongs to the file of a function: whoever changes one that kernels of other files call removes `__pycache__/*.nb*`.
+"""
 
 from __future__ import annotations
 

@@ -17,13 +17,14 @@ TABLE = (
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Look for no garbage while libraries are loaded, and never at what they brought."""
+    """Look for no garbage while libraries are loaded."""
+    looked = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
-        gc.enable()
+        if looked:
+            gc.enable()
 
 
 def resident() -> float:

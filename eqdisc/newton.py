@@ -11,13 +11,15 @@ A step is taken where chi-square with a penalty on the defects falls; else dampi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .cluster import cores, side_by_side
+from .collocation import LOST, TRIES, Collocation, State
 from .compiler import compiled
 from .description import limits
 from .projections import eliminate
@@ -25,11 +27,6 @@ from .sweeps import arrays, sweep
 from .terms import Parameters
 from .vectors import aligned_rows
 
-if TYPE_CHECKING:
-    from .collocation import Collocation, State
-
-TRIES = 4  # dampings in one step
-LOST = 1e30  # merit of states that are no numbers
 ALONE = 5_000  # points of all lanes below which threads cost more than they gain
 
 
@@ -149,7 +146,7 @@ def descend(
                     law, data, place, trial, closed, room, sigma[r], curvature[r], steps, *knobs
                 )
 
-    list(side_by_side([lambda k=k: work(k) for k in range(threads)], threads))  # type: ignore[misc]
+    list(side_by_side([partial(work, k) for k in range(threads)], threads))
 
 
 def _shared(tensor: Tensor) -> Any:

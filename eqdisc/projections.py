@@ -13,22 +13,15 @@ saturations (m), slopes (p).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from .compiler import compiled
+from .regression import HOPELESS, LONGEST, LOST, RIDGE, SETTLED, Rule
 from .sweeps import write_named, write_term
 from .vectors import LANES, aligned_rows
-
-if TYPE_CHECKING:
-    from .regression import Rule
-
-RIDGE = 1e-15
-LOST = 1e9  # the residual sum of a lane that has no solution
-SETTLED, HOPELESS = 1e-5, 1e3  # relative gain, and damping, at which a lane ends
-LONGEST = 0.5  # step of an exponent
 
 
 def fit_lanes(

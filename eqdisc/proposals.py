@@ -204,12 +204,7 @@ def _widened(proposal: Proposal, columns: int) -> Proposal:
 
 def _improve_several(joint: JointSearch, first: Solved, library: np.ndarray, alive: int) -> Solved:
     """Improve the best law, and beside it the nearest ones that are simpler or of other terms: one may lead further."""
-    starts = [first]
-    for law in sorted(joint.seen.values(), key=lambda s: s.cost):
-        if len(starts) >= alive or law.cost > first.cost + FAR:
-            break
-        if not any(alike(law.law, s.law, 0.5) for s in starts):
-            starts.append(law)
+    starts = _nearest(joint, first, alive, FAR)
     return min(
         (joint.improve(s, library) for s in starts if not joint.journal.stop), key=lambda s: s.cost, default=first
     )
@@ -239,17 +234,22 @@ def _refine_steps(
     return problem, joint, found, best
 
 
+def _nearest(joint: JointSearch, first: Solved, most: int, within: float) -> list[Solved]:
+    """Return a law and the shortest of those that are simpler or of other terms, up to so many, within so many nats of it."""
+    found = [first]
+    for law in sorted(joint.seen.values(), key=lambda s: s.cost):
+        if len(found) >= most or law.cost > first.cost + within:
+            break
+        if not any(alike(law.law, s.law, 0.5) for s in found):
+            found.append(law)
+    return found
+
+
 def _overtaken(
     problem: Problem, joint: JointSearch, found: Solved, finer: Problem, again: Solved, journal: Journal
 ) -> bool:
     """Tell whether a law of other terms that is nearly as short as the found one is shorter on a finer mesh."""
-    near = [found]
-    for law in sorted(joint.seen.values(), key=lambda s: s.cost):
-        if len(near) > TAKEN or law.cost > found.cost + OVERTAKING:
-            break
-        if not any(alike(law.law, s.law, 0.5) for s in near):
-            near.append(law)
-    others = (solve_on(finer, problem, s, journal) for s in near[1:])
+    others = (solve_on(finer, problem, s, journal) for s in _nearest(joint, found, 1 + TAKEN, OVERTAKING)[1:])
     return any(other is not None and other.cost < again.cost - WORTH for other in others)
 
 

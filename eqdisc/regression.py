@@ -31,6 +31,9 @@ FINE = 8  # rows that a window keeps at least
 MOST = 6000  # samples used at most; beyond it, evenly chosen windows
 TINY = 1e-5  # scaled states are clamped here in features
 RIDGE = 1e-15
+LOST = 1e9  # the residual sum of a lane that has no solution
+SETTLED, HOPELESS = 1e-5, 1e3  # relative gain, and damping, at which a lane ends
+LONGEST = 0.5  # step of an exponent
 ARRAYS = 4  # of the size of a lane's terms and slopes at the nodes that one step holds at a time
 
 States = Callable[[int, np.ndarray], np.ndarray]
@@ -214,7 +217,7 @@ class Regression:
             damping = torch.where(better, damping * 0.2, damping * 6.0)
             w = torch.where(better[:, None, None], trial_w, w)
             now = now.update(trial, better)
-            go_on = ~((better & (gain < 1e-5)) | (damping > 1e3))
+            go_on = ~((better & (gain < SETTLED)) | (damping > HOPELESS))
             if not bool(go_on.all()):
                 for target, value in zip(out, (w, now.coefficients, now.rss), strict=True):
                     target[run] = value
@@ -252,7 +255,7 @@ class Regression:
         a = torch.linalg.solve_ex(gram, torch.nan_to_num(columns @ y)[..., None])[0][..., 0]
         residual = y - (a[..., None] * columns).sum(-2)
         rss = residual.square().sum(-1) + RIDGE * a.square().sum(-1)
-        rss = torch.where(bad | ~torch.isfinite(rss), torch.full_like(rss, 1e9), rss)
+        rss = torch.where(bad | ~torch.isfinite(rss), torch.full_like(rss, LOST), rss)
         return _Projection(w, values, columns, gram, a, norm, residual, rss)
 
     def jacobian(self, now: _Projection, index: tuple[Tensor, Tensor], valid: Tensor, e: int) -> Float[Tensor, "b p n"]:
@@ -281,7 +284,7 @@ class Regression:
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)
         lift = damping[:, None] * diagonal + 1e-9 * diagonal.amax(-1, keepdim=True).clamp_min(1e-30) + ~valid
         step = torch.linalg.solve_ex(hessian + torch.diag_embed(lift), gradient[..., None])[0][..., 0]
-        step = torch.nan_to_num(step).clamp(-0.5, 0.5) * valid
+        step = torch.nan_to_num(step).clamp(-LONGEST, LONGEST) * valid
         moved = w.clone()
         lane = torch.arange(len(w), device=w.device)[:, None].expand_as(index[0])
         moved.index_put_((lane, *index), step, accumulate=True)

@@ -42,9 +42,7 @@ class Subsets:
         self.w, self.norm = w[good], norm[good]
         self.columns = columns[good] / self.norm[:, None]
         self.gram, self.b = self.columns @ self.columns.T, self.columns @ self.y
-        self._known: dict[
-            tuple[int, ...], tuple[Tensor, Tensor, Tensor, Tensor]
-        ] = {}  # triples by the terms they are of
+        self._known: dict[tuple[int, ...], tuple[Tensor, ...]] = {}  # triples by the terms they are of
         fixed = torch.zeros_like(self.w, dtype=torch.bool)
         self.price = prior.term_cost(self.w[:, None], fixed[:, None], math.log(self.rows))[:, 0] + 0.5 * math.log(
             self.rows
@@ -81,13 +79,13 @@ class Subsets:
         """What each term alone leaves."""
         return _without(self.y, self.columns)
 
-    def _triples(self, top: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _triples(self, top: tuple[int, ...]) -> tuple[Tensor, ...]:
         """Return all sets of three among `top` and the residual sums that they leave; once, as the same terms are asked for at every floor."""
         if top not in self._known:
             self._known[top] = self._find_triples(torch.as_tensor(top, device=self.w.device))
         return self._known[top]
 
-    def _find_triples(self, top: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _find_triples(self, top: Tensor) -> tuple[Tensor, ...]:
         columns, gram = self.columns[top], self.gram[top][:, top]
         i, j = torch.triu_indices(len(top), len(top), 1, device=top.device)
         second = _unit(_without(columns[j], columns[i]))

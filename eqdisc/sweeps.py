@@ -78,6 +78,7 @@ def _call(
 
 
 def arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
+    """Return tensors as arrays that lie in one piece, without copies where they do."""
     return tuple(v.detach().contiguous().numpy() for v in tensors)
 
 
