@@ -431,7 +431,7 @@ def validate(
     trajectory: Annotated[str | None, Parameter(help="Column that tells trajectories apart.")] = None,
     output: Output = Output(),
 ) -> int:
-    """Simulate the law of a run along trajectories it never saw, each from its own start."""
+    """Simulate the law of a run along trajectories it never saw, each from its own start; one that was fitted, from the fitted start."""
     from .answer import write_validation
 
     found = _load(run, output)
@@ -451,6 +451,8 @@ def _validate(run: Run, data: Dataset) -> dict[str, Any]:
     stretches = stretches_unseen(data)
     rows, squares, counts = [], [], []
     for k, stretch in zip(data.trajectories, stretches, strict=True):
+        fitted = run.start_fitted(k)
+        stretch = stretch if fitted is None else stretch._replace(start=fitted)
         one = score(run.law_of(k.group), [stretch], run.sigma)
         rows.append({"trajectory": k.name, "error": one.error, "status": one.status.name.lower(), "end": one.end})
         counts.append(np.isfinite(stretch.x).sum())

@@ -36,7 +36,7 @@ from .formats import check_beginning, check_result, read_json
 from .inputs import curve_of
 from .markup import write_finding
 from .tables import hash_file, read_table, tabulate_curves, tabulate_front, tabulate_parameters, write_table
-from .trajectory import Dataset
+from .trajectory import Dataset, Trajectory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -434,6 +434,22 @@ class Run:
         if trajectory not in self._starts:
             raise RunError(f"{self.folder}: result.json has no initial state for trajectory {trajectory!r}.")
         return np.array([self._starts[trajectory]["x0"][name] for name in self.states], float)
+
+    def start_fitted(self, record: Trajectory) -> Float[np.ndarray, "d"] | None:
+        """Return the estimated start (d,) of a record that was fitted, or goes on from one; None for any other.
+
+        Its first reading has noise, which the law would carry on.
+        """
+        known = self._fitted.get(record.name)
+        if known is None or record.name not in self._starts:
+            return None
+        n = len(known.t)
+        same = np.array_equal(known.t, record.t[:n]) and np.array_equal(known.x, record.x[:n], equal_nan=True)
+        return self.start_of(record.name) if same else None
+
+    @cached_property
+    def _fitted(self) -> dict[str, Trajectory]:
+        return {k.name: k for k in self.data.trajectories}
 
     @cached_property
     def _starts(self) -> dict[str, Mapping[str, Any]]:

@@ -75,6 +75,15 @@ def test_every_trajectory_is_simulated_from_its_start_at_its_times(run: Run, dat
     assert curves["a"].status == Status.OK
 
 
+def test_a_record_that_was_fitted_starts_where_the_fit_did_and_any_other_does_not(run: Run, data: Dataset) -> None:
+    t, x = data.trajectories[1].t, data.trajectories[1].x
+    for record in (Trajectory(t, x, "b"), Trajectory([*t, 9.0], [*x, [1.0, 1.0]], "b")):
+        np.testing.assert_array_equal(run.start_fitted(record), run.start_of("b"))
+    moved = x + np.eye(4, 2) * 1e-9
+    for record in (Trajectory(t, moved, "b"), Trajectory(t, x, "c"), Trajectory(t[:-1], x[:-1], "b")):
+        assert run.start_fitted(record) is None
+
+
 def test_a_simulation_from_elsewhere_keeps_the_starts_it_is_not_given(run: Run) -> None:
     curve = run.simulate({"S": 8.0}, t_end=10.0)["0"]
     np.testing.assert_allclose(curve.x[0], [8.0, 1.0])
