@@ -216,9 +216,10 @@ def _refine_steps(
     """Take the search to a mesh of half the steps where these are too long; the best laws come along.
 
     They are where halving them moves the found law, or makes another the shortest: one that is steep where no sample lies would lose to
-    a smoother one for its steps' sake.
+    a smoother one for its steps' sake. Exact data have a contest with shorter steps to come.
     """
-    while problem.engine.mesh.refine < FINER and not journal.stop and (halved := halve(problem, found, journal)):
+    finest = FINEST if problem.denoised.clean else FINER
+    while problem.engine.mesh.refine < finest and not journal.stop and (halved := halve(problem, found, journal)):
         finer, again, moved_by = halved
         too_long = moved_by > STEP_ERROR and problem.engine.mesh.refine < FINEST
         if not too_long and not _overtaken(problem, joint, found, finer, again, journal):
