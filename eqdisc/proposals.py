@@ -23,12 +23,12 @@ from .journal import Journal
 from .knowledge import Knowledge
 from .laws import Law, Solved, alike, complexity_of, unround_exponents, without_padding
 from .library import lay_rows, saturating_library, signed_library
-from .matching import LARGEST, PROPOSALS, Proposal, match, rounded, shared_terms
+from .matching import PROPOSALS, Proposal, match, rounded, shared_terms
 from .problem import Problem
 from .refinement import polish
 from .regression import Regression
 from .remeshing import STEP_ERROR, explains, fitted_states, halve, solve_on
-from .structure import JointSearch
+from .structure import JointSearch, patched
 from .terms import widen
 
 ROUNDS = 3
@@ -64,11 +64,6 @@ def search_by_proposals(problem: Problem, journal: Journal, seed: int = 0) -> tu
         if joint.exhausts(best) and joint.engine.floor > EXACT:
             problem, joint, best = _contest(problem, joint, best, journal)
     return joint, best
-
-
-def patched(solved: Solved) -> bool:
-    """Tell whether an equation has so many terms that one must be there to mend another: what fits is not yet the law."""
-    return bool((solved.law[1] != 0).sum(0).max() > LARGEST)
 
 
 def _imitates(problem: Problem, solved: Solved) -> bool:

@@ -23,13 +23,14 @@ from .collocation import Collocation, Fit
 from .description import Judge
 from .journal import Journal
 from .laws import LAWS, Law, Solved, close_sum, covariance_of, join, merge_equal, structure_key
-from .matching import Proposal
+from .matching import LARGEST, Proposal
 from .moves import Neighbourhood
 from .terms import Terms
 from .ties import Coefficients, conserves, find_ties
 
 OPTIONS = 40  # proposals that are exchanged in one pass, shared among the equations
 BATCH = 24  # moves refitted side by side
+PATCHES = 8  # moves of a law that is patched: what no sum or quotient explains would be mended without end
 MARGIN = 3.0  # nats by which a move may be foretold to lose and still be tried
 
 
@@ -186,12 +187,14 @@ class JointSearch:
     # ---------------------------------------------------------------- local moves
 
     def improve(self, solved: Solved, library: np.ndarray, rounds: int = 40) -> Solved:
-        """Take the best of the foretold moves as long as one shortens the description."""
+        """Take the best of the foretold moves as long as one shortens the description, but a patched law no more than so often."""
+        patches = 0
         for _ in range(rounds):
-            better = self._step(solved, library)
+            better = self._step(solved, library) if patches < PATCHES else None
             if better is None or better.cost >= solved.cost - 1e-6 or self.journal.stop:
                 return solved
             solved = better
+            patches += patched(solved)
         return solved
 
     def _step(self, solved: Solved, library: np.ndarray) -> Solved | None:
@@ -232,6 +235,11 @@ class JointSearch:
     def moves(self, near: Neighbourhood) -> list[tuple[float, Law]]:
         """Return the single moves around a law with the change in description length that is foretold, the best first."""
         return sorted(near, key=lambda m: m[0])
+
+
+def patched(solved: Solved) -> bool:
+    """Tell whether an equation has so many terms that one must be there to mend another: what fits is not yet the law."""
+    return bool((solved.law[1] != 0).sum(0).max() > LARGEST)
 
 
 def _likely(moves: Iterable[tuple[float, Law]]) -> list[Law]:

@@ -1,5 +1,7 @@
 """Moves: what they foretell is what a refit finds, and exchanges lead out of a wrong law."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,10 @@ from scipy.integrate import solve_ivp
 from eqdisc.description import TWINS, Judge, Prior
 from eqdisc.journal import Journal
 from eqdisc.laws import Solved, alike, merge_equal
+from eqdisc.matching import LARGEST
 from eqdisc.moves import Neighbourhood
 from eqdisc.problem import Problem
-from eqdisc.structure import JointSearch
+from eqdisc.structure import PATCHES, JointSearch
 from eqdisc.systems import simulate_system
 from eqdisc.trajectory import Dataset, Trajectory
 
@@ -174,3 +177,16 @@ def test_a_term_in_the_place_of_two_has_their_sum_and_slope_at_the_middle_of_the
 def solve_alone(search: JointSearch, w: list) -> Solved:
     law = np.array(w, float), np.array([[1.0], [-1.0]]), np.zeros((len(w), 1), bool)
     return search.solve([law], steps=40)[0]
+
+
+@pytest.mark.parametrize(("terms", "most"), [(LARGEST, 40), (LARGEST + 1, PATCHES)])
+def test_a_law_of_very_many_terms_is_mended_only_so_often(
+    joint: tuple[Problem, JointSearch], monkeypatch: pytest.MonkeyPatch, terms: int, most: int
+) -> None:
+    """Every move shortens the description by a nat, as those of a curve fit do."""
+    _, search = joint
+    start = solve(search, *RIGHT)
+    rows = np.arange(2.0 * terms).reshape(terms, 2)
+    law = (rows, np.ones((terms, 2)), np.zeros_like(rows, bool))
+    monkeypatch.setattr(search, "_step", lambda solved, _: replace(solved, law=law, cost=solved.cost - 1))
+    assert start.cost - search.improve(start, search.no_library).cost == pytest.approx(most)
