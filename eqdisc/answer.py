@@ -181,11 +181,12 @@ def write_bootstrap(run: Run) -> str:
 
 
 def write_validation(facts: Mapping[str, Any], fitted: float | None) -> str:
-    """Return the errors of a law on trajectories it never saw, one a line, then all of them beside the error fitted."""
-    lines = [f"{'trajectory':16s}{'error unseen':>14s}  ended"]
+    """Return the errors of a law on trajectories, one a line, those that were fitted marked, then all of them beside the error fitted."""
+    lines = [f"{'trajectory':16s}{'error':>14s}  ended"]
     for row in facts["trajectories"]:
         ended = row["status"].replace("_", " ") + ("" if row["end"] is None else f" at {row['end']:g}")
-        lines.append(f"{row['trajectory']:16s}{_number(row, 'error', '.3g'):>14s}  {ended}")
+        seen = ", was fitted" if row["fitted"] else ""
+        lines.append(f"{row['trajectory']:16s}{_number(row, 'error', '.3g'):>14s}  {ended}{seen}")
     whole = f"{'all':16s}{_number(facts, 'error', '.3g'):>14s}"
     return "\n".join([*lines, whole + ("" if fitted is None else f"  (fitted: {fitted:.3g})")])
 

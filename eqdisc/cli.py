@@ -454,7 +454,8 @@ def _validate(run: Run, data: Dataset) -> dict[str, Any]:
         fitted = run.start_fitted(k)
         stretch = stretch if fitted is None else stretch._replace(start=fitted)
         one = score(run.law_of(k.group), [stretch], run.sigma)
-        rows.append({"trajectory": k.name, "error": one.error, "status": one.status.name.lower(), "end": one.end})
+        row = {"trajectory": k.name, "error": one.error, "status": one.status.name.lower(), "end": one.end}
+        rows.append(row | {"fitted": fitted is not None})
         counts.append(np.isfinite(stretch.x).sum())
         squares.append(one.error**2 * counts[-1])
     horizon = max(float(s.t[-1] - s.t[0]) for s in stretches)

@@ -440,8 +440,8 @@ class Run:
 
         Its first reading has noise, which the law would carry on.
         """
-        known = self._fitted.get(record.name)
-        if known is None or record.name not in self._starts:
+        known = self._fitted.get(record.name) if record.name in self._starts else None
+        if known is None:
             return None
         n = len(known.t)
         same = np.array_equal(known.t, record.t[:n]) and np.array_equal(known.x, record.x[:n], equal_nan=True)

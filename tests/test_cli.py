@@ -441,6 +441,16 @@ def test_validate_compares_the_law_with_what_it_never_saw(run: Path, capsys: pyt
     assert [row["status"] for row in facts["trajectories"]] == ["ok"]
 
 
+def test_validate_says_which_records_were_fitted(run: Path, table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = Path("other.csv")
+    other.write_text(table.read_text().replace("2.0,", "2.1,"))
+    for data, fitted in ((table, True), (other, False)):
+        assert main(["validate", str(run), str(data)]) == FOUND
+        assert ("ok, was fitted" in capsys.readouterr().out) == fitted
+        assert main(["validate", str(run), str(data), "--json"]) == FOUND
+        assert json.loads(capsys.readouterr().out)["trajectories"][0]["fitted"] is fitted
+
+
 def test_systems_lists_describes_and_simulates(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["systems"]) == FOUND
     assert "fsir" in capsys.readouterr().out
