@@ -305,7 +305,7 @@ class Collocation:
         """Fit every lane's coefficients, free exponents and starts; sigma is re-estimated on the way (profile likelihood).
 
         A lane that after four steps is far above the data term of a `rival` is given up: Gauss-Newton is near by then, or lost. `pins`
-        hold one number of each lane. The journal is asked for the fit first.
+        hold one number of each lane. The journal is asked for the fit first. Raises ValueError where x is on another mesh.
         """
         given = (terms, x, sigma, steps, tolerance, rival, pins)
         form = Form(Fit.pack, partial(Fit.unpack, device=x.device))
@@ -314,6 +314,8 @@ class Collocation:
     def _fit(
         self, terms: Terms, x: Tensor, sigma: Tensor, steps: int, tolerance: float, rival: float, pins: Pins | None
     ) -> Fit:
+        if x.shape[1:3] != self.mesh.t.shape:
+            raise ValueError(f"states on {tuple(x.shape[1:3])} points, not on the {self.mesh.t.shape} of the mesh")
         index = Parameters.of(terms, self.positive)
         x, sigma = _own(x.expand(terms.lanes, -1, -1, -1)), _own(sigma.expand(terms.lanes, -1))
         hessian = x.new_zeros(terms.lanes, index.term.shape[1], index.term.shape[1])

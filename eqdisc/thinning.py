@@ -28,7 +28,7 @@ def thin_dense_chain(joint: JointSearch, pick: Solved, problem: Problem, journal
     dense = gather_dense(joint, pick, problem.denoised.positive)
     terms = Terms.of([dense], device=str(pick.fit.x.device))
     path = prune(
-        problem.engine, terms, pick.fit.x, pick.fit.sigma, stop=lambda: journal.stop, grouped=problem.data.grouped
+        joint.engine, terms, pick.fit.x, pick.fit.sigma, stop=lambda: journal.stop, grouped=problem.data.grouped
     )
     journal.record("pruning", len(path), len(path))
     return snap_path(joint, path, pick, journal) or pick

@@ -51,6 +51,12 @@ def test_coefficients_of_a_linear_system_come_back() -> None:
     assert_allclose(fit.sigma[0], FLOOR, rtol=0.05)
 
 
+def test_states_of_another_mesh_are_refused() -> None:
+    engine, x = engine_of(linear())
+    with pytest.raises(ValueError, match="not on the"):
+        engine.fit(Terms.of([LINEAR]), torch.cat([x, x[:, :, -1:]], 2), SIGMA)
+
+
 def test_uneven_times_and_gaps_change_nothing() -> None:
     t = np.sort(np.random.default_rng(1).uniform(0, 10, 60))
     data = linear(t)

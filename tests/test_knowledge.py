@@ -91,6 +91,15 @@ def test_a_law_to_start_from_may_saturate() -> None:
     assert all("/(S +" in side for side in found.equations.strings().values())
 
 
+def test_a_start_is_led_on_where_exact_data_are_outside_the_class() -> None:
+    """The law is sought on finer meshes, with the start and without, and each is fitted on its own."""
+    t = np.linspace(0, 10, 25)
+    x = 2 * np.arctan(np.tan(0.5) * np.exp(-t))  # dx/dt = -sin x
+    found = found_with(Dataset((Trajectory(t, x[:, None]),), states=("x",)), start_from="dx/dt = -r*x")
+    assert found.verdict != "identified"
+    assert float(found.equations.rhs[0].subs(sp.Symbol("x", real=True), 0.5)) == pytest.approx(-np.sin(0.5), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("side", "other"),
     [
