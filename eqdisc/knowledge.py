@@ -208,6 +208,12 @@ def read_knowledge(config: FitConfig, data: Dataset, scaling: Scaling) -> Knowle
     whole: set[int] = set()
     for text in config.known:
         e, rows, values, complete = reader.read_side(text)
+        for said, agrees in (
+            ("forbid", knowledge.allowed(rows, e).all()),
+            ("sign", knowledge.signs_right(rows, values, e)),
+        ):
+            if not agrees:
+                raise OptionError(f"known is {text!r}, which {said} rules out; leave out one of the options.")
         unit = scaling.undo(rows, np.ones((len(rows), d)))[:, e]
         known += [(row, e, float(v / u)) for row, v, u in zip(rows, values, unit, strict=True)]
         whole |= {e} if complete else set()

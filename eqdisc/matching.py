@@ -198,7 +198,7 @@ class _Search:
         gain = (self.subsets.columns @ residual.T).T.square() / outside.clamp_min(1e-12)
         gain = torch.where(outside < 1e-3, 0.0, gain)
         chosen = gain.argsort(-1, descending=True)[:, :top]
-        old = lanes.exponents[:, None].expand(-1, top, -1, -1)
+        old = lanes.exponents[:, None].expand(-1, chosen.shape[1], -1, -1)
         w = torch.cat([old, self.subsets.w[chosen][:, :, None]], 2).flatten(0, 1)
         return Lanes.of(w, torch.zeros_like(w, dtype=torch.bool))
 

@@ -65,7 +65,7 @@ class Subsets:
             a, b, c, rss = self._triples(tuple(top.tolist()))
             cost = self._cost(rss, floor) + self.price[a] + self.price[b] + self.price[c]
             parts.append(self._sets(cost, (a, b, c), triples))
-        return Lanes.cat([p for p in parts if len(p)])
+        return Lanes.cat([p for p in parts if len(p)] or parts[:1])
 
     @cached_property
     def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:

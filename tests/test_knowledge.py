@@ -73,6 +73,14 @@ def test_a_sign_is_kept_and_one_that_is_right_changes_nothing() -> None:
     assert any(reason.startswith("The data object to what was said beforehand") for reason in wrong.reasons)
 
 
+def test_where_every_state_is_forbidden_a_rate_is_left() -> None:
+    t = np.linspace(0, 5, 30)
+    x = 2 * np.exp(-0.5 * t) + 0.01 * np.random.default_rng(0).normal(size=30)
+    found = found_with(Dataset((Trajectory(t, x[:, None]),), states=("x",)), forbid="x in dx/dt")
+    assert not found.equations.rhs[0].free_symbols
+    assert found.verdict == "not identified"
+
+
 def test_a_law_to_start_from_is_found_with_its_numbers() -> None:
     found = found_with(spring(), start_from="dv/dt = -g - k*x - c*v")
     assert {str(t) for t in found.equations.rhs[1].as_coefficients_dict()} == {"1", "x", "v"}
@@ -133,6 +141,8 @@ def test_what_is_no_sum_of_terms_is_not_read(side: str) -> None:
         ({"known": "x = v"}, 'write it as "dx/dt = v"'),
         ({"known": "dx/dt = sin(v)"}, "is no sum of products of powers"),
         ({"known": ("dx/dt = v", "dv/dt = -x"), "conserve": "x + v"}, "nothing of it is left to find"),
+        ({"known": "dv/dt = -4*x + ...", "forbid": "x in dv/dt"}, "which forbid rules out"),
+        ({"known": "dv/dt = -4*x", "sign": "x -> v: +"}, "which sign rules out"),
         ({"known": "dx/dt = v", "search": "network"}, "--search network fits laws of which nothing is known"),
     ],
 )
