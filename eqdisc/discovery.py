@@ -21,7 +21,6 @@ import torch
 from . import __version__
 from .cluster import Crew
 from .config import FitConfig
-from .description import FLOOR
 from .ensemble import fit_ensemble
 from .equations import Equations, Parameter
 from .errors import DataError, OptionError, SpeedWarning
@@ -59,6 +58,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SOUGHT = 2  # times that rivals are sought, where the first ones change the choice
+COARSE = 2e-4  # of the scale: errors that count for nothing where no law meets exact data exactly
 COMPLETED = 24  # laws found as if nothing were known that are completed by what is
 
 
@@ -399,7 +399,7 @@ def _settle(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal
         return _choose(problem, joint, pick, journal)
     chosen = select_pick(joint.seen.values(), pick)
     if not joint.exhausts(chosen) or is_curve_fit(problem, chosen):
-        joint.coarsen(FLOOR)
+        joint.coarsen(COARSE)
         return joint.best(joint.seen.values())
     return chosen
 

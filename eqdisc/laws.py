@@ -21,6 +21,7 @@ from .ties import Tie
 Law = tuple[np.ndarray, np.ndarray, np.ndarray]  # exponents (m, c), coefficients (m, d), free (m, c)
 ROUND = 1e-4  # by which an exponent may miss two decimals
 CLOSE_K = 0.1  # log K counts so much in the distance of two rows
+SAME = 1e-6  # chosen exponents that differ by less are equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,21 +211,25 @@ def complexity_of(law: Law) -> int:
     return int(((a != 0) * (1 + factors)[:, None]).sum())
 
 
-def alike(one: Law, other: Law, exponent: float = 0.05) -> bool:
-    """Tell whether two laws have the same terms in every equation, exponents within `exponent`."""
+def alike(one: Law, other: Law, exponent: float = 0.05, chosen: bool = False) -> bool:
+    """Tell whether two laws have the same terms in every equation, exponents within `exponent`.
+
+    With `chosen` every exponent that `other` has chosen, rather than fitted, must be that of `one`: x**0.75 says something else than
+    x**0.8 or a fitted x**0.77 does, a fitted x**0.77 nothing else than x**0.75.
+    """
     (w, a), (v, b) = _comparable(one, other)
+    free = widen(merge_equal(other)[2].astype(float), v.shape[1]) != 0
     for e in range(a.shape[1]):
-        left, right = w[a[:, e] != 0], v[b[:, e] != 0]
+        left, right, loose = w[a[:, e] != 0], v[b[:, e] != 0], free[b[:, e] != 0]
         if len(left) != len(right):
             return False
-        free = list(range(len(right)))
+        open_to = list(range(len(right)))
         for row in left:
-            fits = [
-                q
-                for q in free
-                if (np.abs(right[q] - row) <= exponent).all() and ((right[q] == 0) == (row == 0))[: 2 * len(a[0])].all()
-            ]
+            gap, same_states = np.abs(right - row), ((right == 0) == (row == 0))[:, : 2 * a.shape[1]].all(1)
+            near = (gap <= exponent).all(1) & same_states
+            near &= not chosen or (loose | (gap < SAME)).all(1)
+            fits = [q for q in open_to if near[q]]
             if not fits:
                 return False
-            free.remove(fits[0])
+            open_to.remove(fits[0])
     return True

@@ -29,7 +29,7 @@ from .moves import Neighbourhood, invert
 from .structure import JointSearch
 
 REACH = 1.05  # by which an exponent may differ
-VARIANTS = 120  # of a term: those of the lowest price,
+VARIANTS = 120  # of a term: the neighbours of its exponents and those of the lowest price,
 MOST = 1800  # and of all terms, times the equations
 WITHIN = 9.0  # nats by which a rival may be foretold to be longer
 FITTED = 24
@@ -115,7 +115,7 @@ def _list_kinds(near: Neighbourhood, counts: Sequence[int]) -> Iterator[Kind]:
 
 
 def vary(row: np.ndarray, judge: Judge, positive: np.ndarray) -> np.ndarray:
-    """Return the variants of a plain term (k, c), the cheapest first: one exponent or two are other simple numbers.
+    """Return the variants of a plain term (k, c): one exponent or two are other simple numbers, neighbours first, then the cheapest.
 
     A constant stays what it is, and no variant is one. A term that saturates, or has |x|, has none.
     """
@@ -133,8 +133,9 @@ def vary(row: np.ndarray, judge: Judge, positive: np.ndarray) -> np.ndarray:
     for k, change in enumerate(changes):
         rows[k, list(change)] = list(change.values())
     rows = rows[(rows[:, :plain] != 0).any(1)]
-    price = [prior.term_price(r, np.zeros_like(r, bool), judge.log_n) for r in rows]
-    return rows[np.argsort(price, kind="stable")]
+    price = np.array([prior.term_price(r, np.zeros_like(r, bool), judge.log_n) for r in rows])
+    far = np.any([~np.isin(rows[:, i], [row[i], *prior.nearest(row[i])]) for i in range(plain)], axis=0)
+    return rows[np.lexsort((price, far))]
 
 
 def _foretell(near: Neighbourhood, kind: Kind, price: np.ndarray) -> Iterator[Replacement]:

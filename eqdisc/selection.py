@@ -5,12 +5,12 @@ contains a simpler law and is shorter by less than three nats, the simpler one i
 evidence, odds of 20 to 1 (Kass & Raftery, J. Am. Stat. Assoc. 90, 1995), as real residuals are never quite independent. On 156
 noisy records of 96 known systems the true law was picked 127 times with three nats, 126 with six, 126 with none.
 Where residuals correlate, the data count only as many times as there are independent ones.
-Rivals are laws of another structure within six nats. The pick's share is its weight among the laws that were fitted, exp(-L) each,
-one for each structure: what is left of certainty when every other law that was seen may be the true one. A law that is the pick and
-something more contests none of its terms, and that the data do not ask for more was decided when it was picked: it counts only where
-it is about as short; for one record of one state, which it may follow closer whatever it says, always. On 548 noisy records of 121
-known systems the pick was right 387 times; of 317 picks that this rule claims 297 are right, 77 % of those 387. With richer laws
-always counted it is 283 and 267, 69 %, never counted 330 and 303, 78 %.
+Rivals are laws of another structure within six nats, and laws that have chosen another simple number for an exponent. The pick's share is
+its weight among the laws that were fitted, exp(-L) each, one for each structure: what is left of certainty when every other law that was
+seen may be the true one. A law that is the pick and something more contests none of its terms, and that the data do not ask for more was
+decided when it was picked: it counts only where it is about as short; for one record of one state, which it may follow closer whatever it
+says, always. On 548 noisy records of 121 known systems the pick was right 387 times; of 317 picks that this rule claims 297 are right,
+77 % of those 387. With richer laws always counted it is 283 and 267, 69 %, never counted 330 and 303, 78 %.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def select_pick(seen: Iterable[Solved], shortest: Solved, independent: float = 1
 
 
 def select_rivals(seen: Iterable[Solved], pick: Solved, within: float = RIVAL) -> list[Solved]:
-    """Return laws of another structure within `within` nats of the pick, the shortest first."""
+    """Return laws that say something else within `within` nats of the pick, the shortest first."""
     rivals: list[Solved] = []
     for s in sorted(seen, key=lambda s: s.cost):
         if s.cost > pick.cost + within or len(rivals) >= MOST_RIVALS:
             break
-        if not any(alike(s.law, other.law) for other in (pick, *rivals)):
+        if not any(alike(other.law, s.law, chosen=True) for other in (pick, *rivals)):
             rivals.append(s)
     return rivals
 

@@ -99,4 +99,6 @@ def test_variants_are_what_the_menu_and_the_bounds_allow(predators: tuple[Proble
     assert (rows[:, 1] == 1.0).all()  # a state that changes sign keeps its whole exponent
     assert set(rows[:, 0]) <= set(judge.prior.menu) - {1.0}
     assert len(vary(np.zeros(2), judge, positive)) == 0  # a constant
+    both = vary(np.array([0.794, 1.322]), judge, np.array([True, True]))
+    assert [0.8, 1.3] in both[:16].tolist()  # neighbours come first, dear as they are
     assert (vary(np.array([1.0, 0.0]), judge, np.array([True, True])) != 0).any(1).all()

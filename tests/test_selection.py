@@ -66,9 +66,16 @@ def test_the_share_counts_each_structure_once_and_richer_laws_where_they_are_as_
 
 def test_rivals_are_other_structures() -> None:
     pick = solved(DECAY, -20.0)
-    close = solved((np.array([[1.02]]), DECAY[1], DECAY[2]), -19.0)
+    close = solved((np.array([[1.02]]), DECAY[1], np.ones((1, 1), bool)), -19.0)
     other, far = solved(ROOT, -16.0), solved(BOTH, -10.0)
     assert select_rivals([pick, close, other, far], pick) == [other]
+
+
+def test_a_simple_exponent_is_a_rival_of_a_fitted_one_near_it_and_not_the_other_way_round() -> None:
+    power = lambda p, fitted, cost: solved((np.array([[p]]), DECAY[1], np.full((1, 1), fitted)), cost)  # noqa: E731
+    kleiber, tenths, fitted = power(0.75, False, -18.0), power(0.8, False, -17.0), power(0.77, True, -19.0)
+    assert select_rivals([fitted, kleiber, tenths], fitted) == [kleiber, tenths]
+    assert select_rivals([fitted, kleiber, tenths], kleiber) == [tenths]
 
 
 def test_laws_are_compared_by_their_terms() -> None:
