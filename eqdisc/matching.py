@@ -2,8 +2,8 @@ r"""Matching: structures that fit the integral form of the data, proposed withou
 
 For each equation on its own: a library of simple powers searched exhaustively (`subsets`: all pairs, and triples of the most
 useful terms), a beam that adds one library term at a time and then frees all
-exponents, small chains from random real exponents, and a simplification that drops terms and fixes exponents while the
-description length falls. Each move is foretold by the optimal brain surgeon's formula dRSS = p**2 / (H^-1)_pp (Hassibi &
+exponents, small chains from random real exponents, dense rate laws that are pruned (`kinetics`), and a simplification that drops terms and
+fixes exponents while the description length falls. Each move is foretold by the optimal brain surgeon's formula dRSS = p**2 / (H^-1)_pp (Hassibi &
 Stork, NeurIPS 1992) and only the best foretold are fitted. What comes out are proposals: supports and exponents that a
 chain starts its training from.
 """
@@ -21,6 +21,7 @@ from torch import Tensor
 from .denoising import Denoised
 from .description import FLOOR, Prior
 from .journal import Form, Packed
+from .kinetics import prune_rates
 from .regression import Lanes, Regression, slots_of
 from .subsets import Subsets
 from .terms import loosen, saturating
@@ -93,6 +94,7 @@ def match(
     search = _Search(regression, e, terms, prior, hurry)
     if search.ratios:
         beam = search.grow_ratios(noise)
+        beam += prune_rates(regression, e, search.subsets.w, prior, hurry) if denoised.clean else []
     else:
         beam = search.beam(noise, seeds=search.subsets.exhaustive(0.3 * noise, pairs=2, triples=16))
         beam += search.random_starts(seed)
