@@ -60,6 +60,7 @@ FLOORS = {  # from the ground up; a module imports from its own floor or below, 
     "stages": {
         "library",
         "subsets",
+        "kinetics",
         "matching",
         "laws",
         "moves",
