@@ -1,4 +1,4 @@
-"""Build the documentation: the API as pages, with the guide "How to read a verdict" at the head of `eqdisc.verdict`.
+"""Build the documentation: the API as pages, with the guide "How to read a verdict" at the head of `eqdisc.judge.verdict`.
 
     pip install -c constraints.txt -e '.[docs]' && python docs/build.py
 
@@ -15,10 +15,10 @@ import pdoc
 import pdoc.render
 
 import eqdisc
-from eqdisc import verdict
+from eqdisc.judge import verdict
 
 DOCS = Path(__file__).parent
-MODULES = ("eqdisc", "eqdisc.verdict", "eqdisc.selection")
+MODULES = ("eqdisc", "eqdisc.judge.verdict", "eqdisc.judge.selection")
 
 
 def build(folder: Path) -> None:

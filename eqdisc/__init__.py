@@ -6,7 +6,7 @@
     found = eq.discover(data)
     found.equations.readable()
 
-What the word behind `found.verdict` means, and what to do about each reason: see `eqdisc.verdict`.
+What the word behind `found.verdict` means, and what to do about each reason: see `eqdisc.judge.verdict`.
 
 Every name here is loaded when it is first used: `import eqdisc` alone loads neither torch nor SymPy nor matplotlib.
 """
@@ -19,43 +19,43 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import plotting
-    from .cluster import Crew
-    from .comparison import Comparison, compare
-    from .config import FitConfig
-    from .design import Experiment, propose_experiments
-    from .diagnosis import Diagnosis, diagnose
+    from .data.check import Diagnosis, diagnose
+    from .data.dataset import Dataset, Trajectory
+    from .data.tables import as_dataset, read_table
     from .discovery import Discovery, FrontEntry, discover
-    from .equations import Equations, Parameter
-    from .errors import DataError, DataWarning, EqdiscError, FormulaError, OptionError, RunError
     from .estimator import EquationDiscovery
-    from .field import Chain
-    from .journal import Journal
-    from .runs import Run, load
-    from .simulation import Simulation, simulate
-    from .status import Status
-    from .systems import catalogue, simulate_system
-    from .tables import as_dataset, read_table
-    from .trajectory import Dataset, Trajectory
+    from .law.catalogue import catalogue, simulate_system
+    from .law.equations import Equations, Parameter
+    from .law.simulation import Simulation, simulate
+    from .peers.comparison import Comparison, compare
+    from .runs import plotting
+    from .runs.design import Experiment, propose_experiments
+    from .runs.run import Run, load
+    from .units.chain import Chain
+    from .work.config import FitConfig
+    from .work.crew import Crew
+    from .work.errors import DataError, DataWarning, EqdiscError, FormulaError, OptionError, RunError
+    from .work.journal import Journal
+    from .work.status import Status
 
 _HOMES = {
-    "cluster": ("Crew",),
-    "comparison": ("Comparison", "compare"),
-    "config": ("FitConfig",),
-    "design": ("Experiment", "propose_experiments"),
-    "diagnosis": ("Diagnosis", "diagnose"),
+    "work.crew": ("Crew",),
+    "peers.comparison": ("Comparison", "compare"),
+    "work.config": ("FitConfig",),
+    "runs.design": ("Experiment", "propose_experiments"),
+    "data.check": ("Diagnosis", "diagnose"),
     "discovery": ("Discovery", "FrontEntry", "discover"),
-    "equations": ("Equations", "Parameter"),
-    "errors": ("DataError", "DataWarning", "EqdiscError", "FormulaError", "OptionError", "RunError"),
+    "law.equations": ("Equations", "Parameter"),
+    "work.errors": ("DataError", "DataWarning", "EqdiscError", "FormulaError", "OptionError", "RunError"),
     "estimator": ("EquationDiscovery",),
-    "field": ("Chain",),
-    "journal": ("Journal",),
-    "runs": ("Run", "load"),
-    "simulation": ("Simulation", "simulate"),
-    "status": ("Status",),
-    "systems": ("catalogue", "simulate_system"),
-    "tables": ("as_dataset", "read_table"),
-    "trajectory": ("Dataset", "Trajectory"),
+    "units.chain": ("Chain",),
+    "work.journal": ("Journal",),
+    "runs.run": ("Run", "load"),
+    "law.simulation": ("Simulation", "simulate"),
+    "work.status": ("Status",),
+    "law.catalogue": ("catalogue", "simulate_system"),
+    "data.tables": ("as_dataset", "read_table"),
+    "data.dataset": ("Dataset", "Trajectory"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -103,9 +103,9 @@ def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
         value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
     elif name == "plotting":
-        value = import_module(".plotting", __name__)
+        value = import_module(".runs.plotting", __name__)
     else:
-        from .errors import did_you_mean
+        from .work.errors import did_you_mean
 
         raise AttributeError(f"module 'eqdisc' has no attribute {name!r}.{did_you_mean(name, __all__)}")
     globals()[name] = value

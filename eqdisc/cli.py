@@ -25,16 +25,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from . import __version__
-from .config import FitConfig
-from .errors import DataWarning, EqdiscError, OptionError, SpeedWarning, printable
+from .work.config import FitConfig
+from .work.errors import DataWarning, EqdiscError, OptionError, SpeedWarning, printable
 
 if TYPE_CHECKING:
-    from .batch import Batch, Ending
-    from .cluster import Crew
-    from .comparison import Comparison
-    from .job import Job
-    from .runs import Run
-    from .trajectory import Dataset
+    from .data.dataset import Dataset
+    from .peers.comparison import Comparison
+    from .runs.batch import Batch, Ending
+    from .runs.job import Job
+    from .runs.run import Run
+    from .work.crew import Crew
 
 FOUND, UNUSABLE, MISTYPED, NOTHING, INTERRUPTED = 0, 1, 2, 3, 130
 STATUS_OF = {"identified": FOUND, "ambiguous": FOUND, "not identified": NOTHING}
@@ -77,7 +77,7 @@ class Output:
     def answer(self, text: str, facts: Any, *, one_of_many: bool = False) -> None:
         """Write the answer to standard output: the text, or the facts as JSON, on one line if others follow."""
         if self.json:
-            from .runs import as_json
+            from .runs.plain import as_json
 
             text = json.dumps(as_json(facts), indent=None if one_of_many else 2, ensure_ascii=False)
         if sys.stdout.isatty():  # no name moves the cursor
@@ -101,7 +101,7 @@ class Work:
 
     def crew(self) -> Crew:
         """Return them."""
-        from .cluster import Crew
+        from .work.crew import Crew
 
         if self.workers is not None and self.scheduler is not None:
             raise OptionError("--workers and --scheduler both say who does the work; use one of them.")
@@ -140,7 +140,7 @@ class Roles:
 
 def _read(path: Path, output: Output, **roles: Any) -> Dataset:
     """Read a table and pass on what was mended."""
-    from .tables import read_table
+    from .data.tables import read_table
 
     data = read_table(path, **roles)
     for note in data.notes:
@@ -176,9 +176,9 @@ def fit(
     ] = False,
 ) -> int:
     """Find the law behind a table."""
-    from .batch import Batch, expand
-    from .job import Job
-    from .runs import default_folder, refuse_taken
+    from .runs.batch import Batch, expand
+    from .runs.folder import default_folder, refuse_taken
+    from .runs.job import Job
 
     if validate is not None and config.held_out:
         raise OptionError("--validate and --held-out both say what is unseen; use one of them.")
@@ -200,17 +200,17 @@ def fit(
 
 def _fit(job: Job, crew: Crew, output: Output, profiled: bool) -> int:
     """Do one job and answer; return the exit status."""
-    from .job import start
-    from .progress import open_progress
-    from .runs import load
-    from .timing import Timing
+    from .runs.job import start
+    from .runs.progress import open_progress
+    from .runs.run import load
+    from .work.timing import Timing
 
     timing = Timing.of_process()
     with open_progress(output.quiet) as progress:
         interrupted = start(job, progress, output.tell, crew, timing)
     status = _answer(load(job.folder), output, interrupted)
     if profiled:
-        from .answer import write_timing
+        from .runs.text import write_timing
 
         timing.end("printing")
         print(write_timing(timing), file=sys.stderr)
@@ -219,7 +219,7 @@ def _fit(job: Job, crew: Crew, output: Output, profiled: bool) -> int:
 
 def _answer(run: Run, output: Output, interrupted: bool, title: str = "") -> int:
     """Print what a run has found; return the exit status."""
-    from .answer import write_answer
+    from .runs.text import write_answer
 
     text = "" if output.json else write_answer(run)
     output.answer(f"{title}\n\n{text}\n" if title else text, run.result, one_of_many=bool(title))
@@ -229,7 +229,7 @@ def _answer(run: Run, output: Output, interrupted: bool, title: str = "") -> int
 
 def _fit_all(batch: Batch, crew: Crew, output: Output) -> int:
     """Do what is left of a batch and answer table by table as they end; return the exit status."""
-    from .progress import open_progress
+    from .runs.progress import open_progress
 
     if len(batch.left) < len(batch.jobs):
         output.tell(f"{len(batch.jobs) - len(batch.left)} of {len(batch.jobs)} tables had ended before.")
@@ -250,7 +250,7 @@ def _fit_all(batch: Batch, crew: Crew, output: Output) -> int:
 
 def _answer_one(job: Job, ending: Ending, output: Output) -> int:
     """Print what was found in one table of many; return its status."""
-    from .runs import Run
+    from .runs.run import Run
 
     for note in ending.notes:
         output.tell(note)
@@ -269,7 +269,7 @@ def check(
     """Say what a table can support, each warning with its cure."""
     from dataclasses import asdict
 
-    from .diagnosis import diagnose
+    from .data.check import diagnose
 
     if out is not None and out.suffix not in PICTURES:
         raise OptionError(f"--out {out}: the picture is {', '.join(PICTURES)}; name a file that ends so.")
@@ -277,8 +277,8 @@ def check(
     found = diagnose(read)
     output.answer("\n".join(found.lines()), asdict(found))
     if out is not None:
-        from .plotting import plot_check, render
-        from .runs import replacing
+        from .runs.plotting import plot_check, render
+        from .work.files import replacing
 
         with replacing(out) as draft:
             draft.write_bytes(render(plot_check(read, found), out.suffix[1:]))
@@ -298,7 +298,7 @@ def show(
     output: Output = Output(),
 ) -> int:
     """Show the law, the front and the verdict of a run."""
-    from .answer import write_answer, write_equations, write_front
+    from .runs.text import write_answer, write_equations, write_front
 
     if front and to is not None:
         raise OptionError("--front shows every law in its readable form; leave out --to.")
@@ -324,8 +324,8 @@ def simulate(
     output: Output = Output(),
 ) -> int:
     """Simulate the law of a run: every trajectory from its estimated start, or one from --x0."""
-    from .runs import replacing
-    from .status import Status
+    from .work.files import replacing
+    from .work.status import Status
 
     found = _load(run, output)
     curves = found.simulate(None if x0 is None else _read_x0(x0), t_end=t_end)
@@ -385,8 +385,8 @@ def report(
     output: Output = Output(),
 ) -> int:
     """Write a run as one page of HTML that needs nothing else."""
-    from .report import write_report
-    from .runs import replacing
+    from .runs.report import write_report
+    from .work.files import replacing
 
     place = run / "report.html" if out is None else out
     page = write_report(_load(run, output))
@@ -409,7 +409,7 @@ def export(
     output: Output = Output(),
 ) -> int:
     """Write the law of a run in another language."""
-    from .runs import replacing
+    from .work.files import replacing
 
     text = _load(run, output).export(to)
     if out is None:
@@ -432,7 +432,7 @@ def validate(
     output: Output = Output(),
 ) -> int:
     """Simulate the law of a run along trajectories it never saw, each from its own start; one that was fitted, from the fitted start."""
-    from .answer import write_validation
+    from .runs.text import write_validation
 
     found = _load(run, output)
     found.refuse_hidden("fit both tables together to see whether one law holds for both")
@@ -446,7 +446,7 @@ def validate(
 def _validate(run: Run, data: Dataset) -> dict[str, Any]:
     import numpy as np
 
-    from .validation import METRIC, score, stretches_unseen
+    from .judge.validation import METRIC, score, stretches_unseen
 
     stretches = stretches_unseen(data)
     rows, squares, counts = [], [], []
@@ -466,10 +466,10 @@ def _validate(run: Run, data: Dataset) -> dict[str, Any]:
 @app.command(name="next", help_epilogue="example:  eqdisc next runs/west")
 def propose(run: Folder, /, *, output: Output = Output()) -> int:
     """Propose the measurement that would separate the forms still standing; RUN/next.png shows what each foretells."""
-    from .answer import write_experiments
-    from .design import propose_experiments
-    from .plotting import plot_experiment
-    from .runs import replacing
+    from .runs.design import propose_experiments
+    from .runs.plotting import plot_experiment
+    from .runs.text import write_experiments
+    from .work.files import replacing
 
     found = _load(run, output)
     experiments = propose_experiments(found)
@@ -490,7 +490,7 @@ def resume(
     output: Output = Output(),
 ) -> int:
     """Go on with a fit that was interrupted or killed, to the same law as if it had not been; the front so far is in RUN/front.csv."""
-    from .batch import LIST, Batch
+    from .runs.batch import LIST, Batch
 
     with work.crew() as crew:
         if (run / LIST).exists():
@@ -500,9 +500,9 @@ def resume(
 
 def _go_on(folder: Path, crew: Crew, output: Output) -> int:
     """Go on with one fit and answer; return the exit status."""
-    from .job import resume
-    from .progress import open_progress
-    from .runs import load
+    from .runs.job import resume
+    from .runs.progress import open_progress
+    from .runs.run import load
 
     with open_progress(output.quiet) as progress:
         interrupted = resume(folder, progress, crew)
@@ -512,8 +512,8 @@ def _go_on(folder: Path, crew: Crew, output: Output) -> int:
 @app.command(help_epilogue="example:  eqdisc rerun runs/fsir")
 def rerun(run: Folder, /, *, output: Output = Output()) -> int:
     """Fit the data of a run again, as it was fitted, and compare with its result."""
-    from .job import repeat
-    from .progress import open_progress
+    from .runs.job import repeat
+    from .runs.progress import open_progress
 
     with open_progress(output.quiet) as progress:
         found = repeat(run, progress)
@@ -537,7 +537,7 @@ def compare(
     output: Output = Output(),
 ) -> int:
     """Run other methods on the same split of a table, and say when a simple one suffices."""
-    from .progress import ShownJournal, open_progress
+    from .runs.progress import ShownJournal, open_progress
 
     if seed < 0:
         raise OptionError(f"--seed is {seed}; use a whole number from 0 on.")
@@ -546,8 +546,8 @@ def compare(
     table = roles.read(data, output)
     with open_progress(output.quiet) as progress:
         progress.show("loading", None, None, "")
-        from .answer import write_comparison
-        from .comparison import compare  # torch is loaded here
+        from .peers.comparison import compare  # torch is loaded here
+        from .runs.text import write_comparison
 
         found = compare(table, seed=seed, time_limit=time_limit, journal=ShownJournal(progress))
     output.answer(write_comparison(found), found.facts())
@@ -558,8 +558,8 @@ def compare(
 
 
 def _save_comparison(found: Comparison, folder: Path) -> None:
-    from .plotting import plot_comparison
-    from .runs import replacing
+    from .runs.plotting import plot_comparison
+    from .work.files import replacing
 
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "comparison.csv") as draft:
@@ -581,7 +581,7 @@ def systems(
     """List known laws, describe one, or simulate one into a table."""
     from dataclasses import asdict
 
-    from .systems import catalogue
+    from .law.catalogue import catalogue
 
     known = catalogue()
     if name is None:
@@ -590,7 +590,7 @@ def systems(
         lines = [f"{s.name:28s}{s.title}" for s in known.values()]
         output.answer("\n".join(lines), [asdict(s) for s in known.values()])
         return FOUND
-    from .errors import did_you_mean
+    from .work.errors import did_you_mean
 
     if name not in known:
         raise OptionError(f"the catalogue has no {name!r}.{did_you_mean(name, known)} eqdisc systems lists them all.")
@@ -605,9 +605,9 @@ def systems(
 
 
 def _write_system(name: str, out: Path, noise: float, seed: int) -> None:
-    from .runs import replacing
-    from .systems import simulate_system
-    from .tables import write_table
+    from .data.tables import write_table
+    from .law.catalogue import simulate_system
+    from .work.files import replacing
 
     data = simulate_system(name, noise=noise, seed=seed)
     with replacing(out) as draft:
@@ -649,9 +649,8 @@ def benchmark(
     output: Output = Output(),
 ) -> int:
     """Measure what is recovered of the catalogue's laws."""
-    from .answer import write_benchmark
-    from .experiments.benchmark import list_tasks, read_rows, run_benchmark, write_summary
-    from .progress import open_progress
+    from .benchmarks.benchmark import list_tasks, read_rows, run_benchmark, write_benchmark, write_summary
+    from .runs.progress import open_progress
 
     tasks = list_tasks(suite, noise, samples, starts, seeds)
     if not tasks:
@@ -690,8 +689,8 @@ def reproduce(
     output: Output = Output(),
 ) -> int:
     """Train a figure or table of the Neural Power Units paper anew, with its numbers beside ours."""
-    from .progress import open_progress
-    from .reproduction.experiment import find, read_rows, run, write_results
+    from .paper.experiment import find, read_rows, run, write_results
+    from .runs.progress import open_progress
 
     experiment = find(target)
     folder = out or Path("runs/reproduce") / target
@@ -709,7 +708,7 @@ def reproduce(
 
 
 def _load(folder: Path, output: Output) -> Run:
-    from .runs import load
+    from .runs.run import load
 
     run = load(folder)
     written = run.result.get("eqdisc", __version__)

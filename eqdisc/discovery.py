@@ -19,38 +19,51 @@ import numpy as np
 import torch
 
 from . import __version__
-from .cluster import Crew
-from .config import FitConfig
-from .ensemble import fit_ensemble
-from .equations import Equations, Parameter
-from .errors import DataError, OptionError, SpeedWarning
-from .field import Chain
-from .groups import encode_groups, law_of_group
-from .hidden import explain_hidden, search_hidden
-from .inputs import join_inputs
-from .intervals import LEVEL, name_loosest
-from .journal import Finishing, Journal, TimedJournal
-from .knowledge import verify
-from .laws import Solved, complexity_of, without_padding
-from .markup import write_finding
-from .memory import refuse_little
-from .network import search_by_network
-from .noise import independent_share
-from .problem import Problem
-from .proposals import search_by_proposals
-from .refinement import Printed, polish, print_law
-from .rivals import seek_rivals
-from .selection import CONTESTS, FAR, select_front, select_pick, select_rivals, share_of
-from .status import Status
-from .structure import JointSearch
-from .tables import as_dataset, tabulate_front, tabulate_parameters
-from .terms import loosen
-from .thinning import thin_dense_chain
-from .threads import one_thread
-from .trajectory import Dataset
-from .uncertainty import Bootstrap, bootstrap
-from .validation import METRIC, MOST, SCORE, Score, Stretch, leave_the_data, score, stretches_of_fit, stretches_unseen
-from .verdict import Verdict, is_curve_fit, is_one_curve, judge, object_to
+from .data.dataset import Dataset
+from .data.frames import tabulate_front, tabulate_parameters
+from .data.inputs import join_inputs
+from .data.noise import independent_share
+from .data.tables import as_dataset
+from .fit.solved import Solved
+from .judge.bootstrap import Bootstrap, bootstrap
+from .judge.card import write_finding
+from .judge.intervals import LEVEL, name_loosest
+from .judge.rounding import Printed, print_law
+from .judge.selection import CONTESTS, FAR, select_front, select_pick, select_rivals, share_of
+from .judge.validation import (
+    METRIC,
+    MOST,
+    SCORE,
+    Score,
+    Stretch,
+    leave_the_data,
+    score,
+    stretches_of_fit,
+    stretches_unseen,
+)
+from .judge.verdict import Verdict, is_curve_fit, is_one_curve, judge, object_to
+from .law.ensemble import fit_ensemble
+from .law.equations import Equations, Parameter
+from .law.knowledge import verify
+from .law.law import complexity_of, without_padding
+from .law.terms import loosen
+from .search.groups import encode_groups, law_of_group
+from .search.hidden import explain_hidden, search_hidden
+from .search.joint import JointSearch
+from .search.network import search_by_network
+from .search.problem import Problem
+from .search.remeshing import polish
+from .search.rivals import seek_rivals
+from .search.rounds import search_by_proposals
+from .search.thinning import thin_dense_chain
+from .units.chain import Chain
+from .work.config import FitConfig
+from .work.crew import Crew
+from .work.errors import DataError, OptionError, SpeedWarning
+from .work.journal import Finishing, Journal, TimedJournal
+from .work.memory import refuse_little
+from .work.status import Status
+from .work.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

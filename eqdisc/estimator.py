@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from jaxtyping import Float
 
-from .config import FitConfig
+from .data.dataset import Dataset
+from .data.tables import as_dataset
 from .discovery import discover
-from .errors import DataError
-from .simulation import Simulation, simulate
-from .tables import as_dataset
-from .trajectory import Dataset
-from .validation import score as score_against
-from .validation import stretches_unseen
+from .judge.validation import score as score_against
+from .judge.validation import stretches_unseen
+from .law.simulation import Simulation, simulate
+from .work.config import FitConfig
+from .work.errors import DataError
 
 try:
     from sklearn.base import BaseEstimator

@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-from eqdisc.errors import OptionError
+from eqdisc.work.errors import OptionError
 
 
 def die_once(place: Path, number: int) -> int:

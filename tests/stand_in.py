@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from eqdisc.config import FitConfig
-from eqdisc.equations import Equations
-from eqdisc.runs import Run
-from eqdisc.trajectory import Dataset
+from eqdisc.data.dataset import Dataset
+from eqdisc.law.equations import Equations
+from eqdisc.runs.run import Run
+from eqdisc.work.config import FitConfig
 
 RATE = 0.1 + 0.2  # 0.30000000000000004: a number that short printing would lose
 

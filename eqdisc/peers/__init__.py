@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from ..simulation import RightHandSide
-from ..trajectory import Dataset
+from ..data.dataset import Dataset
+from ..law.simulation import RightHandSide
 from .dense import fit_dense
 from .genetic import fit_operon, fit_pysr
 from .sindy import fit_polynomials, fit_powers

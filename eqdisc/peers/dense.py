@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..scaling import Scaling
-from ..threads import one_thread
-from ..trajectory import Dataset
+from ..data.dataset import Dataset
+from ..data.scaling import Scaling
+from ..work.threads import one_thread
 from .smoothed import Smoothed
 
 WIDTH = 32

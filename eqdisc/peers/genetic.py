@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from ..equations import Equations
-from ..trajectory import Dataset
+from ..data.dataset import Dataset
+from ..law.equations import Equations
 from .smoothed import Smoothed
 
 LENGTHS = ((7, 0.25), (12, 0.35), (20, 0.4))  # nodes, share of the time

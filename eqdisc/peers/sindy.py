@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ..equations import Equations
-from ..trajectory import Dataset
+from ..data.dataset import Dataset
+from ..law.equations import Equations
 from .smoothed import Record, Smoothed
 
 POWERS = (-1.0, -0.5, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ..denoising import Curve, denoise
-from ..scaling import Scaling
-from ..trajectory import Dataset
+from ..data.dataset import Dataset
+from ..data.scaling import Scaling
+from ..data.smoothing import Curve, denoise
 
 NEAR = 1e-3  # of the distance between samples, over which a slope is taken
 

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import OptionError
+from ..work.errors import OptionError
 
 if TYPE_CHECKING:
     import sympy as sp

@@ -1,0 +1,96 @@
+r"""Selection: the front of all laws that were fitted, the pick, and its rivals.
+
+The front keeps a law where none that is as simple fits better. The pick starts from the law of shortest description; where that one
+contains a simpler law and is shorter by less than three nats, the simpler one is picked: a term has to be earned by strong
+evidence, odds of 20 to 1 (Kass & Raftery, J. Am. Stat. Assoc. 90, 1995), as real residuals are never quite independent. On 156
+noisy records of 96 known systems the true law was picked 127 times with three nats, 126 with six, 126 with none.
+Where residuals correlate, the data count only as many times as there are independent ones.
+Rivals are laws of another structure within six nats, and laws that have chosen another simple number for an exponent. The pick's share is
+its weight among the laws that were fitted, exp(-L) each, one for each structure: what is left of certainty when every other law that was
+seen may be the true one. A law that is the pick and something more contests none of its terms, and that the data do not ask for more was
+decided when it was picked: it counts only where it is about as short; for one record of one state, which it may follow closer whatever it
+says, always. On 548 noisy records of 121 known systems the pick was right 387 times; of 317 picks that this rule claims 297 are right,
+77 % of those 387. With richer laws always counted it is 283 and 267, 69 %, never counted 330 and 303, 78 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import exp
+
+from ..fit.solved import Solved
+from ..law.law import alike, complexity_of, contains
+
+RIVAL = 6.0  # nats
+EARNED = 3.0  # nats by which a law must beat a simpler one that it contains
+NESTED = 0.15  # exponents may move by this much when a term is left out
+LONGEST = 12  # laws on the front
+MOST_RIVALS = 20
+FAR = 12.0  # nats beyond which a law has no weight
+MOST_COUNTED = 60
+CONTESTS = 1.0  # nats by which a law that is the pick and something more may be longer and still speak against it
+
+
+def select_front(seen: Iterable[Solved], pick: Solved) -> list[Solved]:
+    """Return the non-dominated laws by rising complexity, the pick among them."""
+    best: dict[int, Solved] = {}
+    for s in seen:
+        size = complexity_of(s.law)
+        if size not in best or s.data_cost < best[size].data_cost:
+            best[size] = s
+    best[complexity_of(pick.law)] = pick
+    front: list[Solved] = []
+    for size in sorted(best):
+        s = best[size]
+        if s is pick or not front or s.data_cost < min(f.data_cost for f in front) - 0.5:
+            front.append(s)
+    at = front.index(pick)
+    while len(front) > LONGEST:  # thin the far end first: overfitted laws beyond the pick, then the crudest
+        if len(front) - 1 - at > LONGEST // 3:
+            front.pop()
+        else:
+            front.pop(0)
+            at -= 1
+    return front
+
+
+def select_pick(seen: Iterable[Solved], shortest: Solved, independent: float = 1.0) -> Solved:
+    """Return the simplest law that the shortest description contains and does not beat by strong evidence.
+
+    Where residuals are not independent, the data count for less (`noise.independent_share`), and another law may be the shortest.
+    """
+    seen = list(seen)
+    if independent < 1.0:
+        shortest = min(seen, key=lambda s: s.cost - (1.0 - independent) * s.data_cost)
+    near = [s for s in seen if s.cost < shortest.cost + EARNED and contains(shortest.law, s.law, NESTED)]
+    return min(near, key=lambda s: (int((s.law[1] != 0).sum()), s.cost), default=shortest)
+
+
+def select_rivals(seen: Iterable[Solved], pick: Solved, within: float = RIVAL) -> list[Solved]:
+    """Return laws that say something else within `within` nats of the pick, the shortest first."""
+    rivals: list[Solved] = []
+    for s in sorted(seen, key=lambda s: s.cost):
+        if s.cost > pick.cost + within or len(rivals) >= MOST_RIVALS:
+            break
+        if not any(alike(other.law, s.law, chosen=True) for other in (pick, *rivals)):
+            rivals.append(s)
+    return rivals
+
+
+def share_of(pick: Solved, seen: Iterable[Solved], richer: float = CONTESTS) -> float:
+    """Return the weight of the pick among the laws that were fitted.
+
+    Each structure counts once, by its shortest description. Of those that are the pick and something more only the shortest counts, as
+    how many of them were fitted says nothing about the data, and only where it is less than `richer` nats longer.
+    """
+    distinct: list[Solved] = [pick]
+    more = False
+    for s in sorted(seen, key=lambda s: s.cost):
+        if s.cost > pick.cost + FAR or len(distinct) > MOST_COUNTED:
+            break
+        if not any(alike(s.law, other.law) for other in distinct):
+            is_richer = contains(s.law, pick.law)
+            if not is_richer or (not more and s.cost < pick.cost + richer):
+                distinct.append(s)
+            more = more or is_richer
+    return 1.0 / sum(exp(min(pick.cost - s.cost, FAR)) for s in distinct)

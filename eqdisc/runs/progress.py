@@ -1,0 +1,237 @@
+"""Progress: what a fit shows while it runs, what it keeps, and when it is asked to end.
+
+A bar on a terminal, plain lines in a log, nothing when asked to be quiet. `RunJournal` is the journal of a fit with a
+run folder: it writes checkpoints and front.csv there, and asks the search to stop after Ctrl-C or when the time allowed
+is spent.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ..work.checkpoint import Checkpoint
+from ..work.crew import Crew, Task, side_by_side
+from ..work.journal import Form, Journal, T, TimedJournal, digest
+from ..work.timing import Timing
+from .folder import RunFolder
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+PAUSE = 5.0  # seconds between two lines of one stage in a log
+
+
+class Progress:
+    """Show nothing; the base of what shows something, and what it is in another process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Progress, ()
+
+    def show(self, stage: str, done: int | None, total: int | None, message: str) -> None:
+        """Show that `stage` has finished `done` of `total` steps."""
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Leave the terminal to others for a while."""
+        yield
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class LogProgress(Progress):
+    """Write a line when a stage begins, when it has ended, and every few seconds between."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.started = stream, time.monotonic()
+        self.stage, self.last = "", 0.0
+
+    def show(self, stage: str, done: int | None, total: int | None, message: str) -> None:
+        now = time.monotonic()
+        ended = done is not None and done == total
+        if stage == self.stage and not ended and now - self.last < PAUSE:
+            return
+        self.stage, self.last = stage, now
+        steps = "" if done is None else f" {done}" if total is None else f" {done}/{total}"
+        text = f"{now - self.started:7.1f} s  {stage}{steps}" + (f"  {message}" if message else "")
+        print(text, file=self.stream, flush=True)
+
+
+class BarProgress(Progress):
+    """Draw one bar for the stage that runs; it goes when the search has ended."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        texts = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[message]}", markup=False)
+        columns = SpinnerColumn(), texts[0], BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), texts[1]
+        self.bars = Bars(*columns, console=Console(file=stream), transient=True)
+        self.task: TaskID = self.bars.add_task("starting", total=None, message="")
+        self.bars.start()
+
+    def show(self, stage: str, done: int | None, total: int | None, message: str) -> None:
+        self.bars.update(self.task, description=stage, completed=done or 0, total=total, message=message)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        self.bars.stop()
+        try:
+            yield
+        finally:
+            self.bars.start()
+
+    def close(self) -> None:
+        self.bars.stop()
+
+
+@contextmanager
+def open_progress(quiet: bool, stream: TextIO | None = None) -> Iterator[Progress]:
+    """Give what shows progress on `stream` (standard error), and clear it away in the end."""
+    stream = stream or sys.stderr
+    progress = Progress() if quiet else BarProgress(stream) if stream.isatty() else LogProgress(stream)
+    try:
+        yield progress
+    finally:
+        progress.close()
+
+
+class ShownJournal(Journal):
+    """A journal that shows and keeps nothing."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def record(
+        self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
+    ) -> None:
+        self.progress.show(stage, done, total, message)
+
+
+class RunJournal(TimedJournal):
+    """The journal of a fit with a run folder.
+
+    `interrupted` is set by Ctrl-C; `stop` is true then, and when `time_limit` seconds have passed, those before an interruption
+    included. A record with the fact `front` (entries as in result.json) replaces front.csv. Steps are kept in a checkpoint.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        progress: Progress,
+        time_limit: float | None = None,
+        checkpoint: Checkpoint | None = None,
+        since: float | None = None,
+        memory: float | None = None,
+        crew: Crew = Journal.crew,
+        timing: Timing | None = None,
+    ) -> None:
+        self.spent = 0.0 if checkpoint is None else checkpoint.spent
+        super().__init__(None if time_limit is None else time_limit - self.spent, since, memory)
+        self.folder, self.progress, self.checkpoint, self.crew = folder, progress, checkpoint, crew
+        self.timing = timing or Timing()
+        self.interrupted = False
+
+    @property
+    def stop(self) -> bool:
+        return self.interrupted or super().stop
+
+    @property
+    def late(self) -> bool:
+        return self.interrupted or super().late
+
+    @property
+    def cause(self) -> str:
+        return "Ctrl-C" if self.interrupted else super().cause
+
+    def record(
+        self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
+    ) -> None:
+        self.timing.end(stage)
+        self.progress.show(stage, done, total, message)
+        if facts.get("front"):
+            self.folder.write_front(facts["front"])
+
+    def recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:
+        with self.timing.step(step):
+            return self._recall(step, inputs, work, form)
+
+    def _recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:
+        if self.checkpoint is None:
+            return work()
+        key = digest(step, inputs())
+        known = self._find(key, form)
+        return self._keep(key, form, work()) if known is None else known
+
+    def recall_each(
+        self, step: str, inputs: Sequence[Callable[[], Any]], works: Sequence[Callable[[], T]], form: Form[T]
+    ) -> Iterator[T]:
+        keys = [digest(step, each()) for each in inputs] if self.checkpoint is not None else [b""] * len(works)
+        known = [self._find(key, form) for key in keys]
+        done = side_by_side([work for work, one in zip(works, known, strict=True) if one is None])
+        for key, one in zip(keys, known, strict=True):
+            with self.timing.step(step):
+                found = self._keep(key, form, next(done)) if one is None else one
+            yield found
+
+    def spread(
+        self, step: str, inputs: Callable[[], Any], function: Callable[..., T], tasks: Sequence[Task], form: Form[T]
+    ) -> Iterator[tuple[int, T]]:
+        if self.checkpoint is None:
+            yield from super().spread(step, inputs, function, tasks, form)
+            return
+        common = digest(step, inputs())
+        keys, left = [digest(common, number) for number in range(len(tasks))], []
+        for number, key in enumerate(keys):
+            if (known := self._find(key, form)) is None:
+                left.append(number)
+            else:
+                yield number, known
+        for k, found in super().spread(step, inputs, function, [tasks[number] for number in left], form):
+            yield left[k], self._keep(keys[left[k]], form, found)
+
+    def _find(self, key: bytes, form: Form[T]) -> T | None:
+        """Return what was kept under a key, None where there is nothing or something of another form."""
+        known = None if self.checkpoint is None else self.checkpoint.get(key)
+        if known is not None:
+            with suppress(LookupError, ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError):
+                return form.unpack(known)
+        return None
+
+    def _keep(self, key: bytes, form: Form[T], found: T) -> T:
+        """Keep a result, unless the search was told to stop: such a step is not finished."""
+        if self.checkpoint is not None and not self.stop:
+            self.checkpoint.put(key, form.pack(found))
+        return found
+
+
+@contextmanager
+def obeying_interrupts(journal: RunJournal) -> Iterator[None]:
+    """Let the first Ctrl-C ask the journal's search to stop, and the second end the program at once."""
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if journal.interrupted:
+            raise KeyboardInterrupt
+        journal.interrupted = True
+        with suppress(RuntimeError):  # the signal came in the middle of another write to the same stream
+            journal.progress.show("stopping", None, None, "the best so far will be saved; Ctrl-C again ends at once")
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # whoever started this process handles it
+        yield
+        return
+    try:
+        former = signal.signal(signal.SIGINT, on_interrupt)
+    except ValueError:  # not the main thread: whoever runs it handles Ctrl-C
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
