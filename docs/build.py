@@ -18,7 +18,7 @@ import eqdisc
 from eqdisc.judge import verdict
 
 DOCS = Path(__file__).parent
-MODULES = ("eqdisc", "eqdisc.judge.verdict", "eqdisc.judge.selection")
+MODULES = ("eqdisc", "eqdisc.judge.verdict", "eqdisc.judge.selection", "eqdisc.runs.plotting")
 
 
 def build(folder: Path) -> None:

@@ -28,6 +28,7 @@ def latex_names(equations: Equations) -> list[str]:
 def as_json(value: Any) -> Any:
     """Return plain values that JSON can hold: arrays as lists, numbers that are not finite as null.
 
+    >>> from pathlib import Path
     >>> as_json({"a": np.float64("nan"), "b": (1, np.arange(2)), "c": Path("x")})
     {'a': None, 'b': [1, [0, 1]], 'c': 'x'}
     """

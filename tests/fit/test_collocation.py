@@ -15,7 +15,7 @@ from eqdisc.fit.condensing import eliminate
 from eqdisc.fit.integration import integrate
 from eqdisc.fit.mesh import Mesh, count_steps
 from eqdisc.law.catalogue import catalogue, simulate_system
-from eqdisc.law.price import FLOOR
+from eqdisc.data.scaling import FLOOR
 from eqdisc.law.terms import Terms
 from eqdisc.search.problem import Problem
 from eqdisc.search.remeshing import halve

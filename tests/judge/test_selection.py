@@ -10,7 +10,8 @@ from eqdisc.data.smoothing import denoise
 from eqdisc.fit.collocation import Collocation, Fit
 from eqdisc.fit.mesh import Mesh
 from eqdisc.judge.selection import select_front, select_pick, select_rivals, share_of
-from eqdisc.law.law import Law, Solved, alike, close_sum, complexity_of, contains, covariance_of, merge_equal
+from eqdisc.fit.solved import Solved, covariance_of
+from eqdisc.law.law import Law, alike, close_sum, complexity_of, contains, merge_equal
 from eqdisc.law.price import Prior
 from eqdisc.law.terms import Terms
 from eqdisc.search import pruning

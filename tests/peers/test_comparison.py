@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from eqdisc.runs.run.plotting import plot_comparison
-from eqdisc.runs.run.text import write_comparison
+from eqdisc.runs.plotting import plot_comparison
+from eqdisc.runs.text import write_comparison
 from numpy.testing import assert_allclose
 from stand_in import RATE, discovery_of
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from eqdisc.runs.run.design import propose_experiments
+from eqdisc.runs.design import propose_experiments
 from numpy.testing import assert_allclose
 from stand_in import discovery_of, run_of
 

@@ -19,7 +19,7 @@ import pytest
 import sympy as sp
 import tree_sitter
 import tree_sitter_julia
-from eqdisc.runs.run.export import TARGETS, export
+from eqdisc.runs.export import TARGETS, export
 from numpy.testing import assert_allclose
 from stand_in import discovery_of, run_of
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from eqdisc.runs.run.plotting import COLUMN, new_figure, plot_fit, plot_front
+from eqdisc.runs.plotting import COLUMN, new_figure, plot_fit, plot_front
 from matplotlib.figure import Figure
 
 from eqdisc.data.dataset import Dataset, Trajectory

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from eqdisc.runs.run.report import write_report
+from eqdisc.runs.report import write_report
 from stand_in import discovery_of, run_of
 
 from eqdisc.cli import main

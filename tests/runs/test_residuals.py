@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from eqdisc.runs.run.residuals import residuals_of, test_residuals
+from eqdisc.runs.residuals import residuals_of, test_residuals
 from stand_in import run_of
 
 from eqdisc.data.dataset import Dataset, Trajectory

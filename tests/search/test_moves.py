@@ -10,7 +10,8 @@ from scipy.integrate import solve_ivp
 
 from eqdisc.data.dataset import Dataset, Trajectory
 from eqdisc.law.catalogue import simulate_system
-from eqdisc.law.law import Solved, alike, merge_equal
+from eqdisc.fit.solved import Solved
+from eqdisc.law.law import alike, merge_equal
 from eqdisc.law.price import TWINS, Judge, Prior
 from eqdisc.search.joint import PATCHES, JointSearch
 from eqdisc.search.matching import LARGEST

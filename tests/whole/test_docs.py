@@ -27,20 +27,20 @@ def test_every_public_name_has_its_place(pages: Path) -> None:
     assert [
         name for name in eqdisc.__all__ if f'id="{name}"' not in page and name not in ("__version__", "plotting")
     ] == []
-    assert (pages / "eqdisc" / "plotting.html").exists()
+    assert (pages / "eqdisc" / "runs" / "plotting.html").exists()
     assert "set_fit_request" not in page.partition('<section id="EquationDiscovery">')[2].partition("</section>")[0]
 
 
 def test_the_guide_to_verdicts_is_a_page(pages: Path) -> None:
-    page = (pages / "eqdisc" / "verdict.html").read_text(encoding="utf-8")
+    page = (pages / "eqdisc" / "judge" / "verdict.html").read_text(encoding="utf-8")
     for words in ("How to read a verdict", "not identified", 'id="judge"'):
         assert words in page
-    assert "eqdisc/verdict.html" in (pages / "eqdisc.html").read_text(encoding="utf-8")
+    assert "eqdisc/judge/verdict.html" in (pages / "eqdisc.html").read_text(encoding="utf-8")
 
 
 def test_the_guide_explains_every_reason_that_the_code_gives() -> None:
     """Runs of words between the numbers of a sentence stand in the guide too."""
-    tree = ast.parse((ROOT / "eqdisc" / "verdict.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "eqdisc" / "judge" / "verdict.py").read_text(encoding="utf-8"))
     sentences = [part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values]
     plain = [str(part.value).strip(" .;,(:") for part in sentences if isinstance(part, ast.Constant)]
     plain += [

@@ -33,9 +33,9 @@ import pytest
 import torch
 import tree_sitter
 import tree_sitter_julia
-from eqdisc.runs.run.export import export
-from eqdisc.runs.run.report import write_report
-from eqdisc.runs.run.text import write_answer, write_front
+from eqdisc.runs.export import export
+from eqdisc.runs.report import write_report
+from eqdisc.runs.text import write_answer, write_front
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file

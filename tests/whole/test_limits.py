@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_discovery import west
+from whole.test_discovery import west
 
 from eqdisc.data.tables import as_dataset
 from eqdisc.discovery import discover

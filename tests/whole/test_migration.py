@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from eqdisc.runs.run.job import resume
-from eqdisc.runs.run.progress import Progress
+from eqdisc.runs.job import resume
+from eqdisc.runs.progress import Progress
 
 from eqdisc.cli import FOUND, main
 from eqdisc.runs.run import load

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from eqdisc.runs.run.job import Job, repeat, resume, start
-from eqdisc.runs.run.progress import Progress, RunJournal
+from eqdisc.runs.job import Job, repeat, resume, start
+from eqdisc.runs.progress import Progress, RunJournal
 from hypothesis import given
 from hypothesis import strategies as st
 from stand_in import discovery_of

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 from crew_tasks import die_once, die_over, refuse
-from eqdisc.runs.run.batch import LIST, SUMMARY, Batch, expand, fit_one
-from eqdisc.runs.run.job import Job, start, take_up
-from eqdisc.runs.run.progress import Progress
+from eqdisc.runs.batch import LIST, SUMMARY, Batch, expand, fit_one
+from eqdisc.runs.job import Job, start, take_up
+from eqdisc.runs.progress import Progress
 from stand_in import discovery_of
 
 from eqdisc.benchmarks.endurance import cluster_of, compare_runs, fit_many, write_tables
