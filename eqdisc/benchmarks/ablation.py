@@ -58,7 +58,9 @@ INGREDIENTS = (
         "the search for an error that grows with the state", ("data.smoothing:may_change",), lambda _: lambda x: False
     ),
     Ingredient(
-        "records of unlike precision", ("data.smoothing:_tell_levels",), lambda _: lambda data, found, counts: counts**0.0
+        "records of unlike precision",
+        ("data.smoothing:_tell_levels",),
+        lambda _: lambda data, found, counts: counts**0.0,
     ),
     Ingredient("windows of integration", ("fit.regression:WINDOW", "fit.regression:SHORT"), lambda _: 10**9),
     Ingredient("library sets of three", ("search.subsets:TRIPLED",), lambda _: 2),

@@ -75,7 +75,11 @@ def write_report(run: Run) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     rooms = Environment(
-        loader=PackageLoader("eqdisc.runs"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("eqdisc.runs"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     rooms.filters |= {"number": write_number, "interval": write_interval}
     return rooms.get_template("report.html").render(**_facts(run))

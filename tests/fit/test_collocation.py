@@ -9,13 +9,13 @@ from numpy.testing import assert_allclose
 from scipy.linalg import expm
 
 from eqdisc.data.dataset import Dataset, Trajectory
+from eqdisc.data.scaling import FLOOR
 from eqdisc.data.smoothing import denoise
 from eqdisc.fit.collocation import Collocation
 from eqdisc.fit.condensing import eliminate
 from eqdisc.fit.integration import integrate
 from eqdisc.fit.mesh import Mesh, count_steps
 from eqdisc.law.catalogue import catalogue, simulate_system
-from eqdisc.data.scaling import FLOOR
 from eqdisc.law.terms import Terms
 from eqdisc.search.problem import Problem
 from eqdisc.search.remeshing import halve

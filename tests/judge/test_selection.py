@@ -9,8 +9,8 @@ from eqdisc.data.dataset import Dataset, Trajectory
 from eqdisc.data.smoothing import denoise
 from eqdisc.fit.collocation import Collocation, Fit
 from eqdisc.fit.mesh import Mesh
-from eqdisc.judge.selection import select_front, select_pick, select_rivals, share_of
 from eqdisc.fit.solved import Solved, covariance_of
+from eqdisc.judge.selection import select_front, select_pick, select_rivals, share_of
 from eqdisc.law.law import Law, alike, close_sum, complexity_of, contains, merge_equal
 from eqdisc.law.price import Prior
 from eqdisc.law.terms import Terms

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from eqdisc.runs.plotting import plot_comparison
-from eqdisc.runs.text import write_comparison
 from numpy.testing import assert_allclose
 from stand_in import RATE, discovery_of
 
@@ -26,6 +24,8 @@ from eqdisc.law.equations import Equations
 from eqdisc.law.simulation import RightHandSide
 from eqdisc.peers import PEERS, Peer, comparison, list_missing
 from eqdisc.peers.comparison import Contender, compare, conclude, count_numbers, cut, settle, split
+from eqdisc.runs.plotting import plot_comparison
+from eqdisc.runs.text import write_comparison
 from eqdisc.work.errors import DataError
 from eqdisc.work.status import Status
 

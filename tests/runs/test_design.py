@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from eqdisc.runs.design import propose_experiments
 from numpy.testing import assert_allclose
 from stand_in import discovery_of, run_of
 
@@ -17,6 +16,7 @@ from eqdisc.data.dataset import Dataset, Trajectory
 from eqdisc.discovery import discover
 from eqdisc.law.catalogue import catalogue
 from eqdisc.law.simulation import simulate
+from eqdisc.runs.design import propose_experiments
 from eqdisc.runs.folder import create_run
 from eqdisc.runs.run import Run, load
 from eqdisc.work.config import FitConfig

@@ -19,12 +19,12 @@ import pytest
 import sympy as sp
 import tree_sitter
 import tree_sitter_julia
-from eqdisc.runs.export import TARGETS, export
 from numpy.testing import assert_allclose
 from stand_in import discovery_of, run_of
 
 from eqdisc.cli import main
 from eqdisc.data.dataset import Dataset, Trajectory
+from eqdisc.runs.export import TARGETS, export
 from eqdisc.runs.folder import create_run
 from eqdisc.runs.run import Run
 from eqdisc.work.config import FitConfig

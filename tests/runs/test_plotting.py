@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from eqdisc.runs.plotting import COLUMN, new_figure, plot_fit, plot_front
 from matplotlib.figure import Figure
 
 from eqdisc.data.dataset import Dataset, Trajectory
 from eqdisc.law.equations import Equations
+from eqdisc.runs.plotting import COLUMN, new_figure, plot_fit, plot_front
 
 FRONT = [
     {"complexity": 3, "train": 40.0, "unseen": None, "status": "ok"},

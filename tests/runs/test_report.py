@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from eqdisc.runs.report import write_report
 from stand_in import discovery_of, run_of
 
 from eqdisc.cli import main
@@ -18,6 +17,7 @@ from eqdisc.data.dataset import Dataset, Trajectory
 from eqdisc.law.equations import Equations
 from eqdisc.law.simulation import simulate
 from eqdisc.runs.folder import create_run
+from eqdisc.runs.report import write_report
 from eqdisc.runs.run import Run
 from eqdisc.work.config import FitConfig
 

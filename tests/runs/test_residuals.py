@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from eqdisc.runs.residuals import residuals_of, test_residuals
 from stand_in import run_of
 
 from eqdisc.data.dataset import Dataset, Trajectory
 from eqdisc.law.equations import Equations
 from eqdisc.law.simulation import simulate
+from eqdisc.runs.residuals import residuals_of, test_residuals
 from eqdisc.runs.run import Run
 
 T = np.linspace(0.0, 8.0, 80)

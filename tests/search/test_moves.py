@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 
 from eqdisc.data.dataset import Dataset, Trajectory
-from eqdisc.law.catalogue import simulate_system
 from eqdisc.fit.solved import Solved
+from eqdisc.law.catalogue import simulate_system
 from eqdisc.law.law import alike, merge_equal
 from eqdisc.law.price import TWINS, Judge, Prior
 from eqdisc.search.joint import PATCHES, JointSearch

@@ -6,9 +6,9 @@ from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 
 from eqdisc.data.dataset import Dataset, Trajectory
+from eqdisc.fit.solved import Solved
 from eqdisc.judge.selection import RIVAL
 from eqdisc.law.catalogue import simulate_system
-from eqdisc.fit.solved import Solved
 from eqdisc.law.law import Law, alike, structure_key
 from eqdisc.search.joint import JointSearch
 from eqdisc.search.moves import Neighbourhood

@@ -33,9 +33,6 @@ import pytest
 import torch
 import tree_sitter
 import tree_sitter_julia
-from eqdisc.runs.export import export
-from eqdisc.runs.report import write_report
-from eqdisc.runs.text import write_answer, write_front
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -54,8 +51,11 @@ from eqdisc.law.knowledge import read_knowledge
 from eqdisc.law.simulation import simulate
 from eqdisc.paper.experiment import read_rows as read_experiment
 from eqdisc.paper.training import Keeper
+from eqdisc.runs.export import export
 from eqdisc.runs.folder import RunFolder, create_run
+from eqdisc.runs.report import write_report
 from eqdisc.runs.run import load, read_begun
+from eqdisc.runs.text import write_answer, write_front
 from eqdisc.units.chain import load_chain
 from eqdisc.work.checkpoint import Checkpoint, count_steps
 from eqdisc.work.config import FitConfig

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from eqdisc.runs.job import resume
-from eqdisc.runs.progress import Progress
 
 from eqdisc.cli import FOUND, main
+from eqdisc.runs.job import resume
+from eqdisc.runs.progress import Progress
 from eqdisc.runs.run import load
 from eqdisc.units.chain import load_chain
 from eqdisc.work.checkpoint import Checkpoint

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from eqdisc.runs.job import Job, repeat, resume, start
-from eqdisc.runs.progress import Progress, RunJournal
 from hypothesis import given
 from hypothesis import strategies as st
 from stand_in import discovery_of
@@ -27,7 +25,9 @@ from eqdisc.law.catalogue import simulate_system
 from eqdisc.law.law import pack_laws, unpack_laws
 from eqdisc.law.terms import Terms
 from eqdisc.runs.folder import RunFolder, create_run, holding
+from eqdisc.runs.job import Job, repeat, resume, start
 from eqdisc.runs.plain import as_json
+from eqdisc.runs.progress import Progress, RunJournal
 from eqdisc.runs.run import differ, load, read_begun
 from eqdisc.search.problem import Problem
 from eqdisc.work.checkpoint import Checkpoint, count_steps

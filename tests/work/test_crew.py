@@ -15,9 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from crew_tasks import die_once, die_over, refuse
-from eqdisc.runs.batch import LIST, SUMMARY, Batch, expand, fit_one
-from eqdisc.runs.job import Job, start, take_up
-from eqdisc.runs.progress import Progress
 from stand_in import discovery_of
 
 from eqdisc.benchmarks.endurance import cluster_of, compare_runs, fit_many, write_tables
@@ -25,7 +22,10 @@ from eqdisc.cli import FOUND, UNUSABLE, main
 from eqdisc.data.tables import read_table
 from eqdisc.discovery import discover
 from eqdisc.law.catalogue import simulate_system
+from eqdisc.runs.batch import LIST, SUMMARY, Batch, expand, fit_one
 from eqdisc.runs.folder import create_run
+from eqdisc.runs.job import Job, start, take_up
+from eqdisc.runs.progress import Progress
 from eqdisc.runs.run import load
 from eqdisc.work.config import FitConfig
 from eqdisc.work.crew import TRIES, Crew
