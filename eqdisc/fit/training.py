@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -32,12 +31,12 @@ from ..units import Unit
 from ..units.chain import Chain
 from ..work.journal import Journal
 from ..work.status import Status
-from .integration import linearise
+from .integration import Solver, linearise
 from .levenberg import Follow, Limits, Normal, bounded, damp, minimise
 from .regression import Regression
 
-# 300 steps along one segment: a lane that needs more ends, and starts near the answer need tens
-SOLVER: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-7, "bound": 1e3, "steps": 300}
+# 100 steps along one segment: a lane that needs more ends, and starts near the answer need tens
+SOLVER = Solver(rtol=1e-5, atol=1e-7, bound=1e3, steps=100)
 LOWEST = 1e-7  # of states that are never negative, in scaled units: powers are evaluated no nearer to zero
 RIDGE = 1e-6  # of a feature's square: features that are nearly alike share what they explain, and do not answer noise by cancelling
 LARGEST = 1e6  # of a feature: a negative power at zero is no larger, and has no slope
@@ -247,7 +246,7 @@ def shoot(chain: Chain, starts: Tensor, data: Stretches, positive: Tensor) -> _S
 
 def _shoot_some(chain: Chain, starts: Tensor, data: Stretches, lowest: Tensor) -> list[Tensor]:
     """Return how lanes ended, samples that were not reached, r'r, and products of r and its slopes in parameters p and starts s."""
-    slopes = linearise(chain, starts, data.t, **SOLVER, lowest=lowest)
+    slopes = linearise(chain, starts, data.t, SOLVER, lowest)
     r = torch.where(data.mask > 0, slopes.run.x - data.x, 0.0)
     lost, r = r.isnan().sum((1, 2, 3)).to(r), r.nan_to_num(0.0)
     p = slopes.by_parameters * chain.free[:, None, None, None] * data.mask[..., None]

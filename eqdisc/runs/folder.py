@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 from .run import FORMAT, Run, load
 
-PACKAGES = ("torch", "torchdiffeq", "sympy", "scipy", "numpy", "pandas")
+PACKAGES = ("torch", "sympy", "scipy", "numpy", "pandas")
 FILES = (
     "config.json",
     "data.csv",

@@ -103,7 +103,7 @@ def match_lanes(chain: Chain, regression: Regression, steps: int, l1: float, jou
 
 
 def _train_survivors(problem: Problem, config: FitConfig, chain: Chain, journal: Journal) -> Chain:
-    """Train the best lanes through the ODE, on the processor, where the compiled engine is; they are few."""
+    """Train the best lanes through the ODE, on the processor; they are few."""
     device = problem.engine.mesh.x.device
     data, positive = stretches(problem), problem.engine.positive.cpu()
     chain = chain.select(range(min(SURVIVORS, chain.lanes))).to("cpu")

@@ -73,13 +73,13 @@ def test_the_kept_chain_is_the_printed_law(fsir: Discovery) -> None:
     assert gap < 1e-4  # rounding to the digits that the data support
 
 
-def test_the_chain_solved_by_torchdiffeq_is_the_collocated_solution(fsir: Discovery) -> None:
-    from eqdisc.fit.integration import integrate
+def test_the_chain_integrated_is_the_collocated_solution(fsir: Discovery) -> None:
+    from eqdisc.fit.integration import Solver, integrate
 
     table = pd.read_csv(FSIR)
     start = torch.tensor([[list(fsir.initial[0]["x0"].values())]], dtype=torch.float64)
     t = torch.tensor(table["t"].tolist(), dtype=torch.float64)[None]
-    run = integrate(fsir.chain, start.clamp_min(0.0), t, rtol=1e-9, atol=1e-9)
+    run = integrate(fsir.chain, start.clamp_min(0.0), t, Solver(rtol=1e-9, atol=1e-9))
     assert_allclose(run.x[0, 0].detach(), table[["S", "I", "R"]], atol=1e-4)
 
 

@@ -38,11 +38,7 @@ ROOMS = {  # from the ground up: a room imports from itself and from those below
 ANNEXES = {"peers", "benchmarks", "paper"}  # which nothing below the command imports
 LIVES_IN = {  # rooms and modules that may import a library that is slow to load or belongs to one kind of work
     "torch": {"units", "law", "fit", "search", "judge", "discovery", "work.threads", "benchmarks", "peers", "paper"},
-    "torchdiffeq": {"fit.integration", "benchmarks"},
-    "torchode": {"benchmarks"},
-    "diffrax": {"benchmarks"},
-    "jax": {"benchmarks"},
-    "numba": {"work.compiler", "fit.vectors", "fit.kernels"},
+    "numba": {"work.compiler", "fit.vectors"},
     "llvmlite": {"fit.vectors"},
     "sympy": {"units", "law", "search.hidden", "runs.design", "runs.export", "runs.report", "peers", "benchmarks"},
     "scipy": {"data", "law", "fit", "search", "judge", "benchmarks", "paper", "peers", "runs.residuals"},
@@ -58,7 +54,7 @@ LIVES_IN = {  # rooms and modules that may import a library that is slow to load
     "pyoperon": {"peers"},
     "pysr": {"peers"},
 }
-HEAVY = ("torch", "matplotlib", "sympy", "pandas", "scipy", "torchdiffeq", "sklearn")
+HEAVY = ("torch", "matplotlib", "sympy", "pandas", "scipy", "sklearn")
 
 
 @cache
