@@ -25,9 +25,9 @@ to 99), `eqdisc, one start` the same from one random start each; they have recov
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +37,11 @@ from torch import Tensor
 
 from ..law.catalogue import simulate_system
 from ..units import NAU, NPU, Dense, RealNPU
-from .experiment import Cell, Desk, Experiment, Row, markdown, select
+from .experiment import Cell, Desk, Experiment, Row, groups, markdown
 from .quasi_newton import minimise
 from .rollout import Rollout, freeze
 from .statistics import rate, short, spread, undominated
-from .training import Network
+from .training import Network, load_vector, make_optimiser, resume, state_of, vector_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,47 +50,39 @@ if TYPE_CHECKING:
 
 MODELS = ("NPU", "RealNPU", "Dense")
 EXACT = tuple(f"{model}, exact gradient" for model in MODELS)
-SEARCHES = {"eqdisc": 64, "eqdisc, one start": 1}  # random starts
-WIDTHS, BETAS, REPEATS = (6, 9, 12, 15, 20), (0.0, 0.01, 0.1, 1.0), 5
-STEPS, POLISH, RATE = 3000, 1250, 0.005  # 1,000 steps of L-BFGS take about 1,250 evaluations
-PUBLISHED = {
-    "NPU": (0.0153, 0.110),
-    "RealNPU": (0.0284, 2.16),
-    "Dense": (0.0322, 0.252),
-}  # best, median of 100 (pareto_sir.tex)
-FRONTS = {  # the undominated points of the paper's 300 runs
+SEARCHES = {"eqdisc": (64, 120.0), "eqdisc, one start": (1, 30.0)}  # random starts, seconds of ten seeds
+WIDTHS, BETAS, RATE = (6, 9, 12, 15, 20), (0.0, 0.01, 0.1, 1.0), 0.005
+BUDGETS = {  # widths, random starts of each, steps, evaluations of L-BFGS: 1,000 of its steps take about 1,250
+    "smoke": (WIDTHS[:1], 1, 6, 3),
+    "full": (WIDTHS, 5, 3000, 1250),
+}
+PUBLISHED = {  # best, median of 100 (pareto_sir.tex)
+    "NPU": ("0.0153", "0.11"),
+    "RealNPU": ("0.0284", "2.16"),
+    "Dense": ("0.0322", "0.252"),
+}
+FRONTS = {  # sizes and errors of the undominated points of the paper's 300 runs
     "NPU": (
-        (18, 0.134),
-        (19, 0.113),
-        (20, 0.0864),
-        (50, 0.0392),
-        (57, 0.0275),
-        (83, 0.0254),
-        (84, 0.0219),
-        (109, 0.0167),
-        (136, 0.0153),
+        (18, 19, 20, 50, 57, 83, 84, 109, 136),
+        (0.134, 0.113, 0.0864, 0.0392, 0.0275, 0.0254, 0.0219, 0.0167, 0.0153),
     ),
-    "RealNPU": ((17, 0.0284),),
-    "Dense": ((26, 0.511), (29, 0.502), (30, 0.389), (70, 0.0446), (76, 0.0322)),
+    "RealNPU": ((17,), (0.0284,)),
+    "Dense": ((26, 29, 30, 70, 76), (0.511, 0.502, 0.389, 0.0446, 0.0322)),
 }
 THRESHOLD = 1e-3
+METHODS = {"coded": ("euler", "rmsprop"), "printed": ("rk4", "adam")}  # solver, optimiser
 FIELDS = ("seed", "width", "beta", "repeat", "error", "error of the ODE", "numbers", "recovered", "law", "seconds")
 TASK = "fSIR"
 
 
 def list_cells(variant: str, budget: str) -> list[Cell]:
     """Return a cell a model, and ten seeds a cell of the network search; the exact gradient, where the code's is another."""
-    slow = 1.0 if variant == "coded" else 4.0
-    cells = [Cell(variant, budget, model, TASK, 400.0 * slow) for model in MODELS]
-    if budget == "full" and variant == "coded":
-        cells += [Cell(variant, budget, model, TASK, 300.0) for model in EXACT]
+    planned = [(model, TASK, {"coded": 400.0, "printed": 1600.0}[variant]) for model in MODELS]
     if budget == "full":
-        cells += [
-            Cell(variant, budget, model, f"{TASK}, seeds {first} to {first + 9}", 10.0 * seconds)
-            for model, seconds in (("eqdisc", 12.0), ("eqdisc, one start", 3.0))
-            for first in range(0, 100, 10)
-        ]
-    return cells
+        planned += [(model, TASK, 300.0) for model in EXACT if variant == "coded"]
+        tens = [f"{TASK}, seeds {first} to {first + 9}" for first in range(0, 100, 10)]
+        planned += [(model, task, SEARCHES[model][1]) for model, task in itertools.product(SEARCHES, tens)]
+    return [Cell(variant, budget, *cell) for cell in planned]
 
 
 def build(model: str, variant: str, widths: list[int], seed: int = 0) -> Network:
@@ -100,26 +92,16 @@ def build(model: str, variant: str, widths: list[int], seed: int = 0) -> Network
     >>> network.count(0.0).tolist()  # 3 h exponents, 3 gates, 3 h coefficients
     [39, 57]
     """
-    most, lanes, coded = max(widths), len(widths), variant == "coded"
-    kwargs: dict[str, Any] = {"lanes": lanes, "generator": torch.Generator().manual_seed(seed)}
-    scale = 0.2 if coded else 1.0
+    most, coded = max(widths), variant == "coded"
+    kwargs: dict[str, Any] = {"lanes": len(widths), "generator": torch.Generator().manual_seed(seed)}
     if model == "Dense":
         bend = "tanh" if coded else "sigmoid"
-        network = Network(
-            [
-                Dense(3, most, activation=bend, **kwargs),
-                Dense(most, most, activation=bend, **kwargs),
-                Dense(most, 3, activation="none", **kwargs),
-            ]
-        )
+        bent = [Dense(n, most, activation=bend, **kwargs) for n in (3, most)]
+        network = Network([*bent, Dense(most, 3, activation="none", **kwargs)])
     else:
-        unit = NPU if model == "NPU" else RealNPU
-        network = Network(
-            [
-                unit(3, most, gate_init=0.5, epsilon="add", clip="plain", init_scale=scale, **kwargs),
-                NAU(most, 3, init_scale=scale, bound=None if coded else 1.0, **kwargs),
-            ]
-        )
+        unit, kwargs["init_scale"] = NPU if model == "NPU" else RealNPU, 0.2 if coded else 1.0
+        powers = unit(3, most, gate_init=0.5, epsilon="add", clip="plain", **kwargs)
+        network = Network([powers, NAU(most, 3, bound=None if coded else 1.0, **kwargs)])
     _cut(network, torch.tensor(widths))
     return network
 
@@ -127,20 +109,16 @@ def build(model: str, variant: str, widths: list[int], seed: int = 0) -> Network
 @torch.no_grad()
 def _cut(network: Network, widths: Tensor) -> None:
     """Cut each lane to its own width, and let its weights be drawn as for that width (Glorot)."""
-    last = len(network.list) - 1
-    for i, unit in enumerate(network.list):
-        there = torch.arange(unit.n_out if i < last else unit.n_in) < widths[:, None]
-        own_in = torch.full_like(widths, unit.n_in) if i == 0 else widths
-        own_out = torch.full_like(widths, unit.n_out) if i == last else widths
-        factor = ((unit.n_in + unit.n_out) / (own_in + own_out)).double().sqrt()
+    first, last = network.list[0], network.list[-1]
+    for unit in network.list:
+        n_in = torch.full_like(widths, unit.n_in) if unit is first else widths
+        n_out = torch.full_like(widths, unit.n_out) if unit is last else widths
+        into, out = torch.arange(unit.n_in) < n_in[:, None], torch.arange(unit.n_out) < n_out[:, None]
+        masks = {"bias": out, "gate": into}
         for name, p in unit.named_parameters():
-            mask = torch.ones_like(p)
             if p.dim() == 3:
-                p.mul_(factor[:, None, None])
-                mask = mask * (there[:, :, None] if i < last else there[:, None])
-                mask = mask * (there[:, None] if 0 < i < last else 1.0)
-            elif name == "bias" and i < last:
-                mask = mask * there
+                p.mul_(((unit.n_in + unit.n_out) / (n_in + n_out)).double().sqrt()[:, None, None])
+            mask = masks.get(name, out[:, :, None] & into[:, None]).to(p).expand_as(p)
             p.mul_(mask)
             unit.get_buffer(f"{name}_support").copy_(mask)
 
@@ -155,54 +133,36 @@ def measure(cell: Cell, desk: Desk) -> list[Row]:
     """Train one model's grid of widths, penalties and starts; or search with eqdisc."""
     if cell.model in SEARCHES:
         return _search(cell, desk)
-    smoke = cell.budget == "smoke"
-    grid = [
-        (h, beta, k)
-        for h in (WIDTHS[:1] if smoke else WIDTHS)
-        for beta in BETAS
-        for k in range(1 if smoke else REPEATS)
-    ]
+    widths, repeats, steps, polishing = BUDGETS[cell.budget]
+    grid = list(itertools.product(widths, BETAS, range(repeats)))
     network = build(cell.model.split(",")[0], cell.variant, [h for h, _, _ in grid])
-    coded = cell.variant == "coded"
-    adjoint = coded and cell.model not in EXACT
-    run = Rollout(*record(), solver="euler" if coded else "rk4", gradient="adjoint" if adjoint else "exact")
+    adjoint = cell.variant == "coded" and cell.model not in EXACT
+    solver, kind = METHODS[cell.variant]
+    run = Rollout(*record(), solver=solver, gradient="adjoint" if adjoint else "exact")
     beta = torch.tensor([b for _, b, _ in grid], dtype=torch.float64)
     begin = time.perf_counter()
-    _descend(network, run, beta, 6 if smoke else STEPS, cell.variant, desk)
-    _polish(network, run, beta, 3 if smoke else POLISH, failures=1 if adjoint else 2)
+    descend(network, run, beta, steps, kind, desk)
+    polish(network, run, beta, polishing, failures=1 if adjoint else 2)
     seconds = (time.perf_counter() - begin) / len(grid)
-    error = run.errors(run.states(freeze(network), len(grid)))
-    fine = Rollout(run.t, run.x, step=0.25, solver="rk4")
-    true_error = fine.errors(fine.states(freeze(network), len(grid)))
-    numbers = network.count(THRESHOLD)
-    _keep_best(network, error, numbers, desk.folder / f"{cell.file}.json")
+    return _rows(network, run, grid, seconds, desk.folder / f"{cell.file}.json")
+
+
+def _rows(network: Network, run: Rollout, grid: list[tuple[int, float, int]], seconds: float, best: Path) -> list[Row]:
+    """Return a row a lane, and write down the best RealNPU's, or whichever model's, numbers."""
+    fine, numbers = Rollout(run.t, run.x, step=0.25, solver="rk4"), network.count(THRESHOLD)
+    error, own = (r.errors(r.states(freeze(network), len(grid))) for r in (run, fine))
+    _keep_best(network, error, numbers, best)
     return [
-        {
-            "seed": i,
-            "width": h,
-            "beta": b,
-            "repeat": k,
-            "error": float(error[i]),
-            "error of the ODE": float(true_error[i]),
-            "numbers": int(numbers[i]),
-            "seconds": seconds,
-        }
+        {"seed": i, "width": h, "beta": b, "repeat": k, "seconds": seconds}
+        | {"error": float(error[i]), "error of the ODE": float(own[i]), "numbers": int(numbers[i])}
         for i, (h, b, k) in enumerate(grid)
     ]
 
 
-def _descend(network: Network, run: Rollout, beta: Tensor, steps: int, variant: str, desk: Desk) -> None:
+def descend(network: Network, run: Rollout, beta: Tensor, steps: int, kind: str, desk: Desk) -> None:
     """Minimise error + beta |p|_1 by RMSProp or Adam; a lane whose gradient is no number stays where it is."""
-    parameters = list(network.parameters())
-    if variant == "coded":
-        optimiser: torch.optim.Optimizer = torch.optim.RMSprop(parameters, lr=RATE, alpha=0.9, eps=1e-8, foreach=True)
-    else:
-        optimiser = torch.optim.Adam(parameters, lr=RATE, foreach=True)
-    found = desk.keeper.load()
-    first = 0
-    if found is not None:
-        first, state = found
-        _restore(parameters, optimiser, state)
+    parameters, optimiser = list(network.parameters()), make_optimiser(network, kind, RATE)
+    first, _ = resume(optimiser, desk.keeper)
     for step in range(first, steps):
         optimiser.zero_grad()
         run.backward(network)
@@ -212,47 +172,23 @@ def _descend(network: Network, run: Rollout, beta: Tensor, steps: int, variant: 
         optimiser.step()
         network.constrain()
         if step % 20 == 19:
-            desk.tell(step + 1, steps + POLISH)
-            desk.keeper.save(step + 1, _state(parameters, optimiser))
+            desk.tell(step + 1, steps)
+            desk.keeper.save(step + 1, state_of(optimiser))
     desk.keeper.save(steps, {}, finished=True)
 
 
-def _state(parameters: Sequence[Tensor], optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    inner = optimiser.state_dict()["state"]
-    state = {f"{i}.p": p for i, p in enumerate(parameters)}
-    return state | {f"{i}.{k}": torch.as_tensor(v) for i, values in inner.items() for k, v in values.items()}
-
-
-@torch.no_grad()
-def _restore(parameters: Sequence[Tensor], optimiser: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
-    inner: dict[int, dict[str, Tensor]] = {}
-    for name, value in state.items():
-        i, _, key = name.partition(".")
-        if key == "p":
-            parameters[int(i)].copy_(value)
-        else:
-            inner.setdefault(int(i), {})[key] = value
-    optimiser.load_state_dict(optimiser.state_dict() | {"state": inner})
-
-
-def _polish(network: Network, run: Rollout, beta: Tensor, steps: int, failures: int) -> None:
+def polish(network: Network, run: Rollout, beta: Tensor, steps: int, failures: int) -> None:
     """Minimise the same loss by L-BFGS."""
     parameters = list(network.parameters())
-    widths = [p[0].numel() for p in parameters]
-
-    def load(theta: Tensor) -> None:
-        with torch.no_grad():
-            for p, part in zip(parameters, theta.split(widths, 1), strict=True):
-                p.copy_(part.reshape(p.shape))
 
     def evaluate(theta: Tensor) -> tuple[Tensor, Tensor]:
-        load(theta)
+        load_vector(parameters, theta)
         network.zero_grad()
         error = run.backward(network)
         slope = torch.cat([p.grad.flatten(1) for p in parameters if p.grad is not None], 1)
         return error + beta * theta.abs().sum(1), slope + beta[:, None] * theta.sign()
 
-    load(minimise(evaluate, torch.cat([p.detach().flatten(1) for p in parameters], 1), steps, failures))
+    load_vector(parameters, minimise(evaluate, vector_of(parameters), steps, failures))
     network.constrain()
 
 
@@ -284,7 +220,7 @@ def _search(cell: Cell, desk: Desk) -> list[Row]:
         begin = time.perf_counter()
         row: Row = {"seed": seed, "recovered": 0}
         try:
-            law = discover(data, FitConfig(search="network", seed=seed, restarts=SEARCHES[cell.model])).equations
+            law = discover(data, FitConfig(search="network", seed=seed, restarts=SEARCHES[cell.model][0])).equations
             error = _error_of(law)
             row |= {"recovered": int(recovered(law, system.law, middle)), "law": "; ".join(law.readable())}
             row |= {"error": error, "error of the ODE": error, "numbers": _count_numbers(law)}
@@ -316,56 +252,38 @@ def _count_numbers(law: Equations) -> int:
 
 def write(rows: list[Row], folder: Path) -> str:
     """Return the page: errors of all runs, the paper's beside them, and how often the law itself came back."""
-    lines = []
-    for model in (*MODELS, *EXACT, *SEARCHES):
-        some = select(rows, model=model)
-        if some:
-            error, own = ([_number(row[name]) for row in some] for name in ("error", "error of the ODE"))
-            s, best = spread(error), PUBLISHED.get(model)
-            right = rate(sum(row["recovered"] == 1 for row in some), len(some)) if model in SEARCHES else ""
-            lines.append(
-                [
-                    model,
-                    f"{best[1]:g}" if best else "",
-                    f"{short(s.median)} ± {short(s.mad)}",
-                    f"{best[0]:g}" if best else "",
-                    short(s.best),
-                    *(f"{100 * np.mean([e < level for e in error]):.0f} %" for level in (0.05, 0.1, 1.0)),
-                    short(spread(own).median),
-                    short(spread(own).best),
-                    right,
-                    f"{np.mean([row['seconds'] for row in some]):.1f}",
-                ]
-            )
+    known = [(model, some) for (model,), some in groups(rows, model=(*MODELS, *EXACT, *SEARCHES))]
     head = ["model", "paper, median", "median ± MAD", "paper, best", "best", "< 0.05", "< 0.1", "< 1"]
     head += ["ODE median", "ODE best", "law recovered", "s a run"]
-    fronts = [
-        f"- {model}: "
-        + ", ".join(f"({size:.0f}, {short(error)})" for size, error in _front(rows, model))
-        + (" (paper: " + ", ".join(f"({n}, {e:g})" for n, e in FRONTS[model]) + ")" if model in FRONTS else "")
-        for model in (*MODELS, *EXACT, *SEARCHES)
-        if select(rows, model=model)
-    ]
-    return (
-        "\n\n".join(
-            [
-                markdown(head, lines),
-                "Undominated runs (numbers above 0.001, error):\n\n" + "\n".join(fronts),
-                _remarks(rows, folder),
-            ]
-        )
-        + "\n"
-    )
+    table = markdown(head, [_write_line(model, some) for model, some in known])
+    fronts = "\n".join(_write_front(model, some) for model, some in known)
+    parts = [table, f"Undominated runs (numbers above {THRESHOLD:g}, error):\n\n{fronts}", _remarks(rows, folder)]
+    return "\n\n".join(parts) + "\n"
 
 
-def _number(value: Any) -> float:
-    return float(value) if value != "" else float("inf")
+def _write_line(model: str, rows: list[Row]) -> list[str]:
+    error, own = (_numbers(rows, name) for name in ("error", "error of the ODE"))
+    s, right = spread(error), ""
+    best, median = PUBLISHED.get(model, ("", ""))
+    if model in SEARCHES:
+        right = rate(sum(row["recovered"] == 1 for row in rows), len(rows))
+    shares = [f"{100 * np.mean(np.array(error) < level):.0f} %" for level in (0.05, 0.1, 1.0)]
+    told = [median, f"{short(s.median)} ± {short(s.mad)}", best, short(s.best), *shares]
+    seconds = f"{np.mean([row['seconds'] for row in rows]):.1f}"
+    return [model, *told, short(spread(own).median), short(spread(own).best), right, seconds]
 
 
-def _front(rows: list[Row], model: str) -> list[tuple[float, float]]:
-    some = select(rows, model=model)
-    size, error = [_number(row["numbers"]) for row in some], [_number(row["error"]) for row in some]
-    return [(size[i], error[i]) for i in undominated(size, error)]
+def _write_front(model: str, rows: list[Row]) -> str:
+    size, error = _numbers(rows, "numbers"), _numbers(rows, "error")
+    ours = ", ".join(f"({size[i]:.0f}, {short(error[i])})" for i in undominated(size, error))
+    if model not in FRONTS:
+        return f"- {model}: {ours}"
+    return f"- {model}: {ours} (paper: " + ", ".join(f"({n}, {e:g})" for n, e in zip(*FRONTS[model], strict=True)) + ")"
+
+
+def _numbers(rows: list[Row], name: str) -> list[float]:
+    """Return a column, what is not there infinite."""
+    return [float(row[name]) if row[name] != "" else float("inf") for row in rows]
 
 
 def _remarks(rows: list[Row], folder: Path) -> str:
@@ -396,7 +314,7 @@ def _best_of(rows: list[Row], folder: Path) -> dict[str, Any] | None:
 def read_out(best: dict[str, Any], variant: str) -> dict[str, float]:
     """Return the errors of a RealNPU as it was trained, with two digits of its numbers, and with its gates at 0 or 1."""
     t, x = record()
-    run = Rollout(t, x, solver="euler" if variant == "coded" else "rk4")
+    run = Rollout(t, x, solver=METHODS[variant][0])
     powers, gate, sums = (
         torch.tensor(best[name], dtype=torch.float64)[None]
         for name in ("realnpu.exponents", "realnpu.gate", "nau.coefficients")
@@ -420,7 +338,7 @@ def truth_errors(variant: str) -> dict[str, float]:
     (503, 1.08)
     """
     t, x = record()
-    run = Rollout(t, x, solver="euler" if variant == "coded" else "rk4")
+    run = Rollout(t, x, solver=METHODS[variant][0])
 
     def law(a: float, b: float, e: float, g: float, k: float, powers: float = 1.0) -> Any:
         def field(x: Tensor) -> Tensor:
@@ -449,13 +367,8 @@ def draw(rows: list[Row], folder: Path) -> Figure:
     """Return Fig. 4, error against size of all runs with the paper's fronts, beside Fig. 5, the best RealNPU's numbers."""
     from .pictures import draw_epidemic
 
-    points = {}
-    for model in (*MODELS, "eqdisc"):
-        some = select(rows, model=model)
-        if some:
-            points[model] = ([_number(row["numbers"]) for row in some], [_number(row["error"]) for row in some])
-    best = _best_of(rows, folder)
-    return draw_epidemic(points, FRONTS, best)
+    points = {m: (_numbers(r, "numbers"), _numbers(r, "error")) for (m,), r in groups(rows, model=(*MODELS, "eqdisc"))}
+    return draw_epidemic(points, FRONTS, _best_of(rows, folder))
 
 
 EXPERIMENT = Experiment("The fractional SIR epidemic (Figs. 4 and 5)", list_cells, measure, write, draw, FIELDS)

@@ -8,6 +8,7 @@ the same file.
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,8 @@ from .training import Keeper
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VARIANTS, BUDGETS = ("printed", "coded"), ("smoke", "full")
+VARIANTS = ("printed", "coded")
+KEY = ("variant", "budget", "model", "task")
 Row = dict[str, Any]
 
 
@@ -38,14 +40,14 @@ class Cell:
     cost: float = 1.0
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def columns(self) -> dict[str, str]:
         """What names the cell in rows.csv."""
-        return self.variant, self.budget, self.model, self.task
+        return {name: getattr(self, name) for name in KEY}
 
     @property
     def file(self) -> str:
         """A name for files that belong to the cell."""
-        return "-".join("".join(c if c.isalnum() else "_" for c in part) for part in self.key)
+        return "-".join("".join(c if c.isalnum() else "_" for c in part) for part in self.columns.values())
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,6 @@ class Experiment:
     fields: tuple[str, ...]
 
 
-KEY = ("variant", "budget", "model", "task")
-
-
 def run(
     experiment: Experiment, variant: str, budget: str, folder: Path, tell: Callable[[float, str], None]
 ) -> Iterator[list[Row]]:
@@ -83,13 +82,13 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "rows.csv"
     cells = experiment.list_cells(variant, budget)
-    there = {tuple(row[name] for name in KEY) for row in read_rows(path)}
-    wanted = [cell for cell in cells if cell.key not in there]
-    clock = _Clock(sum(cell.cost for cell in cells), sum(cell.cost for cell in cells if cell.key in there), tell)
+    there = read_rows(path)
+    wanted = [cell for cell in cells if not select(there, **cell.columns)]
+    clock = _Clock(sum(cell.cost for cell in cells), sum(cell.cost for cell in wanted), tell)
     for cell in wanted:
         keeper = Keeper(folder / f"{cell.file}.checkpoint")
         rows = experiment.measure(cell, Desk(folder, keeper, partial(clock.show, cell)))
-        append_rows(path, (*KEY, *experiment.fields), [dict(zip(KEY, cell.key, strict=True)) | row for row in rows])
+        append_rows(path, (*KEY, *experiment.fields), [cell.columns | row for row in rows])
         clock.passed += cell.cost
         yield rows
 
@@ -97,9 +96,9 @@ def run(
 class _Clock:
     """Foretells the time that is left from what the cells so far have taken."""
 
-    def __init__(self, total: float, passed: float, tell: Callable[[float, str], None]) -> None:
-        self.total, self.passed, self.tell = total, passed, tell
-        self.first, self.started = passed, time.monotonic()
+    def __init__(self, total: float, left: float, tell: Callable[[float, str], None]) -> None:
+        self.total, self.passed, self.tell = total, total - left, tell
+        self.first, self.started = self.passed, time.monotonic()
 
     def show(self, cell: Cell, done: int, of: int) -> None:
         now = self.passed + cell.cost * done / max(of, 1)
@@ -157,6 +156,19 @@ def select(rows: Sequence[Row], **wanted: Any) -> list[Row]:
     [{'model': 'nmu', 'seed': 0}]
     """
     return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+
+
+def groups(rows: Sequence[Row], **wanted: Sequence[Any]) -> Iterator[tuple[tuple[Any, ...], list[Row]]]:
+    """Yield the rows with each combination of those values, the last one's first in turn, where there are any.
+
+    >>> rows = [{"task": "+", "model": "npu"}, {"task": "x", "model": "nmu"}]
+    >>> [values for values, _ in groups(rows, task=("x", "+"), model=("npu", "nmu"))]
+    [('x', 'nmu'), ('+', 'npu')]
+    """
+    for values in itertools.product(*wanted.values()):
+        some = select(rows, **dict(zip(wanted, values, strict=True)))
+        if some:
+            yield values, some
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

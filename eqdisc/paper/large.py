@@ -24,18 +24,15 @@ that middle is the origin, where products with negative exponents have no bound:
 points of the training range: sums start at random, exponents at 1 and 1, 1 and -1, 1/2 and 1/2, and the start whose error in training is least is
 kept. Where inputs are positive log y is fitted first; where they change sign exponents stay at 1 and four random starts of the sums compete.
 Numbers that do not matter are then set to 0 and the rest fitted again.
-
-`reference` tasks are those of Madsen & Johansen (ICLR 2020): subsets of 25 with 12 in common at a random place, trained on U(1, 2), asked on U(2, 6);
-solved where the error is below that of a solution whose weights are off by 1e-5. Published, of 100 seeds: NAU 100 % (sum), NMU 98 % (product), every
-unit 0 % (quotient), at most 7 % (root, NAC).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,62 +40,24 @@ import torch
 from torch import Tensor
 
 from ..units import NALU, NAU, NMU, NPU, NaiveNPU, RealNPU, Unit
-from .experiment import Cell, Desk, Experiment, Row, markdown, select
+from .experiment import Cell, Desk, Experiment, Row, groups, markdown, select
 from .least_squares import Residual, fit, logarithmic, proportional, relative
 from .statistics import rate, short, spread
+from .sums import INPUTS, REFERENCE, TASKS, Problem, Sobol, answer, draw_asked, pose
 from .training import Network, Recipe, squared_error, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MODELS = ("NPU", "RealNPU", "NALU", "NMU", "NaiveNPU")
-INPUTS, BATCH, SEEDS, TESTS = 100, 128, 10, 10_000
-FIRST, SECOND = slice(0, 50), slice(38, 88)
+BATCH, SEEDS = 128, 10
 MORE = ", ten more"  # after a task: seeds 10 to 19
 
 
-@dataclass(frozen=True)
-class Task:
-    """What is asked: the operation on two sums, the range trained on, the ranges asked on (as printed, as coded), and how it is trained."""
-
-    answer: Callable[[Tensor, Tensor], Tensor]
-    span: tuple[float, float]
-    unseen: dict[str, tuple[float, float]]
-    rate: float
-    beta: dict[str, tuple[float, float]]
-
-
-TASKS = {
-    "+": Task(
-        lambda a, b: a + b,
-        (-1, 1),
-        {"printed": (-4, 4), "coded": (-2, 2)},
-        1e-2,
-        {"printed": (1e-5, 1e-4), "coded": (1e-5, 1e-4)},
-    ),
-    "x": Task(
-        lambda a, b: a * b,
-        (-1, 1),
-        {"printed": (-4, 4), "coded": (-2, 2)},
-        5e-3,
-        {"printed": (1e-5, 1e-5), "coded": (1e-5, 1e-4)},
-    ),
-    "/": Task(
-        lambda a, b: 1 / a,
-        (0, 0.5),
-        {"printed": (-0.5, 0.5), "coded": (-0.5, 0)},
-        5e-3,
-        {"printed": (1e-9, 1e-7), "coded": (1e-9, 1e-7)},
-    ),
-    "sqrt": Task(
-        lambda a, b: a.sqrt(),
-        (0, 2),
-        {"printed": (0, 4), "coded": (0, 4)},
-        5e-3,
-        {"printed": (1e-6, 1e-4), "coded": (1e-6, 1e-4)},
-    ),
+SHORT_RUNS: dict[tuple[str, str], dict[str, Any]] = {  # in the code
+    ("NMU", "+"): {"steps": 10_000, "beta": (1e-7, 1e-4)},
+    ("NMU", "x"): {"steps": 20_000, "beta": (1e-9, 1e-4)},
 }
-NMU_RUNS = {"+": (10_000, (1e-7, 1e-4)), "x": (20_000, (1e-9, 1e-4))}  # steps and the penalty's weight, in the code
 PUBLISHED = {  # Table 1: median and median absolute deviation
     "+": ((0.092, 0.031), (0.063, 0.014), (740.0, 330.0), (0.00602, 0.00019), (161.65, 0.11)),
     "x": ((4.28, 0.9), (3.09, 0.74), (2.9e83, 2.9e83), (1.7, 1.4), (3750.0, 870.0)),
@@ -111,69 +70,50 @@ NUMBERS = {  # medians of what the paper's runs have above 0.01 (Fig. 7)
     "/": (102, 102, None, 753, None),
     "sqrt": (103, 103, None, 6817, None),
 }
-REFERENCE = {"reference +": "+", "reference x": "x", "reference /": "/", "reference sqrt": "sqrt"}
-REFERENCE_SEEDS, NEARLY = 30, 1e-5
+REFERENCE_SEEDS = 30
 STARTS = ((1.0, 1.0), (1.0, -1.0), (0.5, 0.5))
 WHOLE_STARTS = 4  # of the sums, where exponents stay whole: from one start in ten a product of sums is not found
-POINTS, STEPS, SOLVED = 1000, 80, 1e-18  # SOLVED: a mean squared residual in training that ends the search for a width
+STEPS, SOLVED = 80, 1e-18  # SOLVED: a mean squared residual in training that ends the search for a width
 DRAWN = {"coded": 1e-2, "printed": 1e-3}  # numbers count above
 FIELDS = ("seed", "error", "variance", "threshold", "training", "numbers", "width", "seconds")
 
 
+COST = {"NPU": 450.0, "RealNPU": 400.0, "NaiveNPU": 400.0, "NMU": 400.0, "NALU": 1200.0, "ours": 30.0}
+
+
 def list_cells(variant: str, budget: str) -> list[Cell]:
     """Return a cell a model and task: ours first, then the paper's, what it says most about first."""
-    cost = {"NPU": 450.0, "RealNPU": 400.0, "NaiveNPU": 400.0, "NMU": 400.0, "NALU": 1200.0}
-    cells = [Cell(variant, budget, "ours", task, 30.0) for task in (TASKS if budget == "full" else ("/", "sqrt"))]
-    if budget == "full":
-        cells += [Cell(variant, budget, "ours", task, 80.0) for task in REFERENCE]
-    short_runs = {"+": 0.1, "x": 0.2} if variant == "coded" else {}
-    return cells + [
-        Cell(variant, budget, model, task + more, cost[model] * (short_runs.get(task, 1.0) if model == "NMU" else 1.0))
-        for more in (("", MORE) if budget == "full" else ("",))
-        for models in (("RealNPU", "NPU", "NMU"), ("NaiveNPU", "NALU"))
-        for task in (("/", "sqrt", "+", "x") if budget == "full" else ("sqrt",))
-        for model in models
-    ]
+    if budget == "smoke":
+        pairs = [
+            ("ours", "/"),
+            ("ours", "sqrt"),
+            *((model, "sqrt") for model in ("RealNPU", "NPU", "NMU", "NaiveNPU", "NALU")),
+        ]
+    else:
+        pairs = [("ours", task) for task in (*TASKS, *REFERENCE)]
+        rounds = itertools.product(
+            ("", MORE), (("RealNPU", "NPU", "NMU"), ("NaiveNPU", "NALU")), ("/", "sqrt", "+", "x")
+        )
+        pairs += [(model, task + more) for more, models, task in rounds for model in models]
+    return [Cell(variant, budget, model, task, _cost(variant, model, task)) for model, task in pairs]
 
 
-class Sobol:
-    """Consecutive Sobol points in a range, batch by batch.
-
-    >>> points = Sobol((0.0, 2.0))
-    >>> first = points.batch(0, 4)
-    >>> points.batch(1, 4).shape, bool((points.batch(0, 4) == first).all())
-    (torch.Size([1, 4, 100]), True)
-    """
-
-    def __init__(self, span: tuple[float, float], dtype: torch.dtype = torch.float32) -> None:
-        self.low, self.width, self.dtype = span[0], span[1] - span[0], dtype
-        self.engine = torch.quasirandom.SobolEngine(INPUTS)
-        self.engine.fast_forward(1)  # the first point is a corner
-
-    def batch(self, step: int, n: int) -> Tensor:
-        """Return the points of a batch (1, n, 100)."""
-        ahead = 1 + step * n - self.engine.num_generated
-        if ahead < 0:
-            self.engine.reset()
-            ahead = 1 + step * n
-        if ahead:
-            self.engine.fast_forward(ahead)
-        return (self.low + self.width * self.engine.draw(n, dtype=self.dtype))[None]
+def _cost(variant: str, model: str, task: str) -> float:
+    """Return about what a cell takes in seconds."""
+    if task in REFERENCE:
+        return 80.0
+    quick = SHORT_RUNS.get((model, task)) if variant == "coded" else None
+    return COST[model] * (quick["steps"] / 100_000 if quick else 1.0)
 
 
-def draw_asked(task: str, variant: str) -> Tensor:
-    """Return the points asked in double precision (1, 10000, 100); the middle of the range is not one of them.
-
-    >>> x = draw_asked("+", "coded")
-    >>> x.shape, bool((x == 0).all(-1).any())
-    (torch.Size([1, 10000, 100]), False)
-    """
-    return Sobol(TASKS[task].unseen[variant], torch.float64).batch(0, 1 + TESTS)[:, 1:]
-
-
-def answer(task: str, x: Tensor) -> Tensor:
-    """Return the target at x (..., 100) -> (..., 1)."""
-    return TASKS[task].answer(x[..., FIRST].sum(-1, keepdim=True), x[..., SECOND].sum(-1, keepdim=True))
+POWER = {"gate_init": 0.5, "epsilon": "add", "clip": "plain"}
+UNITS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {  # the last, its options, and what the code has instead
+    "NPU": (NPU, POWER, {"gate_init": 1.0}),
+    "RealNPU": (RealNPU, POWER, {}),
+    "NALU": (NALU, {}, {}),
+    "NMU": (NMU, {"clip": "plain"}, {}),
+    "NaiveNPU": (NaiveNPU, {"epsilon": "add"}, {}),
+}
 
 
 def build(model: str, task: str, variant: str, lanes: int, seed: int = 0) -> tuple[Network, Recipe]:
@@ -184,26 +124,17 @@ def build(model: str, task: str, variant: str, lanes: int, seed: int = 0) -> tup
     (10200, 'rmsprop')
     """
     coded = variant == "coded"
+    unit, options, instead = UNITS[model]
     kwargs: dict[str, Any] = {"lanes": lanes, "generator": torch.Generator().manual_seed(seed), "dtype": torch.float32}
-    kwargs |= {"init": "positive", "init_scale": 0.1} if coded else {}
-    sums: Unit = NAU(INPUTS, INPUTS, bound=None if coded else 1.0, **kwargs)
-    unit: Unit
-    if model == "NALU":
-        sums, unit = NALU(INPUTS, INPUTS, **kwargs), NALU(INPUTS, 1, **kwargs)
-    elif model == "NMU":
-        unit = NMU(INPUTS, 1, clip="plain", **kwargs)
-    elif model == "NaiveNPU":
-        unit = NaiveNPU(INPUTS, 1, epsilon="add", **kwargs)
-    else:
-        gate = 1.0 if coded and model == "NPU" else 0.5
-        unit = (NPU if model == "NPU" else RealNPU)(INPUTS, 1, gate_init=gate, epsilon="add", clip="plain", **kwargs)
-    recipe = Recipe(steps=100_000, rate=TASKS[task].rate, beta=TASKS[task].beta[variant])
+    recipe = Recipe(steps=100_000, rate=TASKS[task].rate, beta=TASKS[task].beta[coded])
     if coded:
-        recipe = replace(recipe, optimiser="rmsprop", penalty="norms")
-        if model == "NMU" and task in NMU_RUNS:
-            steps, beta = NMU_RUNS[task]
-            recipe = replace(recipe, steps=steps, beta=beta)
-    return Network([sums, unit]), recipe
+        recipe = replace(recipe, optimiser="rmsprop", penalty="norms", **SHORT_RUNS.get((model, task), {}))
+        kwargs |= {"init": "positive", "init_scale": 0.1}
+        options = options | instead
+    sums: Unit = NAU(INPUTS, INPUTS, bound=None if coded else 1.0, **kwargs)
+    if unit is NALU:
+        sums = NALU(INPUTS, INPUTS, **kwargs)
+    return Network([sums, unit(INPUTS, 1, **options, **kwargs)]), recipe
 
 
 def measure(cell: Cell, desk: Desk) -> list[Row]:
@@ -249,51 +180,6 @@ def measure(cell: Cell, desk: Desk) -> list[Row]:
 # Ours
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """Points trained on and asked on, x (1, N, 100), y (N,); `whole` where exponents must stay whole; the error that counts as solved."""
-
-    x: Tensor
-    y: Tensor
-    unseen_x: Tensor
-    unseen_y: Tensor
-    whole: bool
-    threshold: float
-
-
-def pose(task: str, variant: str, seed: int) -> Problem:
-    """Return a task's points for one seed."""
-    generator = torch.Generator().manual_seed(seed)
-    if task in REFERENCE:
-        return _pose_reference(REFERENCE[task], generator)
-    low, high = TASKS[task].span
-    x = low + (high - low) * torch.rand(1, POINTS, INPUTS, generator=generator, dtype=torch.float64)
-    unseen = draw_asked(task, variant)
-    return Problem(x, answer(task, x)[0, :, 0], unseen, answer(task, unseen)[0, :, 0], low < 0, 0.0)
-
-
-def _pose_reference(operation: str, generator: torch.Generator) -> Problem:
-    """Return the task of Madsen & Johansen; the threshold is the error of weights that are off by 1e-5 in the worst direction."""
-    size, common = INPUTS // 4, INPUTS // 8
-    place = int(torch.randint(0, INPUTS - 2 * size + common + 1, (1,), generator=generator))
-    a, b = torch.zeros(2, INPUTS, dtype=torch.float64)
-    a[place : place + size] = 1.0
-    b[place + size - common : place + 2 * size - common] = 1.0
-    x = 1.0 + torch.rand(1, POINTS, INPUTS, generator=generator, dtype=torch.float64)
-    unseen = 2.0 + 4.0 * torch.rand(1, TESTS, INPUTS, generator=generator, dtype=torch.float64)
-    says = lambda x, a, b: TWO_SUMS[operation]((x @ a)[0], (x @ b)[0])  # noqa: E731
-    second = -NEARLY if operation == "/" else NEARLY
-    off = [a + NEARLY * (1.0 - 2.0 * a), b + second * (1.0 - 2.0 * b)]
-    y = says(unseen, a, b)
-    return Problem(x, says(x, a, b), unseen, y, False, float((says(unseen, *off) - y).square().mean()))
-
-
-TWO_SUMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "+": lambda a, b: a + b,
-    "x": lambda a, b: a * b,
-    "/": lambda a, b: a / b,
-    "sqrt": lambda a, b: a.sqrt(),
-}
 ALL = ("units.0.coefficients", "units.1.exponents")
 
 
@@ -384,40 +270,30 @@ def _thin(network: Network, loss: float, problem: Problem) -> tuple[Network, flo
 
 def write(rows: list[Row], folder: Path) -> str:
     """Return the page: errors beside the paper's, divided by the variance, and numbers."""
-    lines = []
-    for task in TASKS:
-        for model in (*MODELS, "ours"):
-            some = _select_all(rows, task, model)
-            if some:
-                i = MODELS.index(model) if model in MODELS else None
-                paper = "" if i is None else "{:g} ± {:g}".format(*PUBLISHED[task][i])
-                count = "" if i is None else NUMBERS[task][i] or ""
-                s, size = spread([row["error"] for row in some]), spread([row["numbers"] for row in some])
-                best = spread(keep_best([row["error"] for row in some]))
-                told = [f"{short(v.median)} ± {short(v.mad)}" if v.n else "" for v in (s, best)]
-                told += [short(s.best), short(s.median / some[0]["variance"])]
-                seconds = f"{some[0]['seconds']:.1f}"
-                lines.append([task, model, paper, str(s.n), *told, str(count), f"{size.median:.0f}", seconds])
-    head = [
-        "task",
-        "model",
-        "paper, median ± MAD",
-        "seeds",
-        "median ± MAD",
-        "ten best of them",
-        "best",
-        "median / variance",
-        "paper, numbers",
-        "numbers",
-        "s a run",
-    ]
+    lines = [_write_line(task, model, some) for (task, model), some in _by_task_and_model(rows)]
+    head = ["task", "model", "paper, median ± MAD", "seeds", "median ± MAD", "ten best of them", "best"]
+    head += ["median / variance", "paper, numbers", "numbers", "s a run"]
     parts = [markdown(head, lines), _write_reference(rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _select_all(rows: list[Row], task: str, model: str) -> list[Row]:
-    """Return a model's rows of a task, whichever cell they are from."""
-    return select(rows, task=task, model=model) + select(rows, task=task + MORE, model=model)
+def _by_task_and_model(rows: list[Row]) -> Iterator[tuple[tuple[str, str], list[Row]]]:
+    """Yield a model's rows of a task, whichever cell they are from."""
+    return groups(
+        [row | {"task": row["task"].removesuffix(MORE)} for row in rows], task=tuple(TASKS), model=(*MODELS, "ours")
+    )
+
+
+def _write_line(task: str, model: str, rows: list[Row]) -> list[str]:
+    paper, count = "", None
+    if model in MODELS:
+        i = MODELS.index(model)
+        paper, count = "{:g} ± {:g}".format(*PUBLISHED[task][i]), NUMBERS[task][i]
+    errors = [row["error"] for row in rows]
+    s, size = spread(errors), spread([row["numbers"] for row in rows])
+    told = [f"{short(v.median)} ± {short(v.mad)}" if v.n else "" for v in (s, spread(keep_best(errors)))]
+    told += [short(s.best), short(s.median / rows[0]["variance"])]
+    return [task, model, paper, str(s.n), *told, str(count or ""), f"{size.median:.0f}", f"{rows[0]['seconds']:.1f}"]
 
 
 def keep_best(errors: Sequence[float], count: int = SEEDS) -> list[float]:
@@ -429,22 +305,21 @@ def keep_best(errors: Sequence[float], count: int = SEEDS) -> list[float]:
     return sorted(e for e in errors if not math.isnan(e))[:count]
 
 
+REFERENCE_BEST = {  # published, of 100 seeds
+    "reference +": "100 % (NAU)",
+    "reference x": "98 % (NMU)",
+    "reference /": "0 %",
+    "reference sqrt": "7 % (NAC)",
+}
+
+
 def _write_reference(rows: list[Row]) -> str:
-    published = {
-        "reference +": "100 % (NAU)",
-        "reference x": "98 % (NMU)",
-        "reference /": "0 %",
-        "reference sqrt": "7 % (NAC)",
-    }
     lines = []
-    for task, best in published.items():
-        some = select(rows, task=task, model="ours")
-        if some:
-            s, good = spread([row["error"] for row in some]), sum(row["error"] < row["threshold"] for row in some)
-            numbers = spread([row["numbers"] for row in some]).median
-            lines.append(
-                [task, best, rate(good, len(some)), short(s.median), f"{numbers:.0f}", f"{some[0]['seconds']:.1f}"]
-            )
+    for (task,), some in groups(select(rows, model="ours"), task=tuple(REFERENCE_BEST)):
+        s, good = spread([row["error"] for row in some]), sum(row["error"] < row["threshold"] for row in some)
+        numbers = f"{spread([row['numbers'] for row in some]).median:.0f}"
+        told = [rate(good, len(some)), short(s.median), numbers, f"{some[0]['seconds']:.1f}"]
+        lines.append([task, REFERENCE_BEST[task], *told])
     head = ["task", "published best of 100 seeds", "ours, solved", "median error", "numbers", "s a run"]
     return markdown(head, lines) if lines else ""
 
@@ -454,16 +329,10 @@ def draw(rows: list[Row], folder: Path) -> Figure:
     from .pictures import draw_sizes
 
     points: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
-    for task in TASKS:
-        for model in (*MODELS, "ours"):
-            some = _select_all(rows, task, model)
-            if some:
-                points.setdefault(task, {})[model] = [row["numbers"] for row in some], [row["error"] for row in some]
-    paper = {
-        task: [(n, e[0]) for n, e in zip(NUMBERS[task], PUBLISHED[task], strict=True) if n is not None]
-        for task in TASKS
-    }
-    return draw_sizes(points, paper)
+    for (task, model), some in _by_task_and_model(rows):
+        points.setdefault(task, {})[model] = [row["numbers"] for row in some], [row["error"] for row in some]
+    pairs = {task: zip(NUMBERS[task], PUBLISHED[task], strict=True) for task in TASKS}
+    return draw_sizes(points, {task: [(n, e[0]) for n, e in both if n is not None] for task, both in pairs.items()})
 
 
 EXPERIMENT = Experiment("Large-scale arithmetic (Fig. 7, Table 1)", list_cells, measure, write, draw, FIELDS)

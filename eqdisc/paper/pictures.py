@@ -109,7 +109,7 @@ def draw_shares(shares: Mapping[str, Mapping[str, Sequence[float]]], names: Sequ
 
 def draw_epidemic(
     points: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    fronts: Mapping[str, Sequence[tuple[float, float]]],
+    fronts: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     best: Mapping[str, Any] | None,
 ) -> Figure:
     """Draw error against size of all runs, the undominated joined, the paper's dashed; beside it the best RealNPU's numbers."""
@@ -119,15 +119,7 @@ def draw_epidemic(
     for (model, (size, error)), colour in zip(points.items(), COLOURS, strict=False):
         scatter(ax, size, error, colour, model, undominated(size, error))
         if model in fronts:
-            ax.plot(
-                *zip(*fronts[model], strict=True),
-                ":s",
-                color=colour,
-                ms=2.5,
-                lw=1.0,
-                mfc="white",
-                label=f"{model}, paper",
-            )
+            ax.plot(*fronts[model], ":s", color=colour, ms=2.5, lw=1.0, mfc="white", label=f"{model}, paper")
     ax.set_xlabel("numbers above 0.001", fontsize=9)
     ax.set_ylabel("mean squared error", fontsize=9)
     ax.set_ylim(top=3e3)

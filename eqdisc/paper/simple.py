@@ -18,6 +18,7 @@ Table A2 is the seeds'.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..units import NALU, NAU, NMU, NPU, Dense, RealNPU, Unit, iNALU
-from .experiment import Cell, Desk, Experiment, Row, markdown, select
+from ..units import NALU, NAU, NMU, NPU, Dense, RealNPU, iNALU
+from .experiment import Cell, Desk, Experiment, Row, groups, markdown, select
 from .statistics import rate, short, spread
 from .training import Network, Recipe, squared_error, train
 
@@ -66,38 +67,31 @@ def list_cells(variant: str, budget: str) -> list[Cell]:
     return [Cell(variant, budget, model, "all four", COST[model]) for model in MODELS]
 
 
+POWER = {"gate_init": 0.5, "epsilon": "add", "clip": "plain"}
+FIRST: dict[str, tuple[Any, dict[str, Any]]] = {  # units before sums, and their options
+    "NPU": (NPU, POWER),
+    "RealNPU": (RealNPU, POWER),
+    "NMU": (NMU, {"init": "positive", "clip": "plain"}),
+}
+
+
 def build(model: str, variant: str, lanes: int, seed: int = 0) -> Network:
     """Return a model with random weights.
 
     >>> [unit.name for unit in build("NMU", "coded", lanes=2).list]
     ['nmu', 'nau']
     """
-    kwargs: dict[str, Any] = {
-        "lanes": lanes,
-        "generator": torch.Generator().manual_seed(seed),
-        "dtype": torch.float32,
-    }
-    bound = 1.0 if variant == "printed" else None
-    power: dict[str, Any] = {"gate_init": 0.5, "epsilon": "add", "clip": "plain"}
-    wide = 50 if variant == "coded" else 10
+    kwargs: dict[str, Any] = {"lanes": lanes, "generator": torch.Generator().manual_seed(seed), "dtype": torch.float32}
+    if model in FIRST:
+        unit, options = FIRST[model]
+        bound = 1.0 if variant == "printed" else None
+        return Network([unit(2, HIDDEN, **options, **kwargs), NAU(HIDDEN, 4, bound=bound, **kwargs)])
     if model == "Dense":
-        bend: dict[str, Any] = {"activation": "sigmoid"}
-        return Network(
-            [
-                Dense(2, wide, **bend, **kwargs),
-                Dense(wide, wide, **bend, **kwargs),
-                Dense(wide, 4, activation="none", **kwargs),
-            ]
-        )
-    if model in ("NALU", "iNALU"):
-        kind = NALU if model == "NALU" else iNALU
-        return Network([kind(2, HIDDEN, **kwargs), kind(HIDDEN, 4, **kwargs)])
-    first: Unit = (
-        NMU(2, HIDDEN, init="positive", clip="plain", **kwargs)
-        if model == "NMU"
-        else (NPU if model == "NPU" else RealNPU)(2, HIDDEN, **power, **kwargs)
-    )
-    return Network([first, NAU(HIDDEN, 4, bound=bound, **kwargs)])
+        wide = 50 if variant == "coded" else 10
+        bent = [Dense(n, wide, activation="sigmoid", **kwargs) for n in (2, wide)]
+        return Network([*bent, Dense(wide, 4, activation="none", **kwargs)])
+    kind = NALU if model == "NALU" else iNALU
+    return Network([kind(2, HIDDEN, **kwargs), kind(HIDDEN, 4, **kwargs)])
 
 
 def recipe_of(model: str, variant: str, steps: int) -> Recipe:
@@ -121,8 +115,6 @@ def target(x: Tensor) -> Tensor:
 
 def measure(cell: Cell, desk: Desk) -> list[Row]:
     """Train all seeds of a model and ask for all four operations."""
-    import time
-
     lanes, steps = (20, 20_000) if cell.budget == "full" else (3, 50)
     network = build(cell.model, cell.variant, lanes)
     width = 2.0 if cell.variant == "coded" else 1.9
@@ -197,25 +189,12 @@ def write(rows: list[Row], folder: Path) -> str:
     known = yardsticks()
     lines = []
     for i, task in enumerate(TASKS):
-        for model in MODELS:
-            some = [row[f"error {task}"] for row in select(rows, model=model)]
-            if not some:
-                continue
-            s = spread(some)
-            paper = PUBLISHED[task][MODELS.index(model)]
-            good = sum(v < SUCCESS * known["0"][i] for v in some)
-            lines.append(
-                [
-                    task,
-                    model,
-                    f"{paper[0]:g} ± {paper[1]:g}",
-                    f"{short(s.mean)} ± {short(s.sem)}",
-                    f"{short(s.median)} ± {short(s.mad)}",
-                    short(s.best),
-                    short(s.median / known["0"][i]),
-                    rate(good, s.n),
-                ]
-            )
+        for (model,), some in groups(rows, model=MODELS):
+            s, paper = spread([row[f"error {task}"] for row in some]), PUBLISHED[task][MODELS.index(model)]
+            good = sum(row[f"error {task}"] < SUCCESS * known["0"][i] for row in some)
+            told = [f"{short(s.mean)} ± {short(s.sem)}", f"{short(s.median)} ± {short(s.mad)}", short(s.best)]
+            share = [short(s.median / known["0"][i]), rate(good, s.n)]
+            lines.append([task, model, f"{paper[0]:g} ± {paper[1]:g}", *told, *share])
         lines += [[task, f"*{name}*", "", short(errors[i]), "", "", "", ""] for name, errors in known.items()]
     head = [
         "task",
@@ -232,17 +211,18 @@ def write(rows: list[Row], folder: Path) -> str:
 
 def remarks(rows: list[Row]) -> list[str]:
     """Return what the rows say about the paper's claims."""
-    both = [[[row[f"error {t}"] for t in TASKS] for row in select(rows, model=model)] for model in ("NPU", "RealNPU")]
+    npu, real = (
+        np.array([[row[f"error {t}"] for t in TASKS] for row in select(rows, model=model)]) for model in MODELS[:2]
+    )
     said = []
-    if all(both) and len(both[0]) == len(both[1]):
-        apart = float(np.abs(np.array(both[0]) / np.array(both[1]) - 1.0).max())
+    if len(npu) == len(real) > 0:
+        apart = float(np.abs(npu / real - 1.0).max())
         said.append(
             f"NPU and RealNPU from the same seeds: their errors differ by at most {apart:.2g} of their size. On positive inputs they are the same "
             "function with the same gradient, so a gap between their rows in Table A2 is a gap between seeds."
         )
-    if both[0]:
-        table = np.array(both[0])
-        most = np.delete(table, int(table.sum(1).argmax()), 0).mean(0)
+    if len(npu):
+        most = np.delete(npu, int(npu.sum(1).argmax()), 0).mean(0)
         said.append(
             "Without the worst of its runs the NPU's means are "
             + ", ".join(f"{short(v)} ({t})" for v, t in zip(most, TASKS, strict=True))
@@ -259,12 +239,9 @@ def draw(rows: list[Row], folder: Path) -> Figure:
     """Return Fig. 6: the error of each model's best seed over both inputs."""
     from .pictures import draw_surfaces
 
-    first = rows[0]
-    cells = {model: Cell(first["variant"], first["budget"], model, "all four") for model in MODELS}
-    files = {model: folder / f"{cell.file}.npy" for model, cell in cells.items()}
-    return draw_surfaces(
-        {model: np.load(file) for model, file in files.items() if file.exists()}, GRID.numpy(), ROOTS.numpy()
-    )
+    files = {cell.model: folder / f"{cell.file}.npy" for cell in list_cells(rows[0]["variant"], rows[0]["budget"])}
+    there = {model: np.load(file) for model, file in files.items() if file.exists()}
+    return draw_surfaces(there, GRID.numpy(), ROOTS.numpy())
 
 
 EXPERIMENT = Experiment("Simple arithmetic (Fig. 6, Table A2)", list_cells, measure, write, draw, FIELDS)

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..units import NALU, NAU, NMU, NPU, Dense, NaiveNPU, RealNPU, Unit, iNALU
-from .experiment import Cell, Desk, Experiment, Row, markdown, select
+from ..units import NALU, NAU, NMU, NPU, Dense, NaiveNPU, PowerUnit, RealNPU, iNALU
+from .experiment import Cell, Desk, Experiment, Row, groups, markdown, select
 from .least_squares import fit, logarithmic, relative
 from .quasi_newton import minimise
 from .statistics import rate, short
@@ -114,67 +114,75 @@ class Numbers:
         return x, a / b if self.divides else a * b
 
 
+UNITS: dict[str, tuple[Any, dict[str, Any]]] = {  # and their options
+    "RealNPU": (RealNPU, {"gate_init": 0.5, "epsilon": "add", "clip": "plain"}),
+    "RealNPU modified": (
+        RealNPU,
+        {"gate_init": 0.5, "epsilon": "add", "clip": "in place", "bound": 1.0, "init": "constrained"},
+    ),
+    "NPU": (NPU, {"gate_init": 0.5, "epsilon": "add", "clip": "plain"}),
+    "NMU": (NMU, {}),
+    "NaiveNPU": (NaiveNPU, {"epsilon": "add"}),
+    "NALU": (NALU, {}),
+    "iNALU": (iNALU, {}),
+    "NAU": (NAU, {"bound": 1.0, "init": "constrained"}),
+    "Dense": (Dense, {"activation": "none"}),
+}
+CHANGES: dict[str, dict[str, Any]] = {  # of the recipe
+    "RealNPU modified": {"ramp": {2: (40_000, 50_000), 10: (50_000, 75_000)}},
+    "NMU": {"weight": 10.0, "ramp": {2: (20_000, 35_000), 10: (40_000, 70_000)}},
+    "NAU": {"weight": 0.01, "ramp": {2: (20_000, 35_000), 10: (40_000, 70_000)}},
+    "iNALU": {"clip": 0.1},
+}
+
+
 def build(model: str, inputs: int, lanes: int, divides: bool) -> tuple[Network, Recipe]:
     """Return a unit in so many lanes, and how it is trained.
 
     >>> build("NMU", 2, 9, divides=False)[0].list[0].name
     'nmu'
     """
-    steps = 50_000 if inputs == 2 else 100_000
-    kwargs: dict[str, Any] = {"lanes": lanes, "generator": torch.Generator().manual_seed(0), "dtype": torch.float32}
-    whole: dict[str, Any] = {"ramp": (20_000, 35_000) if inputs == 2 else (40_000, 70_000)}
-    plain = Recipe(steps=steps, rate=1e-3)
-    power = Recipe(steps=steps, rate=5e-3, beta=(1e-9, 1e-7) if divides else (1e-7, 1e-5))
-    gates: dict[str, Any] = {"gate_init": 0.5, "epsilon": "add", "clip": "plain"}
-    unit: Unit
-    if model in ("NPU", "RealNPU"):
-        return Network([(NPU if model == "NPU" else RealNPU)(inputs, 1, **gates, **kwargs)]), power
-    if model == "RealNPU modified":
-        unit = RealNPU(
-            inputs, 1, gate_init=0.5, epsilon="add", clip="in place", bound=1.0, init="constrained", **kwargs
-        )
-        return Network([unit]), replace(power, ramp=(40_000, 50_000) if inputs == 2 else (50_000, 75_000))
-    if model == "NaiveNPU":
-        return Network([NaiveNPU(inputs, 1, epsilon="add", **kwargs)]), power
-    if model == "NMU":
-        return Network([NMU(inputs, 1, **kwargs)]), replace(plain, weight=10.0, **whole)
-    if model == "NAU":
-        return Network([NAU(inputs, 1, bound=1.0, init="constrained", **kwargs)]), replace(plain, weight=0.01, **whole)
-    if model == "iNALU":
-        return Network([iNALU(inputs, 1, **kwargs)]), replace(plain, clip=0.1)
-    unit = NALU(inputs, 1, **kwargs) if model == "NALU" else Dense(inputs, 1, activation="none", **kwargs)
-    return Network([unit]), plain
+    unit, options = UNITS[model]
+    recipe = Recipe(steps=50_000 if inputs == 2 else 100_000, rate=1e-3)
+    if issubclass(unit, PowerUnit):
+        recipe = replace(recipe, rate=5e-3, beta=(1e-9, 1e-7) if divides else (1e-7, 1e-5))
+    changes = dict(CHANGES.get(model, {}))
+    if "ramp" in changes:
+        changes["ramp"] = changes["ramp"][inputs]
+    drawing = {"lanes": lanes, "generator": torch.Generator().manual_seed(0), "dtype": torch.float32}
+    return Network([unit(inputs, 1, **options, **drawing)]), replace(recipe, **changes)
 
 
 def measure(cell: Cell, desk: Desk) -> list[Row]:
     """Train a unit for all ranges and seeds, and ask it on ranges that it never saw."""
-    divides, inputs = parse(cell.task)
-    seeds = SEEDS if cell.budget == "full" else 2
+    inputs, smoke = parse(cell.task)[1], cell.budget == "smoke"
+    numbers = Numbers(cell.task, 2 if smoke else SEEDS, torch.float32 if cell.model in UNITS else torch.float64)
     begin = time.perf_counter()
-    starts: list[float] | None = None
-    if cell.model in ("ours", "least squares"):
-        numbers = Numbers(cell.task, seeds, torch.float64)
-        if cell.model == "ours":
-            network, starts = fit_ours(numbers, 8 if cell.budget == "smoke" else STARTS[inputs])
-        else:
-            network = fit_logarithms(numbers)
+    starts: list[float] | list[str] = [""] * len(numbers.low)
+    if cell.model == "ours":
+        network, starts = fit_ours(numbers, 8 if smoke else STARTS[inputs])
+    elif cell.model == "least squares":
+        network = fit_logarithms(numbers)
     else:
-        numbers = Numbers(cell.task, seeds)
-        network, recipe = build(cell.model, inputs, len(RANGES) * seeds, divides)
-        if cell.budget == "smoke":
-            recipe = replace(recipe, steps=30)
-        other = numbers.draw(POINTS, 1)
-        train(
-            network,
-            lambda step: numbers.draw(BATCH, 1000 + step),
-            recipe,
-            measure=lambda net: squared_error(net, *other),
-            every=1000,
-            tell=desk.tell,
-            keeper=desk.keeper,
-        )
+        network = _train(cell.model, numbers, smoke, desk)
     rows = _rows(network, numbers, (time.perf_counter() - begin) / network.lanes)
-    return rows if starts is None else [row | {"starts": share} for row, share in zip(rows, starts, strict=True)]
+    return [row | {"starts": share} for row, share in zip(rows, starts, strict=True)]
+
+
+def _train(model: str, numbers: Numbers, smoke: bool, desk: Desk) -> Network:
+    """Train a unit in all lanes, each to where it is best on other points of its own range."""
+    network, recipe = build(model, numbers.inputs, len(numbers.low), numbers.divides)
+    other = numbers.draw(POINTS, 1)
+    train(
+        network,
+        lambda step: numbers.draw(BATCH, 1000 + step),
+        replace(recipe, steps=30) if smoke else recipe,
+        measure=lambda net: squared_error(net, *other),
+        every=1000,
+        tell=desk.tell,
+        keeper=desk.keeper,
+    )
+    return network
 
 
 def fit_ours(numbers: Numbers, starts: int) -> tuple[Network, list[float]]:
@@ -244,38 +252,24 @@ def solved(row: Row) -> bool:
 
 def write(rows: list[Row], folder: Path) -> str:
     """Return the page: how many seeds solved each range."""
-    parts = []
-    for task in TASKS:
-        lines = []
-        for model in MODELS:
-            some = select(rows, task=task, model=model)
-            if some:
-                each = [select(some, range=name) for name in NAMES]
-                published = SHARES.get(task, {}).get(model)
-                cells = [
-                    model,
-                    *(str(sum(map(solved, part))) for part in each),
-                    rate(sum(map(solved, some)), len(some)),
-                ]
-                cells += [f"{100 * published:g} %" if published else "", short(1000 * some[0]["seconds"])]
-                shares = [row["starts"] for row in some if row["starts"] != ""]
-                cells.append(f"{100 * sum(shares) / len(shares):.0f} %" if shares else "")
-                lines.append(cells)
-        if lines:
-            each_of = len(select(rows, task=task, model=lines[0][0], range=NAMES[0]))
-            parts.append(
-                f"## {task}: seeds of {each_of} that solved it\n\n"
-                + markdown(["unit", *NAMES, "all", "published", "ms a run", "starts that found it"], lines)
-            )
-    return (
-        "\n\n".join(
-            [
-                *parts,
-                f"Published: 225 runs; the best published unit for 10 inputs, NMRU, solves {100 * NMRU:g} % (TMLR 2022).",
-            ]
-        )
-        + "\n"
-    )
+    parts = [_write_task(task, some) for (task,), some in groups(rows, task=TASKS)]
+    best = f"Published: 225 runs; the best published unit for 10 inputs, NMRU, solves {100 * NMRU:g} % (TMLR 2022)."
+    return "\n\n".join([*parts, best]) + "\n"
+
+
+def _write_task(task: str, rows: list[Row]) -> str:
+    """Return a task's table, a unit a line."""
+    lines, seeds = [], 0
+    for (model,), some in groups(rows, model=MODELS):
+        seeds = seeds or len(select(some, range=NAMES[0]))
+        published = SHARES.get(task, {}).get(model)
+        shares = [row["starts"] for row in some if row["starts"] != ""]
+        counts = [str(sum(map(solved, select(some, range=name)))) for name in NAMES]
+        told = [rate(sum(map(solved, some)), len(some)), f"{100 * published:g} %" if published else ""]
+        found = f"{100 * sum(shares) / len(shares):.0f} %" if shares else ""
+        lines.append([model, *counts, *told, short(1000 * some[0]["seconds"]), found])
+    head = ["unit", *NAMES, "all", "published", "ms a run", "starts that found it"]
+    return f"## {task}: seeds of {seeds} that solved it\n\n" + markdown(head, lines)
 
 
 def draw(rows: list[Row], folder: Path) -> Figure:
@@ -283,12 +277,9 @@ def draw(rows: list[Row], folder: Path) -> Figure:
     from .pictures import draw_shares
 
     shares: dict[str, dict[str, list[float]]] = {}
-    for task in TASKS:
-        for model in MODELS:
-            some = select(rows, task=task, model=model)
-            if some:
-                each = [select(some, range=name) for name in NAMES]
-                shares.setdefault(task, {})[model] = [sum(map(solved, part)) / len(part) for part in each]
+    for (task, model), some in groups(rows, task=TASKS, model=MODELS):
+        each = [select(some, range=name) for name in NAMES]
+        shares.setdefault(task, {})[model] = [sum(map(solved, part)) / len(part) for part in each]
     return draw_shares(shares, NAMES)
 
 

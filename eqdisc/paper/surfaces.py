@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..units import NPU, NaiveNPU, PowerUnit, RealNPU
-from .experiment import Cell, Desk, Experiment, Row, markdown, select
+from .experiment import Cell, Desk, Experiment, Row, groups, markdown, select
 from .statistics import short, spread
 
 if TYPE_CHECKING:
@@ -100,11 +100,9 @@ def _unit(panel: str, variant: str, lanes: int) -> PowerUnit:
 def write(rows: list[Row], folder: Path) -> str:
     """Return the page: how flat each panel is."""
     lines = []
-    for panel in PANELS:
-        some = select(rows, model=panel)
-        if some:
-            values = [spread([row[name] for row in some]) for name in FIELDS[1:]]
-            lines.append([panel, *(f"{short(v.median)} ± {short(v.mad)}" for v in values)])
+    for (panel,), some in groups(rows, model=PANELS):
+        values = [spread([row[name] for row in some]) for name in FIELDS[1:]]
+        lines.append([panel, *(f"{short(v.median)} ± {short(v.mad)}" for v in values)])
     head = ["panel", f"norm at w2 > {FAR:g}", "norm", f"flat share at w2 > {FAR:g}", "flat share"]
     return markdown(head, lines) + f"\n\nMedian ± MAD over {len(select(rows, model=PANELS[0]))} batches of {BATCH}.\n"
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -78,7 +77,7 @@ class Recipe:
     steps: int
     rate: float
     optimiser: str = "adam"
-    """adam, or rmsprop as in Flux: its square average forgets with 0.9, and its epsilon stands outside the root."""
+    """adam or rmsprop, see `make_optimiser`."""
 
     penalty: str = "l1"
     """l1: the sum of absolute values; norms: the sum over the arrays of their 2-norms."""
@@ -97,6 +96,18 @@ class Recipe:
 
     push: tuple[int, float] | None = None
     """From a step on, 1e-5 * sum max(t - |p|, 0) / t drives numbers away from 0 (Schlör et al. 2020)."""
+
+
+def ramp_at(recipe: Recipe, step: int) -> float:
+    """Return the weight of `indecision` at a step.
+
+    >>> [ramp_at(Recipe(steps=1, rate=1.0, ramp=(10, 20), weight=3.0), step) for step in (9, 15, 30)]
+    [0.0, 1.5, 3.0]
+    """
+    if recipe.ramp is None:
+        return 0.0
+    low, high = recipe.ramp
+    return recipe.weight * min(1.0, max(0, step - low) / (high - low))
 
 
 def penalty_at(recipe: Recipe, step: int) -> float:
@@ -164,8 +175,18 @@ class Best:
         for name, p in self.network.named_parameters():
             self.kept[name][better] = p.detach()[better]
 
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """What is kept, by name."""
+        return {"error": self.error} | {f"best.{name}": value for name, value in self.kept.items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what was kept, if anything was."""
+        self.error = state.get("error", self.error)
+        self.kept = {name: state.get(f"best.{name}", value) for name, value in self.kept.items()}
+
     @torch.no_grad()
-    def restore(self) -> None:
+    def write(self) -> None:
         """Write the best parameters into the network."""
         if self.measure is not None:
             for name, p in self.network.named_parameters():
@@ -194,8 +215,9 @@ def train(
     True
     """
     keeper = keeper or Keeper()
-    optimiser, best = _optimiser(network, recipe), Best(network, measure)
-    first = _resume(network, optimiser, best, keeper)
+    optimiser, best = make_optimiser(network, recipe.optimiser, recipe.rate), Best(network, measure)
+    first, found = resume(optimiser, keeper)
+    best.restore(found)
     errors = torch.full((network.lanes,), torch.nan)
     for step in range(first, recipe.steps):
         optimiser.zero_grad()
@@ -209,11 +231,23 @@ def train(
         if done % every == 0:
             best.look()
             tell(done, recipe.steps)
-            keeper.save(done, _state(network, optimiser, best))
+            keeper.save(done, state_of(optimiser) | best.state)
     best.look()
-    best.restore()
+    best.write()
     keeper.save(recipe.steps, {}, finished=True)
     return errors.detach()
+
+
+def vector_of(parameters: Sequence[Tensor]) -> Float[Tensor, "lanes P"]:
+    """Return parameters as a row of numbers a lane."""
+    return torch.cat([p.detach().flatten(1) for p in parameters], 1)
+
+
+@torch.no_grad()
+def load_vector(parameters: Sequence[Tensor], vector: Float[Tensor, "lanes P"]) -> None:
+    """Write a `vector_of` back into the parameters."""
+    for p, part in zip(parameters, vector.split([p[0].numel() for p in parameters], 1), strict=True):
+        p.copy_(part.reshape(p.shape))
 
 
 def squared_error(network: nn.Module, x: Tensor, y: Tensor) -> Float[Tensor, "lanes"]:
@@ -224,51 +258,42 @@ def squared_error(network: nn.Module, x: Tensor, y: Tensor) -> Float[Tensor, "la
 def _penalty(network: Network, recipe: Recipe, step: int) -> Tensor | float:
     """Return what is added to the sum of errors at a step."""
     total: Tensor | float = 0.0
-    beta = penalty_at(recipe, step)
-    if beta and recipe.penalty == "l1":
-        total = total + beta * sum(p.abs().sum() for p in network.parameters())
-    elif beta:
-        total = total + beta * sum(p.flatten(1).norm(dim=1).sum() for p in network.parameters())
-    if recipe.ramp is not None and step >= recipe.ramp[0]:
-        low, high = recipe.ramp
-        total = total + recipe.weight * min(1.0, (step - low) / (high - low)) * network.indecision().sum()
+    beta, ramp = penalty_at(recipe, step), ramp_at(recipe, step)
+    if beta:
+        total = total + beta * sum(PENALTIES[recipe.penalty](p) for p in network.parameters())
+    if ramp:
+        total = total + ramp * network.indecision().sum()
     if recipe.push is not None and step >= recipe.push[0]:
         t = recipe.push[1]
         total = total + 1e-5 * sum((t - p.abs()).clamp_min(0.0).sum() for p in network.parameters()) / t
     return total
 
 
-def _optimiser(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
-    if recipe.optimiser == "rmsprop":
-        return torch.optim.RMSprop(network.parameters(), lr=recipe.rate, alpha=0.9, eps=1e-8, foreach=True)
-    return torch.optim.Adam(network.parameters(), lr=recipe.rate, foreach=True)
+PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "l1": lambda p: p.abs().sum(),
+    "norms": lambda p: p.flatten(1).norm(dim=1).sum(),
+}
 
 
-def _state(network: Network, optimiser: torch.optim.Optimizer, best: Best) -> dict[str, Tensor]:
-    """Return all that the rest of a training depends on, by name."""
-    state: dict[str, Tensor] = {f"p.{name}": p for name, p in network.named_parameters()}
-    for i, values in optimiser.state_dict()["state"].items():
-        state |= {f"o.{i}.{key}": torch.as_tensor(value) for key, value in values.items()}
-    return state | {f"b.{name}": p for name, p in best.kept.items()} | {"e": best.error}
+def make_optimiser(network: nn.Module, kind: str, rate: float) -> torch.optim.Optimizer:
+    """Return Adam, or RMSProp as in Flux: its square average forgets with 0.9, and its epsilon stands outside the root."""
+    if kind == "rmsprop":
+        return torch.optim.RMSprop(network.parameters(), lr=rate, alpha=0.9, eps=1e-8, foreach=True)
+    return torch.optim.Adam(network.parameters(), lr=rate, foreach=True)
+
+
+def state_of(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return an optimiser's parameters and what it remembers of each, by number and name."""
+    own = enumerate(optimiser.param_groups[0]["params"])
+    return {f"o.{i}.{key}": value for i, p in own for key, value in {"p": p, **optimiser.state[p]}.items()}
 
 
 @torch.no_grad()
-def _resume(network: Network, optimiser: torch.optim.Optimizer, best: Best, keeper: Keeper) -> int:
-    """Write a checkpoint back, if there is one, and return the step to go on from."""
-    found = keeper.load()
-    if found is None:
-        return 0
-    step, state = found
-    inner: dict[int, dict[str, Any]] = {}
-    for name, value in state.items():
-        kind, _, rest = name.partition(".")
-        if kind == "p":
-            network.get_parameter(rest).copy_(value)
-        elif kind == "b":
-            best.kept[rest] = value
-        elif kind == "o":
-            i, _, key = rest.partition(".")
-            inner.setdefault(int(i), {})[key] = value
-    best.error = state["e"]
-    optimiser.load_state_dict(optimiser.state_dict() | {"state": inner})
-    return step
+def resume(optimiser: torch.optim.Optimizer, keeper: Keeper) -> tuple[int, dict[str, Tensor]]:
+    """Write what `state_of` said back, where there is a checkpoint, and return the step to go on from and the checkpoint."""
+    step, state = keeper.load() or (0, {})
+    for i, p in enumerate(optimiser.param_groups[0]["params"]):
+        own = {name.rpartition(".")[2]: value for name, value in state.items() if name.startswith(f"o.{i}.")}
+        p.copy_(own.pop("p", p))
+        optimiser.state[p].update(own)
+    return step, state

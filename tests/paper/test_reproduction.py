@@ -11,7 +11,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from eqdisc.cli import main
-from eqdisc.paper import epidemic, experiment, large, simple, single, surfaces
+from eqdisc.paper import epidemic, experiment, large, simple, single, sums, surfaces
 from eqdisc.paper.experiment import Cell, Desk, Experiment, Row, find, read_rows, run
 from eqdisc.paper.least_squares import fit, logarithmic, relative
 from eqdisc.paper.quasi_newton import minimise
@@ -224,7 +224,7 @@ def test_fractional_powers_of_ten_inputs_are_fitted_too() -> None:
 
 @pytest.mark.parametrize("task", ["/", "reference sqrt", pytest.param("reference /", marks=pytest.mark.slow)])
 def test_a_hundred_inputs_are_solved_below_the_reference_threshold(task: str) -> None:
-    problem = large.pose(task, "coded", seed=7)
+    problem = sums.pose(task, "coded", seed=7)
     network, _ = large.solve(problem, seed=7)
     error = (network(problem.unseen_x)[0, :, 0] - problem.unseen_y).square().mean().item()
     assert error < max(problem.threshold, 1e-20)
