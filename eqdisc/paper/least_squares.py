@@ -1,6 +1,6 @@
-r"""Least squares for small networks with one output: Levenberg-Marquardt, every lane with a damping of its own.
+r"""Least squares for small networks with one output, by Levenberg and Marquardt's method (`levenberg`) on the logarithm of the mean of
 
-    (J'J + lambda diag J'J) step = -J' r,      r_n = (z_n - y_n) / s_n   or   r_n = log|z_n| - log|y_n|
+    r_n**2,      r_n = (z_n - y_n) / s_n   or   r_n = log|z_n| - log|y_n|
 
 In logarithms a product of powers is linear in its exponents, so that one step solves it from anywhere; signs come after. J is exact: a
 sample is a lane of its own with its own copy of the parameters, so one backward pass gives every sample's gradient.
@@ -14,8 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .training import Network
+from ..fit.levenberg import Limits, Normal, minimise
+from .training import Network, load_vector, vector_of
 
+FLOOR = 1e-32  # of mean squared residuals: rounding
 Residual = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # z, y (R, N) -> r and dr/dz
 
 
@@ -87,44 +89,22 @@ def fit(
     >>> bool(fit(power, x, x[..., 0] / x[..., 1], logarithmic, 5, ["units.0.exponents"]) < 1e-20)
     True
     """
-    damping = torch.full((network.lanes,), 1e-3, dtype=x.dtype)
-    loss, normal, slope = _linearise(network, x, y, residual, free)
-    for _ in range(steps):
-        diagonal = normal.diagonal(dim1=1, dim2=2)
-        shift = torch.diag_embed(damping[:, None] * diagonal + 1e-14 * diagonal.amax(1, keepdim=True) + 1e-300)
-        move = torch.linalg.solve_ex(normal + shift, -slope[..., None])[0][..., 0].nan_to_num(0.0, 0.0, 0.0)
-        before = _vector(network, free)
-        _load(network, free, before + move)
-        tried, its_normal, its_slope = _linearise(network, x, y, residual, free)
-        better = tried < loss
-        _load(network, free, torch.where(better[:, None], before + move, before))
-        loss = torch.where(better, tried, loss)
-        normal = torch.where(better[:, None, None], its_normal, normal)
-        slope = torch.where(better[:, None], its_slope, slope)
-        damping = torch.where(better, damping / 5.0, damping * 4.0).clamp(1e-15, 1e12)
-        if bool(((damping > 1e9) | (loss < 1e-30)).all()):
-            break
-    return loss
+    parameters = [network.get_parameter(name) for name in free]
 
+    def evaluate(w: Tensor, _: None) -> Normal:
+        load_vector(parameters, w)
+        with torch.enable_grad():
+            z, j = jacobian(network, x, free)
+        r, bend = residual(z, y)
+        j = j * bend[..., None]
+        sound = torch.isfinite(r).all(1) & torch.isfinite(j).all((1, 2))
+        r, j = torch.where(sound[:, None], r, 0.0), torch.where(sound[:, None, None], j, 0.0)
+        square = r.square().sum(1) + FLOOR * r.shape[1]
+        loss = torch.where(sound, (square / r.shape[1]).log(), torch.inf)
+        return Normal(loss, (j.mT @ r[..., None])[..., 0] / square[:, None], j.mT @ j / square[:, None, None])
 
-def _linearise(
-    network: Network, x: Tensor, y: Tensor, residual: Residual, free: Sequence[str]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean squared residuals (R,), J'J (R, P, P) and J'r (R, P); a lane that is not finite has infinite residuals."""
-    with torch.enable_grad():
-        z, j = jacobian(network, x, free)
-    r, bend = residual(z, y)
-    j = j * bend[..., None]
-    sound = torch.isfinite(r).all(1) & torch.isfinite(j).all((1, 2))
-    r, j = torch.where(sound[:, None], r, 0.0), torch.where(sound[:, None, None], j, 0.0)
-    return torch.where(sound, r.square().mean(1), torch.inf), j.mT @ j, (j.mT @ r[..., None])[..., 0]
-
-
-def _vector(network: Network, free: Sequence[str]) -> Tensor:
-    return torch.cat([network.get_parameter(name).flatten(1) for name in free], 1)
-
-
-def _load(network: Network, free: Sequence[str], vector: Tensor) -> None:
-    parts = [network.get_parameter(name) for name in free]
-    for p, part in zip(parts, vector.split([p[0].numel() for p in parts], 1), strict=True):
-        p.copy_(part.reshape(p.shape))
+    start = vector_of(parameters)
+    anywhere = Limits(*(start.new_full(start.shape[1:], v) for v in (-torch.inf, torch.inf, 0.0)))
+    w, normal = minimise(evaluate, start, anywhere, steps, lambda step: False)
+    load_vector(parameters, w)
+    return normal.loss.exp()

@@ -63,7 +63,7 @@ class Rollout:
         return weights
 
     def advance(self, field: Field, x: Tensor) -> Tensor:
-        """Return the states one step later."""
+        """Return the states one step later; not by `integration`, for the errors of the paper's fixed steps are part of its figures."""
         h = self.step
         if self.solver == "euler":
             return x + h * field(x)
