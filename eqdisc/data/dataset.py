@@ -250,13 +250,18 @@ class Dataset:
         """Return the samples of all trajectories, one under the other."""
         return np.concatenate([k.x for k in self.trajectories])
 
+    @property
+    def errors(self) -> Float[np.ndarray, "rows d"]:
+        """The standard error of each sample, one trajectory under the other; NaN where it is not known."""
+        return np.concatenate([k.sigma if k.sigma.size else np.full_like(k.x, np.nan) for k in self.trajectories])
+
     def to_frame(self) -> pd.DataFrame:
         """Return a DataFrame: trajectory, time, states, one row a sample; `as_dataset(data.to_frame(), time=data.time)` reads it back."""
         from .frames import tabulate_curves
 
-        curves = ((k.name, k.t, np.column_stack([k.x, k.u])) for k in self.trajectories)
-        inputs = tuple(name for name in self.inputs if name != self.time)
-        return tabulate_curves(curves, self.time, (*self.states, *inputs))
+        own = [name != self.time for name in self.inputs]
+        curves = ((k.name, k.t, np.column_stack([k.x, k.u[:, own]])) for k in self.trajectories)
+        return tabulate_curves(curves, self.time, (*self.states, *itertools.compress(self.inputs, own)))
 
     def subset(self, indices: Iterable[int]) -> Dataset:
         """Return those trajectories."""
