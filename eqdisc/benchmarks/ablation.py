@@ -59,7 +59,7 @@ INGREDIENTS = (
     ),
     Ingredient(
         "records of unlike precision",
-        ("data.smoothing:_tell_levels",),
+        ("data.smoothing:tell_levels",),
         lambda _: lambda data, found, counts: counts**0.0,
     ),
     Ingredient("windows of integration", ("fit.regression:WINDOW", "fit.regression:SHORT"), lambda _: 10**9),

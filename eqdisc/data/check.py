@@ -1,35 +1,29 @@
-r"""Diagnosis: what a table can support, before anything is fitted.
+r"""Check: what a table can support, before anything is fitted.
 
-The noise of a state is read from how well four neighbours foretell each sample. With the cubic through the neighbours,
-\hat x_k = sum_a w_a x_a, the residual of a smooth state is noise alone and has variance sigma**2 (1 + sum_a w_a**2), so
+With N_i the values of state i and K_i the trajectories in which it was measured, an equation can have about
 
-    sigma = 1.4826 median_k |x_k - \hat x_k| / sqrt(1 + sum_a w_a**2);
+    min_i (N_i - K_i) / 8
 
-for even steps this is the fourth difference over sqrt(70) (on differences: von Neumann, Ann. Math. Stat. 12, 1941).
-Where samples are too coarse for the state's motion, motion counts as noise: the estimate is an upper bound.
-
-Nothing is refused here. Every finding says what was seen and what would help.
+terms. The noise of a state is told from how well four neighbours foretell each sample, sums that rest from small whole weights (see `noise`
+and `invariants`). Nothing is refused here. Every finding says what was seen and what would help.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Float
 
 from .dataset import Dataset, Trajectory
+from .invariants import find_sums
+from .noise import FEWEST, estimate_noise
 
 Level: TypeAlias = Literal["note", "warning"]
 
-FEWEST = 7  # values of a state in one trajectory from which its noise is estimated
 EVEN = 0.01  # steps that differ by less than this share count as even
 LOUD = 0.2  # noise over standard deviation beyond which exponents are hard to tell apart
 REST = 0.02  # motion over range below which a clean state counts as at rest
-QUIET = 0.1  # variance of a constant sum over that of its quietest member, at most
 FAR_APART = 1e4  # ratio of magnitudes that deserves a look at the units
 VALUES_PER_TERM = 8  # a term is a coefficient and about two exponents, a number wants two or three values
 ROOMY = 5  # terms an equation from which the number of values is no worry
@@ -165,49 +159,6 @@ def diagnose(data: Dataset) -> Diagnosis:
     )
 
 
-def estimate_noise(trajectories: tuple[Trajectory, ...], state: int) -> float | None:
-    """Return the standard deviation of a state's noise, pooled over trajectories, or None if none has enough values.
-
-    >>> x = np.linspace(0, 6, 400), np.random.default_rng(0).normal(0, 0.1, 400)
-    >>> round(estimate_noise((Trajectory(x[0], (np.sin(x[0]) + x[1])[:, None]),), 0), 2)
-    0.1
-    """
-    residuals: list[np.ndarray] = []
-    for k in trajectories:
-        measured = np.isfinite(k.x[:, state])
-        if measured.sum() >= FEWEST:
-            residuals.append(_residuals(k.t[measured], k.x[measured, state]))
-    if not residuals:
-        return None
-    pooled = np.concatenate(residuals)
-    # half of the residuals vanish where values are rounded coarsely; their mean still tells the noise
-    return float(1.4826 * np.median(pooled) or np.sqrt(np.pi / 2) * pooled.mean())
-
-
-def find_sums(data: Dataset, noise: Float[np.ndarray, "d"]) -> tuple[str, ...]:
-    """Return independent sums of states with small whole weights that stay constant within `noise`, simplest first.
-
-    A sum is constant when it moves, in every trajectory about its own mean, no more than its noise explains, and far
-    less than each of its members does.
-    """
-    moves = [k.x[np.isfinite(k.x).all(1)] for k in data.trajectories]
-    moves = [x - x.mean(0) for x in moves if len(x) > 2]
-    if data.d < 2 or sum(len(x) - 1 for x in moves) < 3 * data.d:
-        return ()
-    x = np.concatenate(moves)
-    size = np.maximum(np.abs(x).max(0), 1e-300)
-    covariance = (x / size).T @ (x / size) / len(x)
-    found: list[np.ndarray] = []
-    for c in _weights(data.d):
-        weights = c * size
-        moved = weights @ covariance @ weights
-        alone = (weights**2 * np.diag(covariance))[c != 0]
-        allowed = 1.5**2 * ((c * noise) ** 2).sum() + 1e-10 * alone.max()
-        if moved <= min(allowed, QUIET * alone.min()) and np.linalg.matrix_rank([*found, c]) > len(found):
-            found.append(c)
-    return tuple(_write_sum(c, data.states) for c in found)
-
-
 def _count(n: int, one: str, many: str = "") -> str:
     return f"{n} {one}" if n == 1 else f"{n} {many or one + 's'}"
 
@@ -224,16 +175,6 @@ def _describe(state: StateDiagnosis) -> str:
     else:
         noise = f"noise about {_percent(state.loudness)} of its standard deviation"
     return f"{state.name}: {state.low:.4g} to {state.high:.4g}, {noise}."
-
-
-def _residuals(t: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """|x_k - foretold| / sqrt(1 + sum w**2) for every sample that has two neighbours on either side."""
-    near = np.stack([t[:-4], t[1:-3], t[3:-1], t[4:]], -1)
-    w = np.ones_like(near)
-    for a, b in itertools.permutations(range(4), 2):
-        w[:, a] *= (t[2:-2] - near[:, b]) / (near[:, a] - near[:, b])
-    foretold = (w * np.stack([y[:-4], y[1:-3], y[3:-1], y[4:]], -1)).sum(1)
-    return np.abs(y[2:-2] - foretold) / np.sqrt(1 + (w**2).sum(1))
 
 
 def _diagnose_state(data: Dataset, i: int) -> StateDiagnosis:
@@ -258,8 +199,7 @@ def _sampling(data: Dataset) -> tuple[Literal["even", "uneven"], float]:
 
 def _terms(data: Dataset) -> int:
     """About how many terms an equation may have: values beyond one start a trajectory, for the state measured least."""
-    counts = np.array([np.isfinite(k.x).sum(0) for k in data.trajectories])
-    return int((counts.sum(0) - (counts > 0).sum(0)).min() // VALUES_PER_TERM)
+    return int((data.counts.sum(0) - (data.counts > 0).sum(0)).min() // VALUES_PER_TERM)
 
 
 def _on_size(data: Dataset, terms: int) -> list[Finding]:
@@ -364,20 +304,24 @@ def _on_scales(states: tuple[StateDiagnosis, ...]) -> list[Finding]:
 
 
 def _on_coarseness(data: Dataset, states: tuple[StateDiagnosis, ...]) -> list[Finding]:
-    found = []
-    for i, s in enumerate(states):
-        samples = [n for n in (_samples_per_swing(k.x[:, i]) for k in data.trajectories) if n is not None]
-        jumps = [jump for jump in (_largest_jump(k, i, s.noise or 0.0) for k in data.trajectories) if jump is not None]
-        if samples and np.median(samples) < SAMPLES_PER_SWING:
-            text = f"{s.name} is sampled about {np.median(samples):.2g} times a swing"
-            found.append(
-                Finding("warning", text, "sample at least 10 times a swing, or average if the swings are noise")
-            )
-        elif jumps and max(jumps)[0] > JUMP:
-            share, before, after = max(jumps)
-            text = f"{s.name} covers {_percent(share)} of its range between {data.time} = {before:.6g} and {after:.6g}"
-            found.append(Finding("warning", text, "sample more densely there"))
-    return found
+    return [f for i, s in enumerate(states) for f in (_on_swings(data, i, s) or _on_jumps(data, i, s))]
+
+
+def _on_swings(data: Dataset, i: int, s: StateDiagnosis) -> list[Finding]:
+    samples = [n for k in data.trajectories if (n := _samples_per_swing(k.x[:, i])) is not None]
+    if not samples or np.median(samples) >= SAMPLES_PER_SWING:
+        return []
+    text = f"{s.name} is sampled about {np.median(samples):.2g} times a swing"
+    return [Finding("warning", text, "sample at least 10 times a swing, or average if the swings are noise")]
+
+
+def _on_jumps(data: Dataset, i: int, s: StateDiagnosis) -> list[Finding]:
+    jumps = [j for k in data.trajectories if (j := _largest_jump(k, i, s.noise or 0.0)) is not None]
+    share, before, after = max(jumps, default=(0.0, 0.0, 0.0))
+    if not share > JUMP:
+        return []
+    text = f"{s.name} covers {_percent(share)} of its range between {data.time} = {before:.6g} and {after:.6g}"
+    return [Finding("warning", text, "sample more densely there")]
 
 
 def _samples_per_swing(x: np.ndarray) -> float | None:
@@ -416,54 +360,18 @@ def _on_rest(data: Dataset, states: tuple[StateDiagnosis, ...]) -> list[Finding]
 def _rests(k: Trajectory, states: tuple[StateDiagnosis, ...]) -> bool:
     """Tell whether no state moves, beyond its noise, in the last half of the time."""
     late = k.x[k.t >= (k.t[0] + k.t[-1]) / 2]
-    for i, s in enumerate(states):
-        x = late[np.isfinite(late[:, i]), i]
-        if len(x) < 4 or s.high == s.low:
-            return False
-        noise = min(s.noise or 0.0, LOUD * s.spread)
-        thirds = np.array([part.mean() for part in np.array_split(x, 3 if len(x) >= 6 else 2)])
-        error = noise / np.sqrt(len(x) / len(thirds))
-        if np.ptp(thirds) > max(REST * (s.high - s.low), 3.5 * error) or x.std() > 1.5 * noise + REST * (
-            s.high - s.low
-        ):
-            return False
-    return True
+    return all(_is_still(x[np.isfinite(x)], s) for x, s in zip(late.T, states, strict=True))
+
+
+def _is_still(x: np.ndarray, s: StateDiagnosis) -> bool:
+    if len(x) < 4 or s.high == s.low:
+        return False
+    noise, motion = min(s.noise or 0.0, LOUD * s.spread), REST * (s.high - s.low)
+    thirds = np.array([part.mean() for part in np.array_split(x, 3 if len(x) >= 6 else 2)])
+    error = noise / np.sqrt(len(x) / len(thirds))
+    return bool(np.ptp(thirds) <= max(motion, 3.5 * error) and x.std() <= 1.5 * noise + motion)
 
 
 def _on_invariant(text: str) -> Finding:
     cure = "one of these states follows from the others, so the law has one equation less to find"
     return Finding("note", f"{text} stays constant within the noise", cure)
-
-
-def _weights(d: int) -> list[np.ndarray]:
-    """Whole weights worth trying, simplest first: up to 2 for five states, 0 or 1 for ten, else pairs and the total."""
-    choices: Iterable[tuple[int, ...]]
-    if d <= 5:
-        choices = itertools.product((0, 1, -1, 2, -2), repeat=d)
-    elif d <= 10:
-        choices = itertools.product((0, 1), repeat=d)
-    else:
-        choices = itertools.chain(_pairs(d), [(1,) * d])
-    weights = [np.array(c, float) for c in choices]
-    weights = [
-        c for c in weights if (c != 0).sum() > 1 and c[np.flatnonzero(c)[0]] > 0 and np.abs(c[c != 0]).min() == 1
-    ]
-    return sorted(weights, key=lambda c: (np.abs(c).sum(), (c < 0).sum()))
-
-
-def _pairs(d: int) -> itertools.chain:
-    unit = np.eye(d, dtype=int)
-    return itertools.chain.from_iterable(
-        (tuple(unit[a] + unit[b]), tuple(unit[a] - unit[b])) for a, b in itertools.combinations(range(d), 2)
-    )
-
-
-def _write_sum(c: np.ndarray, names: tuple[str, ...]) -> str:
-    """Write whole weights as text: S + 2 I - R."""
-    text = ""
-    for weight, name in zip(c.astype(int), names, strict=True):
-        if weight:
-            sign = "-" if weight < 0 else "+"
-            text += f" {sign} " if text else ("-" if weight < 0 else "")
-            text += name if abs(weight) == 1 else f"{abs(weight)} {name}"
-    return text

@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ..work.errors import DataError, OptionError
 
@@ -173,12 +173,13 @@ class Dataset:
         _refuse_twice(self.file, "column", (*self.states, *self.inputs))
         _refuse_twice(self.file, "trajectory", [k.name for k in self.trajectories])
         for k in self.trajectories:
-            if k.x.shape[1] != self.d:
-                cause = f"trajectory {k.name!r} has {k.x.shape[1]} columns for {self.d} states"
-                raise DataError(f"{self.file}: {cause}; give each state one.")
-            if k.u.shape[1] != len(self.inputs):
-                cause = f"trajectory {k.name!r} has {k.u.shape[1]} columns for {len(self.inputs)} inputs"
-                raise DataError(f"{self.file}: {cause}; give each input one.")
+            self._refuse_width(k.name, "state", k.x, self.states)
+            self._refuse_width(k.name, "input", k.u, self.inputs)
+
+    def _refuse_width(self, name: str, what: str, table: np.ndarray, columns: Sequence[str]) -> None:
+        if table.shape[1] != len(columns):
+            cause = f"trajectory {name!r} has {table.shape[1]} columns for {len(columns)} {what}s"
+            raise DataError(f"{self.file}: {cause}; give each {what} one.")
 
     def __len__(self) -> int:
         return len(self.trajectories)
@@ -245,6 +246,11 @@ class Dataset:
     def input_names(self) -> tuple[str, ...]:
         """Symbol of each input."""
         return tuple(self.symbols.get(name, name) for name in self.inputs)
+
+    @property
+    def counts(self) -> Int[np.ndarray, "K d"]:
+        """Number of values of each state that were measured in each trajectory."""
+        return np.array([np.isfinite(k.x).sum(0) for k in self.trajectories])
 
     def stacked(self) -> Float[np.ndarray, "rows d"]:
         """Return the samples of all trajectories, one under the other."""
@@ -377,13 +383,13 @@ def _spell(name: str) -> str:
 
 
 def _spell_character(c: str) -> str:
-    if c.isascii():
-        return c
-    if c in _LIGATURES:
-        return _LIGATURES[c]
-    plain = "".join(p for p in unicodedata.normalize("NFKD", c) if not unicodedata.combining(p))
-    greek = _GREEK.match(unicodedata.name(plain, "")) if len(plain) == 1 else None
-    if greek:
-        letter = greek[2].replace("LAMDA", "LAMBDA").lower()  # Unicode's spelling
-        return letter.capitalize() if greek[1] == "CAPITAL" else letter
-    return "".join(p if p.isascii() else "_" for p in plain)
+    plain = _LIGATURES.get(c) or "".join(p for p in unicodedata.normalize("NFKD", c) if not unicodedata.combining(p))
+    return _spell_greek(plain) or "".join(p if p.isascii() else "_" for p in plain)
+
+
+def _spell_greek(c: str) -> str:
+    greek = _GREEK.match(unicodedata.name(c, "")) if len(c) == 1 else None
+    if not greek:
+        return ""
+    letter = greek[2].replace("LAMDA", "LAMBDA").lower()  # Unicode's spelling
+    return letter.capitalize() if greek[1] == "CAPITAL" else letter
