@@ -10,6 +10,7 @@ and `invariants`). Nothing is refused here. Every finding says what was seen and
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -107,14 +108,11 @@ class Diagnosis:
     def lines(self) -> list[str]:
         """Return the diagnosis in plain sentences, one a line, for the terminal."""
         series = _count(self.trajectories, "trajectory", "trajectories")
-        extent = f"{self.file}: {_count(self.rows, 'row')}, {series}"
-        steps = f"even steps of {self.step:.4g}"
-        if self.sampling == "uneven":
-            steps = f"uneven steps, {self.step:.4g} in the middle"
-        extent += (
-            f", {_count(len(self.states), 'state')}; {self.time} from {self.start:.6g} to {self.end:.6g} in {steps}."
-        )
-        return [extent, *(_describe(state) for state in self.states), *(str(finding) for finding in self.findings)]
+        even = self.sampling == "even"
+        steps = f"even steps of {self.step:.4g}" if even else f"uneven steps, {self.step:.4g} in the middle"
+        size = f"{_count(self.rows, 'row')}, {series}, {_count(len(self.states), 'state')}"
+        extent = f"{self.file}: {size}; {self.time} from {self.start:.6g} to {self.end:.6g} in {steps}."
+        return [extent, *map(_describe, self.states), *map(str, self.findings)]
 
 
 def diagnose(data: Dataset) -> Diagnosis:
@@ -127,21 +125,21 @@ def diagnose(data: Dataset) -> Diagnosis:
     ('even', 5, ('S + R',))
     """
     states = tuple(_diagnose_state(data, i) for i in range(data.d))
-    sampling, step = _sampling(data)
+    steps, step = _steps(data)
+    sampling: Literal["even", "uneven"] = "even" if (np.abs(steps - step) <= EVEN * step).all() else "uneven"
     invariants = find_sums(data, np.array([state.noise or 0.0 for state in states]))
-    terms = _terms(data)
+    terms = int((data.counts.sum(0) - (data.counts > 0).sum(0)).min() // VALUES_PER_TERM)
     findings = [
         *_on_size(data, terms),
-        *_on_sampling(data, sampling),
+        *_on_sampling(data, sampling, steps),
         *_on_states(states),
         *_on_gaps(data),
         *_on_inputs(data),
         *_on_scales(states),
         *_on_coarseness(data, states),
         *_on_rest(data, states),
-        *(_on_invariant(text) for text in invariants),
+        *_on_invariants(invariants),
     ]
-    findings.sort(key=lambda f: f.level != "warning")
     return Diagnosis(
         file=data.file,
         rows=data.rows,
@@ -155,7 +153,7 @@ def diagnose(data: Dataset) -> Diagnosis:
         states=states,
         terms=terms,
         invariants=invariants,
-        findings=tuple(findings),
+        findings=tuple(sorted(findings, key=lambda f: f.level != "warning")),
     )
 
 
@@ -189,71 +187,64 @@ def _diagnose_state(data: Dataset, i: int) -> StateDiagnosis:
     return StateDiagnosis(data.states[i], low, high, len(seen) / len(values), noise, float(seen.std()))
 
 
-def _sampling(data: Dataset) -> tuple[Literal["even", "uneven"], float]:
+def _steps(data: Dataset) -> tuple[np.ndarray, float]:
+    """Return all steps of time and their median."""
     steps = np.concatenate([np.diff(k.t) for k in data.trajectories])
-    if len(steps) == 0:
-        return "even", 0.0
-    step = float(np.median(steps))
-    return ("even" if np.abs(steps - step).max() <= EVEN * step else "uneven"), step
+    return steps, float(np.median(steps)) if len(steps) else 0.0
 
 
-def _terms(data: Dataset) -> int:
-    """About how many terms an equation may have: values beyond one start a trajectory, for the state measured least."""
-    return int((data.counts.sum(0) - (data.counts > 0).sum(0)).min() // VALUES_PER_TERM)
+# What was seen, each kind by itself
 
 
-def _on_size(data: Dataset, terms: int) -> list[Finding]:
-    support = "hardly support one term" if terms == 0 else f"support about {_count(terms, 'term')}"
-    few = terms < 1 or (terms < 2 and data.d > 1)
-    found = []
+def _on_size(data: Dataset, terms: int) -> Iterator[Finding]:
     if terms < ROOMY:
+        support = "hardly support one term" if terms == 0 else f"support about {_count(terms, 'term')}"
+        few = terms < 1 or (terms < 2 and data.d > 1)
         cure = "measure more often or from more starts before trusting a longer law"
-        found.append(Finding("warning" if few else "note", f"the values measured {support} an equation", cure))
+        yield Finding("warning" if few else "note", f"the values measured {support} an equation", cure)
     if len(data) == 1:
         cure = "a second start tells more laws apart than more samples"
-        found.append(Finding("note", "one trajectory shows the law along one path only", cure))
-    return found
+        yield Finding("note", "one trajectory shows the law along one path only", cure)
 
 
-def _on_sampling(data: Dataset, sampling: str) -> list[Finding]:
-    found = []
+def _on_sampling(data: Dataset, sampling: str, steps: np.ndarray) -> Iterator[Finding]:
     short = sum(n < 3 for n in data.sizes)
     if short:
         text = f"{_count(short, 'trajectory', 'trajectories')} of {len(data)} with fewer than 3 rows"
-        found.append(Finding("warning", text, "check --trajectory, or leave them out: they say little about the law"))
+        yield Finding("warning", text, "check --trajectory, or leave them out: they say little about the law")
     if sampling == "uneven":
-        steps = np.concatenate([np.diff(k.t) for k in data.trajectories])
-        found.append(Finding("note", f"steps of time are uneven, from {steps.min():.4g} to {steps.max():.4g}"))
-    return found
+        yield Finding("note", f"steps of time are uneven, from {steps.min():.4g} to {steps.max():.4g}")
 
 
-def _on_states(states: tuple[StateDiagnosis, ...]) -> list[Finding]:
-    found = []
+def _on_states(states: tuple[StateDiagnosis, ...]) -> Iterator[Finding]:
     for s in states:
         if s.measured < 1:
             text = f"{s.name} is missing in {_percent(1 - s.measured)} of the rows"
             cure = "what is missing is left open, not filled in" if s.measured >= 0.5 else "measure it more often"
-            found.append(Finding("note" if s.measured >= 0.5 else "warning", text, cure))
-        if s.loudness is not None and s.loudness > LOUD:
-            noise = f"the noise of {s.name} is {_percent(s.loudness)} of its standard deviation"
-            text = f"{noise}, or its samples are too coarse"
-            found.append(Finding("warning", text, "average repeated measurements or sample more densely"))
-        found += _on_sign(s)
-    return found
+            yield Finding("note" if s.measured >= 0.5 else "warning", text, cure)
+        yield from _on_noise(s)
 
 
-def _on_gaps(data: Dataset) -> list[Finding]:
-    """Find the longest stretch of each state without a value."""
-    found = []
+def _on_noise(s: StateDiagnosis) -> Iterator[Finding]:
+    """Find noise that is loud, and signs that change, or only seem to."""
+    if s.loudness is not None and s.loudness > LOUD:
+        noise = f"the noise of {s.name} is {_percent(s.loudness)} of its standard deviation"
+        cure = "average repeated measurements or sample more densely"
+        yield Finding("warning", f"{noise}, or its samples are too coarse", cure)
+    side, depth = ("negative", -s.low) if -s.low < s.high else ("positive", s.high)
+    if 0 < depth <= 4.5 * (s.noise or 0.0):
+        yield Finding("note", f"{s.name} is measured as slightly {side}, within its noise; that is no change of sign")
+    elif s.low < 0 < s.high:
+        text = f"{s.name} changes sign, so its exponents will be whole"
+        yield Finding("note", text, "shift it if its zero is arbitrary")
+
+
+def _on_gaps(data: Dataset) -> Iterator[Finding]:
     for i, name in enumerate(data.states):
-        longest = max((_longest_gap(k.t, k.x[:, i]) for k in data.trajectories), default=(0.0, 0.0, 0.0))
-        share, start, end = longest
+        share, start, end = max(_longest_gap(k.t, k.x[:, i]) for k in data.trajectories)
         if share > GAP:
             text = f"{name} is not measured from {data.time} = {start:.6g} to {end:.6g}"
-            found.append(
-                Finding("note", text, "the law bridges it; one value inside would check that it does so rightly")
-            )
-    return found
+            yield Finding("note", text, "the law bridges it; one value inside would check that it does so rightly")
 
 
 def _longest_gap(t: np.ndarray, x: np.ndarray) -> tuple[float, float, float]:
@@ -266,67 +257,44 @@ def _longest_gap(t: np.ndarray, x: np.ndarray) -> tuple[float, float, float]:
     return float(gaps[at] / (t[-1] - t[0])), float(ends[at]), float(ends[at + 1])
 
 
-def _on_inputs(data: Dataset) -> list[Finding]:
+def _on_inputs(data: Dataset) -> Iterator[Finding]:
     """Find inputs that never change and so cannot be told from a constant."""
-    if not data.inputs:
-        return []
-    u = np.concatenate([k.u for k in data.trajectories])
-    still = [name for name, column in zip(data.inputs, u.T, strict=True) if np.ptp(column) == 0]
-    return [
-        Finding("warning", f"the input {n} never changes", "leave it out, or add a record in which it does")
-        for n in still
-    ]
+    for i, name in enumerate(data.inputs):
+        if np.ptp(np.concatenate([k.u[:, i] for k in data.trajectories])) == 0:
+            yield Finding(
+                "warning", f"the input {name} never changes", "leave it out, or add a record in which it does"
+            )
 
 
-def _on_sign(s: StateDiagnosis) -> list[Finding]:
-    if not s.low < 0 < s.high:
-        return []
-    depth = min(-s.low, s.high)
-    side = "negative" if -s.low < s.high else "positive"
-    if depth <= 4.5 * (s.noise or 0.0):
-        return [
-            Finding("note", f"{s.name} is measured as slightly {side}, within its noise; that is no change of sign")
-        ]
-    return [
-        Finding("note", f"{s.name} changes sign, so its exponents will be whole", "shift it if its zero is arbitrary")
-    ]
-
-
-def _on_scales(states: tuple[StateDiagnosis, ...]) -> list[Finding]:
+def _on_scales(states: tuple[StateDiagnosis, ...]) -> Iterator[Finding]:
     sizes = {s.name: max(abs(s.low), abs(s.high)) for s in states if s.spread > 0}
-    if len(sizes) < 2:
-        return []
-    large, small = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
-    if sizes[large] < FAR_APART * sizes[small]:
-        return []
-    text = f"{large} is about {sizes[large] / sizes[small]:.0e} times as large as {small}"
-    return [Finding("note", text, "check that their units are meant; scaling takes care of the rest")]
+    large, small = (choose(sizes, key=sizes.__getitem__, default="") for choose in (max, min))
+    if len(sizes) > 1 and sizes[large] >= FAR_APART * sizes[small]:
+        text = f"{large} is about {sizes[large] / sizes[small]:.0e} times as large as {small}"
+        yield Finding("note", text, "check that their units are meant; scaling takes care of the rest")
 
 
-def _on_coarseness(data: Dataset, states: tuple[StateDiagnosis, ...]) -> list[Finding]:
-    return [f for i, s in enumerate(states) for f in (_on_swings(data, i, s) or _on_jumps(data, i, s))]
+def _on_coarseness(data: Dataset, states: tuple[StateDiagnosis, ...]) -> Iterator[Finding]:
+    for i, s in enumerate(states):
+        samples = _samples_per_swing(data, i)
+        jumps = [j for k in data.trajectories if (j := _largest_jump(k, i, s.noise or 0.0)) is not None]
+        share, before, after = max(jumps, default=(0.0, 0.0, 0.0))
+        if samples < SAMPLES_PER_SWING:
+            text = f"{s.name} is sampled about {samples:.2g} times a swing"
+            yield Finding("warning", text, "sample at least 10 times a swing, or average if the swings are noise")
+        elif share > JUMP:
+            text = f"{s.name} covers {_percent(share)} of its range between {data.time} = {before:.6g} and {after:.6g}"
+            yield Finding("warning", text, "sample more densely there")
 
 
-def _on_swings(data: Dataset, i: int, s: StateDiagnosis) -> list[Finding]:
-    samples = [n for k in data.trajectories if (n := _samples_per_swing(k.x[:, i])) is not None]
-    if not samples or np.median(samples) >= SAMPLES_PER_SWING:
-        return []
-    text = f"{s.name} is sampled about {np.median(samples):.2g} times a swing"
-    return [Finding("warning", text, "sample at least 10 times a swing, or average if the swings are noise")]
+def _samples_per_swing(data: Dataset, i: int) -> float:
+    """The median of how many samples records have in one period of a state, infinite where none swings."""
+    counts = [n for k in data.trajectories if (n := _period(k.x[np.isfinite(k.x[:, i]), i])) is not None]
+    return float(np.median(counts)) if counts else np.inf
 
 
-def _on_jumps(data: Dataset, i: int, s: StateDiagnosis) -> list[Finding]:
-    jumps = [j for k in data.trajectories if (j := _largest_jump(k, i, s.noise or 0.0)) is not None]
-    share, before, after = max(jumps, default=(0.0, 0.0, 0.0))
-    if not share > JUMP:
-        return []
-    text = f"{s.name} covers {_percent(share)} of its range between {data.time} = {before:.6g} and {after:.6g}"
-    return [Finding("warning", text, "sample more densely there")]
-
-
-def _samples_per_swing(x: np.ndarray) -> float | None:
-    """Samples in one period of a state that swings at least three half periods through the middle half of its range."""
-    x = x[np.isfinite(x)]
+def _period(x: np.ndarray) -> float | None:
+    """Samples in one period of readings that swing at least three half periods through the middle half of their range."""
     if len(x) < 4 or np.ptp(x) == 0:
         return None
     level = (x - x.min()) / np.ptp(x)
@@ -347,14 +315,13 @@ def _largest_jump(k: Trajectory, i: int, noise: float) -> tuple[float, float, fl
     return float(steps[at]), float(t[at]), float(t[at + 1])
 
 
-def _on_rest(data: Dataset, states: tuple[StateDiagnosis, ...]) -> list[Finding]:
+def _on_rest(data: Dataset, states: tuple[StateDiagnosis, ...]) -> Iterator[Finding]:
     resting = sum(_rests(k, states) for k in data.trajectories)
-    if not resting:
-        return []
     whose = "the trajectory" if len(data) == 1 else f"{_count(resting, 'trajectory', 'trajectories')} of {len(data)}"
-    text = f"{whose} {'stays' if resting == 1 else 'stay'} at rest through the last half of the time"
-    level: Level = "warning" if resting > len(data) / 2 else "note"
-    return [Finding(level, text, "what rests says nothing new; sample the motion more densely or start elsewhere")]
+    if resting:
+        text = f"{whose} {'stays' if resting == 1 else 'stay'} at rest through the last half of the time"
+        cure = "what rests says nothing new; sample the motion more densely or start elsewhere"
+        yield Finding("warning" if resting > len(data) / 2 else "note", text, cure)
 
 
 def _rests(k: Trajectory, states: tuple[StateDiagnosis, ...]) -> bool:
@@ -372,6 +339,6 @@ def _is_still(x: np.ndarray, s: StateDiagnosis) -> bool:
     return bool(np.ptp(thirds) <= max(motion, 3.5 * error) and x.std() <= 1.5 * noise + motion)
 
 
-def _on_invariant(text: str) -> Finding:
+def _on_invariants(sums: tuple[str, ...]) -> Iterator[Finding]:
     cure = "one of these states follows from the others, so the law has one equation less to find"
-    return Finding("note", f"{text} stays constant within the noise", cure)
+    return (Finding("note", f"{text} stays constant within the noise", cure) for text in sums)
