@@ -20,7 +20,7 @@ from ..data.dataset import Dataset, Trajectory
 from ..work.errors import OptionError, did_you_mean
 from ..work.status import Status
 from .equations import Equations
-from .formulas import number_text
+from .printers import number_text
 from .simulation import TIGHT_ATOL, TIGHT_RTOL, simulate
 
 

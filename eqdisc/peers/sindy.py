@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..data.dataset import Dataset
+from ..law.ensemble import step
 from ..law.equations import Equations
 from .smoothed import Record, Smoothed
 
@@ -218,19 +219,11 @@ class _Forecast:
         with np.errstate(all="ignore"):
             for j in range(self.steps.shape[1]):
                 for _ in range(SUBSTEPS):
-                    x = _step(field, x, self.steps[:, j, None] / SUBSTEPS)
+                    x = step(field, x, self.steps[:, j, None] / SUBSTEPS)
                 error += float(np.mean(((x - self.wanted[:, j]) / self.spread) ** 2)) / self.steps.shape[1]
                 if not error < 1e6:  # NaN too
                     return np.inf
         return error
-
-
-def _step(field: Any, x: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """Take one Runge-Kutta step of fourth order."""
-    a = field(x)
-    b = field(x + h / 2 * a)
-    c = field(x + h / 2 * b)
-    return x + h / 6 * (a + 2 * b + 2 * c + field(x + h * c))
 
 
 def _choose(fits: list[Fit], forecast: _Forecast, deadline: float) -> tuple[tuple[float, float], np.ndarray]:
