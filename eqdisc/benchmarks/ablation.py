@@ -9,8 +9,8 @@ with n fits at a rate p one standard deviation is sqrt(n p (1 - p)).
 
 from __future__ import annotations
 
-import argparse
 import importlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +23,7 @@ import numpy as np
 from ..law.catalogue import catalogue, simulate_system
 from ..work.config import FitConfig
 from ..work.errors import EqdiscError
+from .pages import as_row, as_table, command
 from .scoring import middle_of, recovered
 
 SYSTEMS = ("fsir", "sirs_power", "power_predation", "two_tanks", "brusselator")
@@ -83,7 +84,7 @@ INGREDIENTS = (
     Ingredient(
         "prices of exponents",
         ("law.price:_PRICE_OF", "law.price:_PRICES", "law.price:ONE"),
-        lambda there: _one_price(there),
+        _one_price,
     ),
     Ingredient("the price of twins", ("law.price:TWINS", "search.rivals:TWINS"), lambda _: 0.0),
     Ingredient(
@@ -122,16 +123,12 @@ def count_recovered(systems: Sequence[str], noises: Sequence[float], seeds: Sequ
     from ..discovery import discover
 
     hits, seconds = 0, []
-    for name in systems:
-        truth = catalogue()[name].law
-        for noise in noises:
-            for seed in seeds:
-                data = simulate_system(name, noise=noise, seed=seed)
-                middle = middle_of(simulate_system(name))
-                start = time.perf_counter()
-                with suppress(EqdiscError):  # no law at all is no law recovered
-                    hits += recovered(discover(data, FitConfig(seed=seed)).equations, truth, middle)
-                seconds.append(time.perf_counter() - start)
+    for name, noise, seed in itertools.product(systems, noises, seeds):
+        data, middle = simulate_system(name, noise=noise, seed=seed), middle_of(simulate_system(name))
+        start = time.perf_counter()
+        with suppress(EqdiscError):  # no law at all is no law recovered
+            hits += recovered(discover(data, FitConfig(seed=seed)).equations, catalogue()[name].law, middle)
+        seconds.append(time.perf_counter() - start)
     return hits, len(seconds), float(np.median(seconds))
 
 
@@ -139,21 +136,19 @@ def run_ablation(
     systems: Sequence[str], noises: Sequence[float], seeds: Sequence[int], only: Sequence[str] = ()
 ) -> str:
     """Return the table, an ingredient a line, in Markdown."""
-    lines = ["| left out | recovered | of | median s |", "|-|-|-|-|"]
+    lines = as_table(["left out", "recovered", "of", "median s"], [])
     for ingredient in INGREDIENTS:
         if not only or any(word in ingredient.title for word in only):
             with without(ingredient):
                 hits, fits, seconds = count_recovered(systems, noises, seeds)
-            lines.append(f"| {ingredient.title} | {hits} | {fits} | {seconds:.1f} |")
+            lines.append(as_row([ingredient.title, str(hits), str(fits), f"{seconds:.1f}"]))
             print(lines[-1], flush=True)
     return "\n".join(lines) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the ablation and write its table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eqdisc.benchmarks.ablation", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = command("eqdisc.benchmarks.ablation", __doc__)
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
     parser.add_argument("--noise", nargs="+", type=float, default=[0.05])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
