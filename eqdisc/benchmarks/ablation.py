@@ -47,32 +47,19 @@ def _one_price(there: Any) -> Any:
     return {} if isinstance(there, dict) else there[-1:] if isinstance(there, tuple) else 5.5
 
 
+# fmt: off
 INGREDIENTS = (
     Ingredient("nothing (the whole search)"),
     Ingredient("the time warp of the smoothing", ("data.smoothing:_warp",), lambda _: lambda t, x: lambda q: q),
-    Ingredient(
-        "curves whose power falls otherwise than a spline's",
-        ("data.smoothing:POWERS", "data.smoothing:CORNERS"),
-        lambda there: there[:1],
-    ),
-    Ingredient(
-        "the search for an error that grows with the state", ("data.smoothing:may_change",), lambda _: lambda x: False
-    ),
-    Ingredient(
-        "records of unlike precision",
-        ("data.smoothing:tell_levels",),
-        lambda _: lambda data, found, counts: counts**0.0,
-    ),
+    Ingredient("curves whose power falls otherwise than a spline's", ("data.smoothing:POWERS", "data.smoothing:CORNERS"), lambda there: there[:1]),
+    Ingredient("the search for an error that grows with the state", ("data.smoothing:may_change",), lambda _: lambda x: False),
+    Ingredient("records of unlike precision", ("data.smoothing:tell_levels",), lambda _: lambda data, found, counts: counts**0.0),
     Ingredient("windows of integration", ("fit.regression:WINDOW", "fit.regression:SHORT"), lambda _: 10**9),
     Ingredient("library sets of three", ("search.subsets:TRIPLED",), lambda _: 2),
     Ingredient("the beam beyond two terms", ("search.matching:LARGEST",), lambda _: 2),
     Ingredient("random starts", ("search.matching:_Search.random_starts",), _nothing),
     Ingredient("further error floors", ("search.matching:CLEAN_FLOORS",), lambda _: ()),
-    Ingredient(
-        "terms shared between equations",
-        ("search.rounds:shared_terms",),
-        lambda _: lambda p: [np.zeros((0, len(p)))] * len(p),
-    ),
+    Ingredient("terms shared between equations", ("search.rounds:shared_terms",), lambda _: lambda p: [np.zeros((0, len(p)))] * len(p)),
     Ingredient("rounds with the fitted trajectory", ("search.rounds:ROUNDS",), lambda _: 1),
     Ingredient("several joint laws alive", ("search.rounds:ALIVE",), lambda _: 1),
     Ingredient("single moves", ("search.joint:JointSearch.moves",), _nothing),
@@ -81,21 +68,16 @@ INGREDIENTS = (
     Ingredient("exchanges of several terms", ("search.moves:Neighbourhood.exchanges",), _nothing),
     Ingredient("conserved sums", ("search.problem:find_invariants",), _nothing),
     Ingredient("ties", ("search.joint:find_ties",), lambda _: lambda *_: (0.0, [])),
-    Ingredient(
-        "prices of exponents",
-        ("law.price:_PRICE_OF", "law.price:_PRICES", "law.price:ONE"),
-        _one_price,
-    ),
+    Ingredient("prices of exponents", ("law.price:_PRICE_OF", "law.price:_PRICES", "law.price:ONE"), _one_price),
     Ingredient("the price of twins", ("law.price:TWINS", "search.rivals:TWINS"), lambda _: 0.0),
-    Ingredient(
-        "steps where the data bend", ("fit.mesh:count_steps",), lambda _: lambda d, k, t, *_: np.ones(len(t) - 1, int)
-    ),
+    Ingredient("steps where the data bend", ("fit.mesh:count_steps",), lambda _: lambda d, k, t, *_: np.ones(len(t) - 1, int)),
     Ingredient("the check by halving the steps", ("search.rounds:STEP_ERROR",), lambda _: np.inf),
     Ingredient("nearly as short laws with half the steps", ("search.rounds:OVERTAKING",), lambda _: -np.inf),
     Ingredient("thinning of the dense chain", ("discovery:thin_dense_chain",), lambda _: lambda joint, pick, *_: pick),
     Ingredient("rivals that are sought", ("discovery:seek_rivals",), _nothing),
     Ingredient("three nats for one more term", ("discovery:select_pick",), lambda _: lambda seen, pick, *_: pick),
 )
+# fmt: on
 
 
 @contextmanager

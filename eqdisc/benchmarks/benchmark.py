@@ -190,6 +190,11 @@ def varied_in(summary: pd.DataFrame) -> list[str]:
     return [name for name in VARIED if name in summary]
 
 
+def headings(summary: pd.DataFrame) -> list[str]:
+    """Return what stands above the columns of the summary."""
+    return ["laws", "noise", *varied_in(summary), "fits", *RATES, "median s"]
+
+
 def _rates(part: pd.DataFrame) -> dict[str, Any]:
     right, claimed = part["recovered"] == "1", part["verdict"] == "identified"
     follows = part["r2"][part["r2"] != ""].astype(float) > FOLLOWS
@@ -232,8 +237,7 @@ def as_markdown(summary: pd.DataFrame) -> str:
     from .. import __version__
 
     head = f"eqdisc {__version__}, PyTorch {torch.__version__}, NumPy {np.__version__}, Python {platform.python_version()}, {date.today()}"
-    names = ["laws", "noise", *varied_in(summary), "fits", *RATES, "median s"]
-    table = as_table(names, (cells_of(row, varied_in(summary)) for _, row in summary.iterrows()))
+    table = as_table(headings(summary), (cells_of(row, varied_in(summary)) for _, row in summary.iterrows()))
     note = f"Generalises: R2 above {FOLLOWS:g} from a start that was not fitted. Claimed: the verdict is 'identified'."
     return "\n".join(["# Recovery on the catalogue", "", head, "", *table, "", note, ""])
 
@@ -250,9 +254,8 @@ def write_benchmark(summary: pd.DataFrame) -> str:
     from ..runs.text import open_table, render_table
 
     table = open_table()
-    table.add_column("laws")
-    for heading in ("noise", *varied_in(summary), "fits", *RATES, "median s"):
-        table.add_column(heading, justify="right")
+    for heading in headings(summary):
+        table.add_column(heading, justify="left" if heading == "laws" else "right")
     for _, row in summary.iterrows():
         table.add_row(*cells_of(row, varied_in(summary)))
     return render_table(table, 150)
