@@ -2,9 +2,12 @@ r"""Benchmark: what eqdisc recovers of laws that are known, by noise, samples an
 
 A fit is a row: a system of the catalogue, measured with noise as a share of each state's standard deviation, fitted, and compared
 with its law. Recovered is the same structure with numbers within tolerance (`scoring`); it generalises where the found law, started
-from a start that was not fitted, follows the true one with a coefficient of determination above 0.99; claimed is the verdict
-"identified". A claim is right where the law is recovered: a transcendental law that is claimed is always wrong. Rates carry Wilson's
-90 % interval (J. Am. Stat. Assoc. 22, 1927).
+from a start that was not fitted, follows the true one,
+
+    R2 = 1 - sum (x - x_true)**2 / sum (x_true - mean x_true)**2 > 0.99;
+
+claimed is the verdict "identified". A claim is right where the law is recovered: a transcendental law that is claimed is always wrong. Rates
+carry Wilson's 90 % interval (J. Am. Stat. Assoc. 22, 1927).
 """
 
 from __future__ import annotations

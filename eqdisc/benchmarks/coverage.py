@@ -18,18 +18,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from ..data.dataset import Dataset
 from ..law.catalogue import catalogue, simulate_system
 from ..law.equations import Equations, Parameter
 from ..work.config import FitConfig
-from ..work.errors import EqdiscError
 from .benchmark import wilson
 from .pages import as_table, command
-from .scoring import middle_of, recovered
+from .scoring import fit, middle_of, recovered
+
+if TYPE_CHECKING:
+    from ..discovery import Discovery
 
 SYSTEMS = (
     *("torricelli", "generalized_growth", "half_order", "two_tanks"),
@@ -57,30 +59,21 @@ def measure(system: str, seed: int, noise: float, starts: int) -> Iterator[Numbe
     truth = catalogue()[system].law
     data = simulate_system(system, noise=noise, seed=seed, starts=min(starts, len(catalogue()[system].x0)))
     for snap in (False, True):
-        law, parameters = _fit(data, FitConfig(seed=seed, snap=snap))
-        for question in _answered(law, truth, middle_of(data), snap):
-            for kind, equation, value, held in compare(truth, parameters):
+        found = fit(data, FitConfig(seed=seed, snap=snap))
+        for question in _answered(found, truth, middle_of(data), snap):
+            for kind, equation, value, held in compare(truth, found.parameters if found else ()):
                 if held is not None or question == QUESTIONS[2]:
                     yield Number(system, seed, question, kind, equation, value, bool(held))
 
 
-def _fit(data: Dataset, config: FitConfig) -> tuple[Equations | None, tuple[Parameter, ...]]:
-    """Return the law that was found and its numbers; without any there is none."""
-    from ..discovery import discover
-
-    try:
-        found = discover(data, config)
-    except EqdiscError:
-        return None, ()
-    return found.equations if found.parameters else None, found.parameters
-
-
-def _answered(law: Equations | None, truth: Equations, middle: np.ndarray, snap: bool) -> list[str]:
+def _answered(found: Discovery | None, truth: Equations, middle: np.ndarray, snap: bool) -> list[str]:
     """Return the questions that a fit answers; over all fits, every number of one without a law is missed."""
     before, conditional, always = QUESTIONS
+    if found is None or not found.parameters:
+        return [always] if snap else []
     if not snap:
-        return [before] if law is not None and _same_terms(law, truth) else []
-    return [always, *([conditional] if law is not None and recovered(law, truth, middle) else [])]
+        return [before] if _same_terms(found.equations, truth) else []
+    return [always, *([conditional] if recovered(found.equations, truth, middle) else [])]
 
 
 def compare(truth: Equations, parameters: Sequence[Parameter]) -> Iterator[tuple[str, str, float, bool | None]]:

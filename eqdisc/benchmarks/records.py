@@ -25,9 +25,8 @@ from ..data.dataset import Dataset, Trajectory
 from ..law.catalogue import System, catalogue
 from ..law.simulation import TIGHT_ATOL, TIGHT_RTOL, simulate
 from ..work.config import FitConfig
-from ..work.errors import EqdiscError
 from .pages import as_table, command
-from .scoring import middle_of, recovered
+from .scoring import fit, middle_of, recovered
 
 SYSTEMS = ("fsir", "lotka_volterra", "power_predation", "holling")
 MISSING = 0.3
@@ -88,18 +87,14 @@ def measure(system: System, condition: str, noise: float, seed: int) -> Dataset:
     return Dataset(tuple(records), states=tuple(system.equations), file=system.name)
 
 
-def fit(name: str, condition: str, noise: float, seed: int) -> Row:
+def judge(name: str, condition: str, noise: float, seed: int) -> Row:
     """Measure a system once and fit it."""
-    from ..discovery import discover
-
     system = catalogue()[name]
     data = measure(system, condition, noise, seed)
     known = (" + ".join(data.states),) if condition == "conserved" else ()
-    try:
-        found = discover(data, FitConfig(seed=seed, conserve=known))
-    except EqdiscError:
-        return Row(name, condition, noise, seed, False, "none")
-    return Row(name, condition, noise, seed, recovered(found.equations, system.law, middle_of(data)), found.verdict)
+    found = fit(data, FitConfig(seed=seed, conserve=known))
+    right = found is not None and recovered(found.equations, system.law, middle_of(data))
+    return Row(name, condition, noise, seed, right, "none" if found is None else found.verdict)
 
 
 def write_table(rows: Sequence[Row]) -> str:
@@ -127,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     rows: list[Row] = []
     for system, noise, seed in itertools.product(options.systems, options.noise, range(options.seeds)):
-        rows += [fit(system, condition, noise, seed) for condition in options.conditions]
+        rows += [judge(system, condition, noise, seed) for condition in options.conditions]
         print(*map(str, rows[-len(options.conditions) :]), sep="\n", flush=True)
         if options.out:
             options.out.write_text(write_table(rows), encoding="utf-8")

@@ -1,15 +1,37 @@
-"""Scoring: is a found law the one that made the data?"""
+r"""Scoring: is a found law the one that made the data?
+
+    |w - w'| <= 0.05,   (w = 0) = (w' = 0),   |a m**w - a' m**w'| <= 0.1 |a' m**w'|
+
+for the exponents w and the coefficient a of each term and those of the true one, m the middle of the data.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import sympy as sp
 
 from ..data.dataset import Dataset
 from ..law.equations import Equations
+from ..work.config import FitConfig
+from ..work.errors import EqdiscError
+
+if TYPE_CHECKING:
+    from ..discovery import Discovery
 
 EXPONENT = 0.05
 COEFFICIENT = 0.1
+
+
+def fit(data: Dataset, config: FitConfig) -> Discovery | None:
+    """Return what is discovered, None where no law can be fitted."""
+    from ..discovery import discover
+
+    try:
+        return discover(data, config)
+    except EqdiscError:
+        return None
 
 
 def recovered(found: Equations, truth: Equations, middle: np.ndarray) -> bool:

@@ -22,6 +22,7 @@ basis: a record that fills all of it is sampled too coarsely for its noise to be
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -107,10 +108,7 @@ def denoise(data: Dataset, noise: str = "auto", journal: Journal | None = None) 
         return _with_inputs(denoise(parted, noise, journal), parted)
     journal, (word, size) = journal or Journal(), read_noise(noise)
     asked = word != "auto" or data.weighed
-    error = next((m for m in MODELS if m.name == word), MODELS[0])
-    error, (curves, estimates, _) = (
-        (error, _denoise_all(data, error, journal)) if asked else _choose_error(data, journal)
-    )
+    error, (curves, estimates, _) = _choose_error(data, word, asked, journal)
     x, spread, sigma = data.stacked(), np.nanstd(data.stacked(), axis=0), _pool_noise(data, estimates, error, size)
     low = _lowest(data, curves)
     relative = float(np.max(np.minimum(sigma / np.maximum(spread, 1e-300), 0.3)))
@@ -174,10 +172,11 @@ def _column(curve: Curve, i: int, t: np.ndarray) -> np.ndarray:
 Smooth = tuple[list[tuple[Curve, ...]], np.ndarray, float]  # curves of every record, noise (K, d), -2 log likelihood
 
 
-def _choose_error(data: Dataset, journal: Journal) -> tuple[ErrorModel, Smooth]:
-    """Return the shape of the error that the data tell, the constant one in doubt, and what smoothing with it gives."""
-    error, smooth = MODELS[0], _denoise_all(data, MODELS[0], journal)
-    if not may_change(data.stacked()) or not (smooth[1] > 1e-3).any():
+def _choose_error(data: Dataset, word: str, asked: bool, journal: Journal) -> tuple[ErrorModel, Smooth]:
+    """Return the shape of the error that was asked for or that the data tell, the constant one in doubt, and what smoothing with it gives."""
+    error = next((m for m in MODELS if m.name == word), MODELS[0])
+    smooth = _denoise_all(data, error, journal)
+    if asked or not may_change(data.stacked()) or not (smooth[1] > 1e-3).any():
         return error, smooth
     least = smooth[2] - 2 * EVIDENCE  # what another shape has to beat
     for model in MODELS[1:]:
@@ -318,36 +317,28 @@ def _smooth_chunk(t: np.ndarray, y: np.ndarray, v: np.ndarray) -> tuple[np.ndarr
     unit = np.round((t - t[0]) / (t[-1] - t[0]), 12)
     mu, basis = _basis(unit.tobytes(), v.tobytes())
     z = basis.T @ (y / v)
-    power, rest = z[2:] ** 2, _shares(mu[2:].tobytes(), POWERS, CORNERS)
-    score = (n - 2) * np.log(rest.w @ power + 1e-300) - rest.log_w + rest.price
+    power, (w, log_w, price) = z[2:] ** 2, _shares(mu[2:].tobytes(), POWERS, CORNERS)
+    score = (n - 2) * np.log(w @ power + 1e-300) - log_w + price
     best = int(np.argmin(score))
-    w = rest.w[best]
-    smooth = y - v * (basis[:, 2:] @ (w * z[2:]))
-    return smooth, float(score[best]), float(np.sqrt((power * w).sum() / (n - 2)))
-
-
-@dataclass(frozen=True, eq=False)
-class _Shares:
-    """What w (m, n - 2) each of m spectra leaves of the basis curves, its sum of logarithms and its price (m,)."""
-
-    w: np.ndarray
-    log_w: np.ndarray
-    price: np.ndarray
+    smooth = y - v * (basis[:, 2:] @ (w[best] * z[2:]))
+    return smooth, float(score[best]), float(np.sqrt((power * w[best]).sum() / (n - 2)))
 
 
 @lru_cache(maxsize=8)
-def _shares(eigenvalues: bytes, powers: tuple[int, ...], corners: tuple[float, ...]) -> _Shares:
+def _shares(
+    eigenvalues: bytes, powers: tuple[int, ...], corners: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what w (m, n - 2) each of m spectra leaves of the basis curves, its sum of logarithms and its price (m,)."""
     mu = np.frombuffer(eigenvalues)
     mu = mu / np.median(mu)
     parts, prices = [], []
-    for p in powers:
-        for corner in corners:
-            low = mu[int(corner * (len(mu) - 1))] if corner else 0.0
-            scaled = np.exp(p * STIFFNESS)[:, None] * (low + mu) ** p
-            parts.append(scaled / (1 + scaled))
-            prices.append(np.full(len(STIFFNESS), UNLIKE * ((p != 1) + (corner != 0))))
+    for p, corner in itertools.product(powers, corners):
+        low = mu[int(corner * (len(mu) - 1))] if corner else 0.0
+        scaled = np.exp(p * STIFFNESS)[:, None] * (low + mu) ** p
+        parts.append(scaled / (1 + scaled))
+        prices.append(np.full(len(STIFFNESS), UNLIKE * ((p != 1) + (corner != 0))))
     w = np.maximum(np.concatenate(parts), 1e-300)
-    return _Shares(w, np.log(w).sum(1), np.concatenate(prices))
+    return w, np.log(w).sum(1), np.concatenate(prices)
 
 
 @lru_cache(maxsize=64)

@@ -1,5 +1,7 @@
 """Simulation: a printed law, integrated by SciPy, as far as it goes.
 
+    dx/dt = f(x, u(t)),     x(t_0) = x_0
+
 Whatever goes wrong is a value: the trajectory up to its last valid time and a `Status`. A blow-up is a time, not an
 exception, and nothing runs longer than it may.
 """

@@ -174,6 +174,3 @@ def conserves(invariant: np.ndarray, coefficients: np.ndarray, ties: Sequence[Ti
         ratios[tie.term, tie.equation] = tie.ratio
     moved = np.where((coefficients != 0) & (invariant != 0), invariant * ratios, 0.0).sum(1)
     return bool((np.abs(moved) <= 1e-6).all())
-
-
-__all__ = ["Coefficients", "Tie", "conserves", "find_ties", "find_yields"]

@@ -1,4 +1,4 @@
-"""Diagnosis: every finding on data that have it, none on data that do not, and a noise that is the noise."""
+"""Check: every finding on data that have it, none on data that do not, and a noise that is the noise."""
 
 from __future__ import annotations
 
