@@ -76,6 +76,18 @@ class Column:
         labels, found = pd.factorize(np.where(self.empty, "", self.text), sort=True)
         return found, labels
 
+    def dates(self) -> tuple[Float[np.ndarray, "n"], str]:
+        """Return ISO dates as days since the first of them (NaN where a cell is none), and that first date."""
+        import pandas as pd
+
+        stamps = pd.to_datetime(pd.Series(self.text, dtype=object), format="ISO8601", errors="coerce", utc=True)
+        stamps = stamps.where(stamps.dt.year.between(1, 9999))  # -1 is no year
+        if stamps.isna().all():
+            return np.full(len(self.values), np.nan), ""
+        first = stamps.min()
+        days = ((stamps - first) / pd.Timedelta(days=1)).to_numpy(float)
+        return days, (f"{first:%Y-%m-%d}" if first == first.normalize() else f"{first:%Y-%m-%dT%H:%M:%S}")
+
 
 def column_of(series: pd.Series, name: str, decimal: str = ".") -> Column:
     """Take a pandas column apart into numbers and text."""
@@ -156,67 +168,158 @@ class Table:
         rest = [name for name in self.others() if name in usable and name not in names]
         if not rest:
             return alone
-        return (
-            f"leave it out with --states {as_word(','.join(rest)) if len(rest) <= 8 else 'and the names of the others'}"
-        )
+        words = as_word(",".join(rest)) if len(rest) <= 8 else "and the names of the others"
+        return f"leave it out with --states {words}"
 
+    def read_times(self) -> tuple[Float[np.ndarray, "n"], str]:
+        """Return the times, and the first date if they are dates."""
+        column = self.columns[self.time]
+        self.refuse_where(column.empty, "the time is missing", "fill it in or delete the row", self.time)
+        values, first, wrong = column.values, "", column.wrong
+        if wrong.any():
+            days, date = column.dates()
+            if np.isnan(days).sum() < wrong.sum():
+                values, first, wrong = days, date, np.isnan(days)
+            cell = quote(column.cell(int(np.argmax(wrong))))
+            cause = f"{cell} is neither a number nor an ISO date such as 2014-05-18"
+            self.refuse_where(wrong, cause, "correct the cell or name another column with --time", self.time)
+        self._refuse_infinite(self.time, values)
+        return values, first
 
-# One by one
+    def read_labels(self) -> tuple[Int[np.ndarray, "n"], list[str], list[str]]:
+        """Return the number of the trajectory of each row, and the trajectories' names in natural order and their groups."""
+        if self.group is None:
+            labels, names = self._read_names(self.trajectory, "trajectory")
+            return labels, names, [""] * len(names)
+        own, groups = self._read_names(self.group, "group")
+        if self.trajectory is None:
+            return own, groups, groups
+        inner, names = self._read_names(self.trajectory, "trajectory")
+        pairs, labels = np.unique(np.column_stack([inner, own]), axis=0, return_inverse=True)
+        repeated = len(pairs) > len(names)  # one name in several groups
+        together = [f"{groups[g]}/{names[k]}" if repeated else names[k] for k, g in pairs]
+        return labels.ravel(), together, [groups[g] for _, g in pairs]
 
+    def _read_names(self, name: str | None, role: str) -> tuple[Int[np.ndarray, "n"], list[str]]:
+        """Return which of the names in a column each row has, and the names in natural order; without a column all rows are alike."""
+        if name is None:
+            return np.zeros(len(self.rows), int), ["0"]
+        column = self.columns[name]
+        self.refuse_where(column.empty, f"the {role} is missing", "fill it in or delete the row", name)
+        found, labels = column.codes()
+        names = [one_kind_of_line(v) if isinstance(v, str) else _number_name(v) for v in found.tolist()]
+        order = sorted(range(len(names)), key=lambda i: _natural(names[i]))
+        return np.argsort(order)[labels], [names[i] for i in order]
 
-def read_times(table: Table) -> tuple[Float[np.ndarray, "n"], str]:
-    """Return the times, and the first date if they are dates."""
-    column = table.columns[table.time]
-    table.refuse_where(column.empty, "the time is missing", "fill it in or delete the row", table.time)
-    values, first, wrong = column.values, "", column.wrong
-    if wrong.any():
-        days, date = _read_dates(column)
-        if np.isnan(days).sum() < wrong.sum():
-            values, first, wrong = days, date, np.isnan(days)
-        cause = f"{quote(column.cell(int(np.argmax(wrong))))} is neither a number nor an ISO date such as 2014-05-18"
-        table.refuse_where(wrong, cause, "correct the cell or name another column with --time", table.time)
-    _refuse_infinite(table, table.time, values)
-    return values, first
+    def read_state(self, name: str) -> Float[np.ndarray, "n"]:
+        """Return the numbers of a column, NaN where nothing was measured."""
+        column = self.columns[name]
+        if column.wrong.any():
+            row = int(np.argmax(column.wrong))
+            self.refuse(f"{quote(column.cell(row))} is not a number", self._cure_text(name, row), name, row)
+        if column.empty.all():
+            self.refuse("it holds no values", self.without(name, alone="a state needs numbers"), name)
+        self._refuse_infinite(name, column.values)
+        return column.values
 
+    def _cure_text(self, name: str, row: int) -> str:
+        """Say what to do about a text among numbers."""
+        column, leave = self.columns[name], self.without(name, alone="a state needs numbers")
+        if re.fullmatch(r"[+-]?\d+,\d+", column.cell(row)):
+            return "write it with a decimal point and without thousands separators"
+        if column.wrong.sum() == (~column.empty).sum():
+            return leave
+        return "correct the cell or empty it" + (f", or {leave}" if "--states" in leave else "")
 
-def _read_dates(column: Column) -> tuple[Float[np.ndarray, "n"], str]:
-    """Return a column of ISO dates as days since the first of them (NaN where a cell is none), and that first date."""
-    import pandas as pd
+    def read_errors(self, states: list[str], x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+        """Return the standard error of every value, NaN where there is no column of it."""
+        sigma = np.full_like(x, np.nan)
+        for i, name in enumerate(states):
+            if name + ERROR not in self.errors:
+                continue
+            sigma[:, i] = self.read_state(name + ERROR)
+            wrong = np.isfinite(x[:, i]) & ~(sigma[:, i] > 0)
+            missing = np.isnan(sigma[np.argmax(wrong), i])
+            cause = "a standard error is missing" if missing else "a standard error is above 0"
+            self.refuse_where(wrong, cause, f"correct the cell or empty the value of {name}", name + ERROR)
+        return sigma
 
-    stamps = pd.to_datetime(pd.Series(column.text, dtype=object), format="ISO8601", errors="coerce", utc=True)
-    stamps = stamps.where(stamps.dt.year.between(1, 9999))  # -1 is no year
-    if stamps.isna().all():
-        return np.full(len(column.values), np.nan), ""
-    first = stamps.min()
-    days = ((stamps - first) / pd.Timedelta(days=1)).to_numpy(float)
-    return days, (f"{first:%Y-%m-%d}" if first == first.normalize() else f"{first:%Y-%m-%dT%H:%M:%S}")
+    def fill_inputs(
+        self, name: str, t: Float[np.ndarray, "n"], u: Float[np.ndarray, "n q"], held: Sequence[str]
+    ) -> Float[np.ndarray, "n q"]:
+        """Return the inputs of one trajectory at all of its times, from those at which they were measured."""
+        filled = np.empty_like(u)
+        for i, column in enumerate(self.inputs):
+            seen = np.isfinite(u[:, i])
+            if not seen.any():
+                self.refuse(f"trajectory {quote(name)} has no value of this input", "fill one in at its start", column)
+            curve = InputCurve(t[seen], u[seen, i : i + 1], np.array([column in held]))
+            filled[:, i] = curve(t)[:, 0]
+        return filled
 
+    def _refuse_infinite(self, name: str, values: np.ndarray) -> None:
+        self.refuse_where(np.isinf(values), "the value is infinite", "correct the cell or empty it", name)
 
-def read_labels(table: Table) -> tuple[Int[np.ndarray, "n"], list[str], list[str]]:
-    """Return the number of the trajectory of each row, and the trajectories' names in natural order and their groups."""
-    if table.group is None:
-        labels, names = _read_names(table, table.trajectory, "trajectory")
-        return labels, names, [""] * len(names)
-    own, groups = _read_names(table, table.group, "group")
-    if table.trajectory is None:
-        return own, groups, groups
-    inner, names = _read_names(table, table.trajectory, "trajectory")
-    pairs, labels = np.unique(np.column_stack([inner, own]), axis=0, return_inverse=True)
-    repeated = len(pairs) > len(names)  # one name in several groups
-    together = [f"{groups[g]}/{names[k]}" if repeated else names[k] for k, g in pairs]
-    return labels.ravel(), together, [groups[g] for _, g in pairs]
+    # columns together
 
+    def find_identifiers(self, clock: Float[np.ndarray, "n"]) -> list[str]:
+        """Return columns that tell several series apart, the one that leaves the fewest repeated times first."""
+        restarts = clock[1:] <= clock[:-1]
+        if self.trajectory is not None or self.group is not None or len(clock) < 4 or not restarts.any():
+            return []
+        found: dict[str, int] = {}
+        for name in self.others():
+            if not self.columns[name].may_name:
+                continue
+            distinct, codes = self.columns[name].codes()
+            if 1 < len(distinct) <= len(clock) / 2 and _tells_series_apart(clock, codes, restarts):
+                found[name] = _count_repeats(clock, codes)
+        return sorted(found, key=found.__getitem__)
 
-def _read_names(table: Table, name: str | None, role: str) -> tuple[Int[np.ndarray, "n"], list[str]]:
-    """Return which of the names in a column each row has, and the names in natural order; without a column all rows are alike."""
-    if name is None:
-        return np.zeros(len(table.rows), int), ["0"]
-    column = table.columns[name]
-    table.refuse_where(column.empty, f"the {role} is missing", "fill it in or delete the row", name)
-    found, labels = column.codes()
-    names = [one_kind_of_line(v) if isinstance(v, str) else _number_name(v) for v in found.tolist()]
-    order = sorted(range(len(names)), key=lambda i: _natural(names[i]))
-    return np.argsort(order)[labels], [names[i] for i in order]
+    def refuse_repeated_times(
+        self, clock: np.ndarray, labels: np.ndarray, order: np.ndarray, names: list[str], identifiers: list[str]
+    ) -> None:
+        """Refuse a time that stands twice in one trajectory; what looks like an identifier may be the column that is missing."""
+        twice = _repeats(clock, labels, order)
+        if not twice.any():
+            return
+        later = order[1:][twice]
+        k = int(np.argmin(later))  # the first row of the file that repeats a time
+        row, before = int(later[k]), int(order[:-1][twice][k])
+        series, cure = "", "add a trajectory column or average repeated times"
+        if self.trajectory is not None:
+            series, cure = f" in trajectory {quote(names[labels[row]])}", "average repeated times"
+        elif identifiers:
+            cure = f"did you mean --trajectory {as_word(identifiers[0])}?"
+        where = f"in row {self.rows[before]} and again here"
+        self.refuse(f"time {self.columns[self.time].cell(row)} stands twice{series}, {where}", cure, self.time, row)
+
+    def refuse_too_little(self, states: list[str], x: Float[np.ndarray, "n d"], labels: Int[np.ndarray, "n"]) -> None:
+        """Refuse a state whose measured values cannot settle the smallest model."""
+        for i, name in enumerate(states):
+            measured = np.isfinite(x[:, i])
+            count, starts = int(measured.sum()), len(np.unique(labels[measured]))
+            if count - starts >= SPARE:
+                continue
+            what = "1 measured value" if count == 1 else f"{count} measured values"
+            series = "" if starts == 1 else f" in {starts} trajectories"
+            cure = "measure more" if self.trajectory is None else "measure more or name another --trajectory"
+            if len(states) > 1:
+                cure += f", or {self.without(name, alone='leave it out')}"
+            self.refuse(f"{what}{series} where the smallest model needs {starts + SPARE}", cure, name)
+
+    def refuse_constant(self, states: list[str], x: Float[np.ndarray, "n d"], labels: Int[np.ndarray, "n"]) -> None:
+        """Refuse states that change in no trajectory."""
+        extents = (_extent(column, labels) for column in x.T)
+        constant = [i for i, (low, high) in enumerate(extents) if (high <= low).all()]
+        if not constant:
+            return
+        values = x[np.isfinite(x[:, constant[0]]), constant[0]]
+        cause = "it never changes while time runs, only from one trajectory to another"
+        if np.ptp(values) == 0:
+            cause = f"it never changes (always {values[0]:.6g})"
+        cure = self.without(*(states[i] for i in constant), alone="measure a state that does")
+        self.refuse(cause, cure, states[constant[0]])
 
 
 def _number_name(value: float) -> str:
@@ -234,78 +337,6 @@ def _natural(name: str) -> list[tuple[int, float, str]]:
     except ValueError:
         parts = re.split(r"(\d+)", name)
         return [(1, float(p), p) if p.isdecimal() else (2, 0.0, p) for p in parts if p] + [(3, 0.0, name)]
-
-
-def read_state(table: Table, name: str) -> Float[np.ndarray, "n"]:
-    """Return the numbers of a column, NaN where nothing was measured."""
-    column = table.columns[name]
-    if column.wrong.any():
-        row = int(np.argmax(column.wrong))
-        table.refuse(f"{quote(column.cell(row))} is not a number", _cure_text(table, name, row), name, row)
-    if column.empty.all():
-        table.refuse("it holds no values", table.without(name, alone="a state needs numbers"), name)
-    _refuse_infinite(table, name, column.values)
-    return column.values
-
-
-def _cure_text(table: Table, name: str, row: int) -> str:
-    """Say what to do about a text among numbers."""
-    column, leave = table.columns[name], table.without(name, alone="a state needs numbers")
-    if re.fullmatch(r"[+-]?\d+,\d+", column.cell(row)):
-        return "write it with a decimal point and without thousands separators"
-    if column.wrong.sum() == (~column.empty).sum():
-        return leave
-    return "correct the cell or empty it" + (f", or {leave}" if "--states" in leave else "")
-
-
-def read_errors(table: Table, states: list[str], x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    """Return the standard error of every value, NaN where there is no column of it."""
-    sigma = np.full_like(x, np.nan)
-    for i, name in enumerate(states):
-        if name + ERROR not in table.errors:
-            continue
-        sigma[:, i] = read_state(table, name + ERROR)
-        wrong = np.isfinite(x[:, i]) & ~(sigma[:, i] > 0)
-        missing = np.isnan(sigma[np.argmax(wrong), i])
-        cause = "a standard error is missing" if missing else "a standard error is above 0"
-        table.refuse_where(wrong, cause, f"correct the cell or empty the value of {name}", name + ERROR)
-    return sigma
-
-
-def fill_inputs(
-    table: Table, name: str, t: Float[np.ndarray, "n"], u: Float[np.ndarray, "n q"], held: Sequence[str]
-) -> Float[np.ndarray, "n q"]:
-    """Return the inputs of one trajectory at all of its times, from those at which they were measured."""
-    filled = np.empty_like(u)
-    for i, column in enumerate(table.inputs):
-        seen = np.isfinite(u[:, i])
-        if not seen.any():
-            table.refuse(f"trajectory {quote(name)} has no value of this input", "fill one in at its start", column)
-        curve = InputCurve(t[seen], u[seen, i : i + 1], np.array([column in held]))
-        filled[:, i] = curve(t)[:, 0]
-    return filled
-
-
-def _refuse_infinite(table: Table, name: str, values: np.ndarray) -> None:
-    table.refuse_where(np.isinf(values), "the value is infinite", "correct the cell or empty it", name)
-
-
-# Together
-
-
-def find_identifiers(table: Table, clock: Float[np.ndarray, "n"]) -> list[str]:
-    """Return columns that tell several series apart, the one that leaves the fewest repeated times first."""
-    restarts = clock[1:] <= clock[:-1]
-    if table.trajectory is not None or table.group is not None or len(clock) < 4 or not restarts.any():
-        return []
-    found: dict[str, int] = {}
-    for name in table.others():
-        if not table.columns[name].may_name:
-            continue
-        distinct, codes = table.columns[name].codes()
-        if 1 < len(distinct) <= len(clock) / 2 and _tells_series_apart(clock, codes, restarts):
-            found[name] = _count_repeats(clock, codes)
-    return sorted(found, key=found.__getitem__)
 
 
 def _tells_series_apart(clock: np.ndarray, codes: np.ndarray, restarts: Bool[np.ndarray, "n-1"]) -> bool:
@@ -339,53 +370,3 @@ def _count_repeats(clock: np.ndarray, codes: np.ndarray) -> int:
 
 def _repeats(clock: np.ndarray, codes: np.ndarray, order: np.ndarray) -> Bool[np.ndarray, "n-1"]:
     return (np.diff(codes[order]) == 0) & (np.diff(clock[order]) == 0)
-
-
-def refuse_repeated_times(
-    table: Table, clock: np.ndarray, labels: np.ndarray, order: np.ndarray, names: list[str], identifiers: list[str]
-) -> None:
-    """Refuse a time that stands twice in one trajectory; what looks like an identifier may be the column that is missing."""
-    twice = _repeats(clock, labels, order)
-    if not twice.any():
-        return
-    later = order[1:][twice]
-    k = int(np.argmin(later))  # the first row of the file that repeats a time
-    row, before = int(later[k]), int(order[:-1][twice][k])
-    series, cure = "", "add a trajectory column or average repeated times"
-    if table.trajectory is not None:
-        series, cure = f" in trajectory {quote(names[labels[row]])}", "average repeated times"
-    elif identifiers:
-        cure = f"did you mean --trajectory {as_word(identifiers[0])}?"
-    where = f"in row {table.rows[before]} and again here"
-    table.refuse(f"time {table.columns[table.time].cell(row)} stands twice{series}, {where}", cure, table.time, row)
-
-
-def refuse_too_little(
-    table: Table, states: list[str], x: Float[np.ndarray, "n d"], labels: Int[np.ndarray, "n"]
-) -> None:
-    """Refuse a state whose measured values cannot settle the smallest model."""
-    for i, name in enumerate(states):
-        measured = np.isfinite(x[:, i])
-        count, starts = int(measured.sum()), len(np.unique(labels[measured]))
-        if count - starts >= SPARE:
-            continue
-        what = "1 measured value" if count == 1 else f"{count} measured values"
-        series = "" if starts == 1 else f" in {starts} trajectories"
-        cure = "measure more" if table.trajectory is None else "measure more or name another --trajectory"
-        if len(states) > 1:
-            cure += f", or {table.without(name, alone='leave it out')}"
-        table.refuse(f"{what}{series} where the smallest model needs {starts + SPARE}", cure, name)
-
-
-def refuse_constant(table: Table, states: list[str], x: Float[np.ndarray, "n d"], labels: Int[np.ndarray, "n"]) -> None:
-    """Refuse states that change in no trajectory."""
-    extents = (_extent(column, labels) for column in x.T)
-    constant = [i for i, (low, high) in enumerate(extents) if (high <= low).all()]
-    if not constant:
-        return
-    values = x[np.isfinite(x[:, constant[0]]), constant[0]]
-    cause = "it never changes while time runs, only from one trajectory to another"
-    if np.ptp(values) == 0:
-        cause = f"it never changes (always {values[0]:.6g})"
-    cure = table.without(*(states[i] for i in constant), alone="measure a state that does")
-    table.refuse(cause, cure, states[constant[0]])

@@ -28,23 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..work.errors import DataError, OptionError, did_you_mean
-from .columns import (
-    ERROR,
-    Column,
-    Table,
-    as_word,
-    fill_inputs,
-    find_identifiers,
-    quote,
-    read_errors,
-    read_labels,
-    read_state,
-    read_times,
-    refuse_constant,
-    refuse_repeated_names,
-    refuse_repeated_times,
-    refuse_too_little,
-)  # fmt: skip
+from .columns import ERROR, Column, Table, as_word, quote, refuse_repeated_names
 from .dataset import Dataset, Trajectory
 from .dimensions import read_units
 from .sheet import Sheet, read_sheet, sheet_of
@@ -151,22 +135,22 @@ def _assign(sheet: Sheet, roles: _Roles) -> Dataset:
     given, held = _named_inputs(table, roles.inputs)
     table = replace(table, inputs=tuple(given))
     table = replace(table, errors=_find_errors(table, roles.states))
-    clock, first_date = read_times(table)
-    labels, names, groups = read_labels(table)
-    identifiers = find_identifiers(table, clock)
+    clock, first_date = table.read_times()
+    labels, names, groups = table.read_labels()
+    identifiers = table.find_identifiers(clock)
     chosen = _choose_states(table, roles.states, identifiers)
-    x = np.stack([read_state(table, name) for name in chosen], -1)
-    sigma = read_errors(table, chosen, x)
+    x = np.stack([table.read_state(name) for name in chosen], -1)
+    sigma = table.read_errors(chosen, x)
     u = np.column_stack([np.zeros((len(clock), 0)), *(_read_input(table, name, clock) for name in given)])
     kept = np.isfinite(x).any(1) | (np.isfinite(u).any(1) & bool(set(given) - {table.time}))
     order = np.lexsort((clock, labels))
-    refuse_repeated_times(table, clock, labels, order, names, identifiers)
-    refuse_too_little(table, chosen, x, labels)
-    refuse_constant(table, chosen, x, labels)
+    table.refuse_repeated_times(clock, labels, order, names, identifiers)
+    table.refuse_too_little(chosen, x, labels)
+    table.refuse_constant(chosen, x, labels)
 
     def record(rows: np.ndarray) -> Trajectory:
         t, name, group = clock[rows], names[labels[rows[0]]], groups[labels[rows[0]]]
-        known = fill_inputs(table, name, t, u[rows], held)
+        known = table.fill_inputs(name, t, u[rows], held)
         return Trajectory(t, x[rows], name=name, u=known, group=group, sigma=sigma[rows])
 
     notes = [*sheet.notes, *_notes(table, clock, labels, kept, first_date)]
@@ -188,7 +172,7 @@ def _assign(sheet: Sheet, roles: _Roles) -> Dataset:
 
 
 def _read_input(table: Table, name: str, clock: np.ndarray) -> np.ndarray:
-    return clock if name == table.time else read_state(table, name)
+    return clock if name == table.time else table.read_state(name)
 
 
 def _notes(table: Table, clock: np.ndarray, labels: np.ndarray, kept: np.ndarray, first_date: str) -> list[str]:

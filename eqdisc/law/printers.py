@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import itertools
 import re
+import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import sympy as sp
@@ -28,44 +30,7 @@ if TYPE_CHECKING:
 
     from .equations import Equations
 
-_WORDS = {
-    "python": """
-        False None True and as assert async await break class continue def del elif else except finally for from global
-        if import in is lambda nonlocal not or pass raise return try while with numpy sympy t x law starts
-    """,
-    "c": """
-        alignas alignof asm auto bool break case char const constexpr continue default do double else enum extern false
-        float for goto if inline int long nullptr register restrict return short signed sizeof static static_assert
-        struct switch thread_local true typedef typeof typeof_unqual union unsigned void volatile while
-        pow sqrt exp log sin cos fabs fmax fmin t x dx
-        NULL EOF NAN INFINITY BUFSIZ FILENAME_MAX FOPEN_MAX TMP_MAX OVERFLOW UNDERFLOW DOMAIN SING PLOSS TLOSS MAXFLOAT
-        WNOHANG WUNTRACED WSTOPPED WEXITED WCONTINUED WNOWAIT BIG_ENDIAN LITTLE_ENDIAN PDP_ENDIAN BYTE_ORDER FD_SETSIZE
-        NFDBITS SNAN SNANF SNANL _Complex_I DEC_EVAL_METHOD linux unix i386 stdin stdout stderr errno signgam
-        asprintf alloca isnan isinf isfinite isnormal signbit fpclassify math_errhandling
-    """,
-    "julia": """
-        baremodule begin break catch const continue do else elseif end export false finally for function global if
-        import in isa let local macro module public quote return struct true try using where while abstract mutable
-        primitive type outer as ccall pi im NaN Inf missing nothing sqrt exp log sin cos abs sign max min t x dx p
-    """,
-    "stan": """
-        for in while repeat until if then else break continue return profile print reject fatal_error target increment
-        functions data parameters model transformed generated quantities lower upper offset multiplier true false void
-        int real complex vector row_vector matrix array tuple simplex ordered positive_ordered unit_vector sum_to_zero
-        cov_matrix corr_matrix cholesky_factor_cov cholesky_factor_corr jacobian get_lp lp__ t x dx law
-        pow sqrt exp log sin cos abs fabs fmax fmin e pi sqrt2 log2 log10 beta gamma_p gamma_q erf erfc inv step square
-        alignas alignof and and_eq asm auto bitand bitor bool case catch char class compl const constexpr const_cast
-        decltype default delete do double dynamic_cast enum explicit export extern float friend goto inline long mutable
-        namespace new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast
-        short signed sizeof static static_assert static_cast struct switch template this thread_local throw try typedef
-        typeid typename union unsigned using virtual volatile wchar_t xor xor_eq STAN_MAJOR STAN_MINOR STAN_PATCH
-    """,
-    "sbml": """
-        time avogadro delay pi exponentiale true false inf infinity nan notanumber rateOf piecewise and or not xor
-        abs exp ln log log10 pow power sqrt sqr root sin cos max min ceil floor factorial quotient rem implies
-        plus minus times divide eq neq gt lt geq leq modulo lambda law
-    """,
-}
+_WORDS = tomllib.loads(files(__package__).joinpath("words.toml").read_text(encoding="utf-8"))
 TAKEN = {language: frozenset(words.split()) for language, words in _WORDS.items()}
 TAKEN["sympy"] = TAKEN["python"]
 _MACRO = re.compile(r"(FLT|DBL|LDBL|DEC\d*|FP|SEEK|EXIT|MATH|HUGE|RAND|MB|M|L|P|RENAME|CHAR|INT|LONG|SHRT)_\w+")
