@@ -9,11 +9,11 @@ with n fits at a rate p one standard deviation is sqrt(n p (1 - p)).
 
 from __future__ import annotations
 
-import argparse
 import importlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ import numpy as np
 
 from ..law.catalogue import catalogue, simulate_system
 from ..work.config import FitConfig
-from ..work.errors import EqdiscError
-from .scoring import middle_of, recovered
+from .pages import as_row, as_table, command
+from .scoring import fit, middle_of, recovered
 
 SYSTEMS = ("fsir", "sirs_power", "power_predation", "two_tanks", "brusselator")
 
@@ -46,32 +46,19 @@ def _one_price(there: Any) -> Any:
     return {} if isinstance(there, dict) else there[-1:] if isinstance(there, tuple) else 5.5
 
 
+# fmt: off
 INGREDIENTS = (
     Ingredient("nothing (the whole search)"),
     Ingredient("the time warp of the smoothing", ("data.smoothing:_warp",), lambda _: lambda t, x: lambda q: q),
-    Ingredient(
-        "curves whose power falls otherwise than a spline's",
-        ("data.smoothing:POWERS", "data.smoothing:CORNERS"),
-        lambda there: there[:1],
-    ),
-    Ingredient(
-        "the search for an error that grows with the state", ("data.smoothing:may_change",), lambda _: lambda x: False
-    ),
-    Ingredient(
-        "records of unlike precision",
-        ("data.smoothing:_tell_levels",),
-        lambda _: lambda data, found, counts: counts**0.0,
-    ),
+    Ingredient("curves whose power falls otherwise than a spline's", ("data.smoothing:POWERS", "data.smoothing:CORNERS"), lambda there: there[:1]),
+    Ingredient("the search for an error that grows with the state", ("data.smoothing:may_change",), lambda _: lambda x: False),
+    Ingredient("records of unlike precision", ("data.smoothing:tell_levels",), lambda _: lambda data, found, counts: counts**0.0),
     Ingredient("windows of integration", ("fit.regression:WINDOW", "fit.regression:SHORT"), lambda _: 10**9),
     Ingredient("library sets of three", ("search.subsets:TRIPLED",), lambda _: 2),
     Ingredient("the beam beyond two terms", ("search.matching:LARGEST",), lambda _: 2),
     Ingredient("random starts", ("search.matching:_Search.random_starts",), _nothing),
     Ingredient("further error floors", ("search.matching:CLEAN_FLOORS",), lambda _: ()),
-    Ingredient(
-        "terms shared between equations",
-        ("search.rounds:shared_terms",),
-        lambda _: lambda p: [np.zeros((0, len(p)))] * len(p),
-    ),
+    Ingredient("terms shared between equations", ("search.rounds:shared_terms",), lambda _: lambda p: [np.zeros((0, len(p)))] * len(p)),
     Ingredient("rounds with the fitted trajectory", ("search.rounds:ROUNDS",), lambda _: 1),
     Ingredient("several joint laws alive", ("search.rounds:ALIVE",), lambda _: 1),
     Ingredient("single moves", ("search.joint:JointSearch.moves",), _nothing),
@@ -80,21 +67,16 @@ INGREDIENTS = (
     Ingredient("exchanges of several terms", ("search.moves:Neighbourhood.exchanges",), _nothing),
     Ingredient("conserved sums", ("search.problem:find_invariants",), _nothing),
     Ingredient("ties", ("search.joint:find_ties",), lambda _: lambda *_: (0.0, [])),
-    Ingredient(
-        "prices of exponents",
-        ("law.price:_PRICE_OF", "law.price:_PRICES", "law.price:ONE"),
-        lambda there: _one_price(there),
-    ),
+    Ingredient("prices of exponents", ("law.price:_PRICE_OF", "law.price:_PRICES", "law.price:ONE"), _one_price),
     Ingredient("the price of twins", ("law.price:TWINS", "search.rivals:TWINS"), lambda _: 0.0),
-    Ingredient(
-        "steps where the data bend", ("fit.mesh:count_steps",), lambda _: lambda d, k, t, *_: np.ones(len(t) - 1, int)
-    ),
+    Ingredient("steps where the data bend", ("fit.mesh:count_steps",), lambda _: lambda d, k, t, *_: np.ones(len(t) - 1, int)),
     Ingredient("the check by halving the steps", ("search.rounds:STEP_ERROR",), lambda _: np.inf),
     Ingredient("nearly as short laws with half the steps", ("search.rounds:OVERTAKING",), lambda _: -np.inf),
     Ingredient("thinning of the dense chain", ("discovery:thin_dense_chain",), lambda _: lambda joint, pick, *_: pick),
     Ingredient("rivals that are sought", ("discovery:seek_rivals",), _nothing),
     Ingredient("three nats for one more term", ("discovery:select_pick",), lambda _: lambda seen, pick, *_: pick),
 )
+# fmt: on
 
 
 @contextmanager
@@ -119,19 +101,13 @@ def without(ingredient: Ingredient) -> Iterator[None]:
 
 def count_recovered(systems: Sequence[str], noises: Sequence[float], seeds: Sequence[int]) -> tuple[int, int, float]:
     """Return how many fits recovered the law, how many there were, and the median seconds of one."""
-    from ..discovery import discover
-
     hits, seconds = 0, []
-    for name in systems:
-        truth = catalogue()[name].law
-        for noise in noises:
-            for seed in seeds:
-                data = simulate_system(name, noise=noise, seed=seed)
-                middle = middle_of(simulate_system(name))
-                start = time.perf_counter()
-                with suppress(EqdiscError):  # no law at all is no law recovered
-                    hits += recovered(discover(data, FitConfig(seed=seed)).equations, truth, middle)
-                seconds.append(time.perf_counter() - start)
+    for name, noise, seed in itertools.product(systems, noises, seeds):
+        data, middle = simulate_system(name, noise=noise, seed=seed), middle_of(simulate_system(name))
+        start = time.perf_counter()
+        found = fit(data, FitConfig(seed=seed))
+        hits += found is not None and recovered(found.equations, catalogue()[name].law, middle)
+        seconds.append(time.perf_counter() - start)
     return hits, len(seconds), float(np.median(seconds))
 
 
@@ -139,21 +115,19 @@ def run_ablation(
     systems: Sequence[str], noises: Sequence[float], seeds: Sequence[int], only: Sequence[str] = ()
 ) -> str:
     """Return the table, an ingredient a line, in Markdown."""
-    lines = ["| left out | recovered | of | median s |", "|-|-|-|-|"]
+    lines = as_table(["left out", "recovered", "of", "median s"], [])
     for ingredient in INGREDIENTS:
         if not only or any(word in ingredient.title for word in only):
             with without(ingredient):
                 hits, fits, seconds = count_recovered(systems, noises, seeds)
-            lines.append(f"| {ingredient.title} | {hits} | {fits} | {seconds:.1f} |")
+            lines.append(as_row([ingredient.title, str(hits), str(fits), f"{seconds:.1f}"]))
             print(lines[-1], flush=True)
     return "\n".join(lines) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the ablation and write its table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eqdisc.benchmarks.ablation", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = command("eqdisc.benchmarks.ablation", __doc__)
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
     parser.add_argument("--noise", nargs="+", type=float, default=[0.05])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])

@@ -2,14 +2,17 @@ r"""Benchmark: what eqdisc recovers of laws that are known, by noise, samples an
 
 A fit is a row: a system of the catalogue, measured with noise as a share of each state's standard deviation, fitted, and compared
 with its law. Recovered is the same structure with numbers within tolerance (`scoring`); it generalises where the found law, started
-from a start that was not fitted, follows the true one with a coefficient of determination above 0.99; claimed is the verdict
-"identified". A claim is right where the law is recovered: a transcendental law that is claimed is always wrong. Rates carry Wilson's
-90 % interval (J. Am. Stat. Assoc. 22, 1927).
+from a start that was not fitted, follows the true one,
+
+    R2 = 1 - sum (x - x_true)**2 / sum (x_true - mean x_true)**2 > 0.99;
+
+claimed is the verdict "identified". A claim is right where the law is recovered: a transcendental law that is claimed is always wrong. Rates
+carry Wilson's 90 % interval (J. Am. Stat. Assoc. 22, 1927).
 """
 
 from __future__ import annotations
 
-import csv
+import itertools
 import platform
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +32,7 @@ from ..work.crew import Crew
 from ..work.errors import EqdiscError, OptionError, RunError, did_you_mean
 from ..work.journal import TimedJournal
 from ..work.status import Status
+from .pages import as_table, keeping
 from .scoring import middle_of, recovered
 
 if TYPE_CHECKING:
@@ -69,19 +73,21 @@ def kind_of(system: System) -> str:
         return "transcendental"
     terms = system.law.terms()
     if terms is None:
-        ratio = any(p.base.is_Add and p.exp.is_negative for r in system.law.rhs for p in r.atoms(sp.Pow))
-        return "rational" if ratio else "powers"
+        return "rational" if _has_ratio(system.law) else "powers"
     w = terms[0]
     return "polynomials" if ((w >= 0) & (w == w.round())).all() else "powers"
+
+
+def _has_ratio(law: Equations) -> bool:
+    return any(p.base.is_Add and p.exp.is_negative for side in law.rhs for p in side.atoms(sp.Pow))
 
 
 def choose_systems(suite: str) -> list[str]:
     """Return the systems of a suite, or those that it names with commas. Raises OptionError for a name that is not known."""
     known = catalogue()
-    if suite == "all":
-        return list(known)
-    if suite == "smoke":
-        return list(SMOKE)
+    whole = {"all": list(known), "smoke": list(SMOKE)}
+    if suite in whole:
+        return whole[suite]
     if suite in KINDS:
         return [s.name for s in known.values() if kind_of(s) == suite]
     names = [name.strip() for name in suite.split(",")]
@@ -97,13 +103,10 @@ def list_tasks(
     suite: str, noise: Sequence[float], samples: Sequence[int], starts: Sequence[int], seeds: Sequence[int]
 ) -> list[Task]:
     """Return every combination that the catalogue has; without `samples`, each system's own."""
-    known = catalogue()
+    known, names = catalogue(), choose_systems(suite)
     return [
         Task(name, level, n, k, seed)
-        for level in noise
-        for k in starts
-        for seed in seeds
-        for name in choose_systems(suite)
+        for level, k, seed, name in itertools.product(noise, starts, seeds, names)
         if k <= len(known[name].x0)
         for n in (samples or [known[name].samples])
     ]
@@ -148,24 +151,16 @@ def run_benchmark(
     tasks: Sequence[Task], folder: Path, crew: Crew, time_limit: float | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Fit what is not yet in rows.csv, append each row as it is ready, and yield (how many are done, row)."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "rows.csv"
-    rows = read_rows(path)
-    there = {tuple(row[f] for f in Task.__dataclass_fields__) for row in rows}
+    there = {tuple(row[f] for f in Task.__dataclass_fields__) for row in read_rows(path)}
     wanted = [task for task in tasks if task.key not in there]
-    fresh = not rows
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS, restval="")
-        if fresh:
-            writer.writeheader()
-        done = len(tasks) - len(wanted)
+    done = itertools.count(len(tasks) - len(wanted) + 1)
+    with keeping(path, FIELDS) as keep:
         for number, future in crew.spread(measure, [(task, time_limit) for task in wanted]):
             lost = future.exception()
             row = future.result() if not isinstance(lost, RunError) else _lose(wanted[number], lost)
-            writer.writerow(row)
-            file.flush()
-            done += 1
-            yield done, row
+            keep([row])
+            yield next(done), row
 
 
 def _lose(task: Task, error: RunError) -> dict[str, Any]:
@@ -196,6 +191,11 @@ def summarise(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def varied_in(summary: pd.DataFrame) -> list[str]:
     """Return what was varied beside kind and noise."""
     return [name for name in VARIED if name in summary]
+
+
+def headings(summary: pd.DataFrame) -> list[str]:
+    """Return what stands above the columns of the summary."""
+    return ["laws", "noise", *varied_in(summary), "fits", *RATES, "median s"]
 
 
 def _rates(part: pd.DataFrame) -> dict[str, Any]:
@@ -240,11 +240,9 @@ def as_markdown(summary: pd.DataFrame) -> str:
     from .. import __version__
 
     head = f"eqdisc {__version__}, PyTorch {torch.__version__}, NumPy {np.__version__}, Python {platform.python_version()}, {date.today()}"
-    names = ["laws", "noise", *varied_in(summary), "fits", *RATES, "median s"]
-    lines = ["# Recovery on the catalogue", "", head, "", "| " + " | ".join(names) + " |", "|-" * len(names) + "|"]
-    lines += ["| " + " | ".join(cells_of(row, varied_in(summary))) + " |" for _, row in summary.iterrows()]
+    table = as_table(headings(summary), (cells_of(row, varied_in(summary)) for _, row in summary.iterrows()))
     note = f"Generalises: R2 above {FOLLOWS:g} from a start that was not fitted. Claimed: the verdict is 'identified'."
-    return "\n".join([*lines, "", note, ""])
+    return "\n".join(["# Recovery on the catalogue", "", head, "", *table, "", note, ""])
 
 
 def cells_of(row: pd.Series, varied: Sequence[str]) -> list[str]:
@@ -259,9 +257,8 @@ def write_benchmark(summary: pd.DataFrame) -> str:
     from ..runs.text import open_table, render_table
 
     table = open_table()
-    table.add_column("laws")
-    for heading in ("noise", *varied_in(summary), "fits", *RATES, "median s"):
-        table.add_column(heading, justify="right")
+    for heading in headings(summary):
+        table.add_column(heading, justify="left" if heading == "laws" else "right")
     for _, row in summary.iterrows():
         table.add_row(*cells_of(row, varied_in(summary)))
     return render_table(table, 150)

@@ -9,10 +9,7 @@ Whatever is called identified is a false claim.
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +18,11 @@ import numpy as np
 from ..data.dataset import Dataset, Trajectory
 from ..work.config import FitConfig
 from ..work.errors import EqdiscError
+from .pages import as_table, command
 
 KINDS = ("noise", "constant", "walk")
 REFUSED = "refused"
+WORDS = ("identified", "ambiguous", "not identified", REFUSED)
 
 
 @dataclass(frozen=True)
@@ -77,27 +76,21 @@ def measure(kind: str, seed: int) -> Blank:
 
 def write_table(blanks: list[Blank]) -> str:
     """Return the counts in Markdown, then every claim, then one reason of each kind of table."""
-    words = ("identified", "ambiguous", "not identified", REFUSED)
-    lines = [f"| | tables | {' | '.join(words)} | median s |", "|-|-|-|-|-|-|-|"]
-    for kind in dict.fromkeys(b.kind for b in blanks):
-        of = [b for b in blanks if b.kind == kind]
-        counts = Counter(b.word for b in of)
-        median = np.median([b.seconds for b in of])
-        lines.append(f"| {kind} | {len(of)} | {' | '.join(str(counts[w]) for w in words)} | {median:.1f} |")
-    lines += [""] + [f"- claimed: {b.kind} {b.seed}: {b.reason}" for b in blanks if b.word == words[0]]
-    return "\n".join(lines + [f"- {b.kind}, {b.word}: {b.reason}" for b in _first(blanks) if b.word != words[0]])
+    kinds = dict.fromkeys(b.kind for b in blanks)
+    lines = as_table(["", "tables", *WORDS, "median s"], (_count(kind, blanks) for kind in kinds))
+    lines += [""] + [f"- claimed: {b.kind} {b.seed}: {b.reason}" for b in blanks if b.word == WORDS[0]]
+    first = {(b.kind, b.word): b for b in reversed(blanks) if b.word != WORDS[0]}
+    others = sorted(first.values(), key=blanks.index)
+    return "\n".join(lines + [f"- {b.kind}, {b.word}: {b.reason}" for b in others])
 
 
-def _first(blanks: list[Blank]) -> Iterator[Blank]:
-    seen = set()
-    for b in blanks:
-        if (b.kind, b.word) not in seen:
-            seen.add((b.kind, b.word))
-            yield b
+def _count(kind: str, blanks: list[Blank]) -> list[str]:
+    words, seconds = zip(*((b.word, b.seconds) for b in blanks if b.kind == kind), strict=True)
+    return [kind, str(len(words)), *(str(words.count(word)) for word in WORDS), f"{np.median(seconds):.1f}"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=(__doc__ or "").split("\n\n")[0])
+    parser = command(__spec__.name, __doc__)
     for option, count in (("--noise", 100), ("--constants", 20), ("--walks", 20)):
         parser.add_argument(option, type=int, default=count)
     parser.add_argument("--out", type=Path)

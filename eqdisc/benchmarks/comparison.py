@@ -10,8 +10,7 @@ half a per cent of the states' spread where that is more.
 
 from __future__ import annotations
 
-import argparse
-import csv
+import itertools
 import platform
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -25,6 +24,7 @@ from ..law.equations import Equations
 from ..peers.comparison import Comparison, Contender, compare
 from ..work.files import read_rows
 from .benchmark import rate_text
+from .pages import as_table, command, keeping
 from .scoring import middle_of, recovered
 
 if TYPE_CHECKING:
@@ -44,21 +44,14 @@ def run_comparison(
     systems: Sequence[str], noises: Sequence[float], seed: int, folder: Path, seconds: float = SECONDS
 ) -> Iterator[list[dict[str, Any]]]:
     """Run the tasks that are not yet in rows.csv, append a row a method, and yield the rows of each task."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "rows.csv"
     there = {(row["system"], float(row["noise"])) for row in read_rows(path, FIELDS)}
-    fresh = not there
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if fresh:
-            writer.writeheader()
-        for noise in noises:
-            for name in systems:
-                if (name, noise) not in there:
-                    rows = compare_on(name, noise, seed, seconds)
-                    writer.writerows(rows)
-                    file.flush()
-                    yield rows
+    with keeping(path, FIELDS) as keep:
+        for noise, name in itertools.product(noises, systems):
+            if (name, noise) not in there:
+                rows = compare_on(name, noise, seed, seconds)
+                keep(rows)
+                yield rows
 
 
 def compare_on(name: str, noise: float, seed: int, seconds: float) -> list[dict[str, Any]]:
@@ -90,17 +83,10 @@ def summarise(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     numbers = ["noise", "recovered", "foretold", "error", "size", "seconds"]
     table[numbers] = table[numbers].apply(pd.to_numeric)
-    order = {name: q for q, name in enumerate(dict.fromkeys(table["method"]))}
-    lines = []
-    for (noise, method), part in sorted(table.groupby(["noise", "method"]), key=lambda g: (g[0][0], order[g[0][1]])):
-        counts = {
-            "tasks": len(part),
-            "recovered": int(part["recovered"].sum()),
-            "foretold": int(part["foretold"].sum()),
-        }
-        medians = {name: float(part[name].median()) for name in ("error", "size", "seconds")}
-        lines.append({"noise": noise, "method": method, **counts, **medians})
-    return pd.DataFrame(lines)
+    table["method"] = pd.Categorical(table["method"], table["method"].unique())  # in the order in which they ran
+    groups = table.groupby(["noise", "method"], observed=True)
+    counts = groups.agg(tasks=("method", "size"), recovered=("recovered", "sum"), foretold=("foretold", "sum"))
+    return counts.join(groups[["error", "size", "seconds"]].median()).reset_index().astype({"method": object})
 
 
 def as_markdown(summary: pd.DataFrame) -> str:
@@ -109,19 +95,33 @@ def as_markdown(summary: pd.DataFrame) -> str:
 
     head = f"eqdisc {__version__}, Python {platform.python_version()}, NumPy {np.__version__}, {date.today()}"
     names = ["noise", "method", "recovered", "foretold", "median error / noise", "median numbers", "median s"]
-    lines = ["# eqdisc and its peers", "", head, "", "| " + " | ".join(names) + " |", "|-" * len(names) + "|"]
-    for _, row in summary.iterrows():
-        rates = [rate_text(int(row[key]), int(row["tasks"])) for key in ("recovered", "foretold")]
-        medians = [f"{row['error']:.3g}", f"{row['size']:.0f}", f"{row['seconds']:.1f}"]
-        lines.append("| " + " | ".join([f"{row['noise']:g}", str(row["method"]), *rates, *medians]) + " |")
-    return "\n".join([*lines, ""])
+    return "\n".join(
+        [
+            "# eqdisc and its peers",
+            "",
+            head,
+            "",
+            *as_table(names, (_cells_of(row) for _, row in summary.iterrows())),
+            "",
+        ]
+    )
+
+
+def _cells_of(line: pd.Series) -> list[str]:
+    rates = [rate_text(int(line[key]), int(line["tasks"])) for key in ("recovered", "foretold")]
+    return [
+        f"{line['noise']:g}",
+        line["method"],
+        *rates,
+        f"{line['error']:.3g}",
+        f"{line['size']:.0f}",
+        f"{line['seconds']:.1f}",
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the tasks and write rows.csv and summary.md."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eqdisc.benchmarks.comparison", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = command("eqdisc.benchmarks.comparison", __doc__)
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
     parser.add_argument("--noise", nargs="+", type=float, default=list(NOISES))
     parser.add_argument("--seed", type=int, default=0)

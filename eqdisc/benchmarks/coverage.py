@@ -15,30 +15,29 @@ exponents of states that change sign have none. The numbers of one data set shar
 
 from __future__ import annotations
 
-import argparse
-import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from ..law.catalogue import catalogue, simulate_system
 from ..law.equations import Equations, Parameter
 from ..work.config import FitConfig
-from ..work.errors import EqdiscError
-from .scoring import middle_of, recovered
+from .benchmark import wilson
+from .pages import as_table, command
+from .scoring import fit, middle_of, recovered
+
+if TYPE_CHECKING:
+    from ..discovery import Discovery
 
 SYSTEMS = (
-    "torricelli",
-    "generalized_growth",
-    "half_order",
-    "two_tanks",
-    "lotka_volterra",
-    "van_der_pol",
-    "sir",
-    "fsir",
+    *("torricelli", "generalized_growth", "half_order", "two_tanks"),
+    *("lotka_volterra", "van_der_pol", "sir", "fsir"),
 )
+QUESTIONS = ("before snapping", "conditional on recovery", "over all fits")
 NEAR = 0.25  # exponents this far apart, of the same states, belong to the same term
 
 
@@ -57,27 +56,24 @@ class Number:
 
 def measure(system: str, seed: int, noise: float, starts: int) -> Iterator[Number]:
     """Fit one table twice, with and without snapping, and yield every number of its law."""
-    from ..discovery import discover
-
     truth = catalogue()[system].law
     data = simulate_system(system, noise=noise, seed=seed, starts=min(starts, len(catalogue()[system].x0)))
-    middle = middle_of(data)
     for snap in (False, True):
-        try:
-            found = discover(data, FitConfig(seed=seed, snap=snap))
-            law, parameters = found.equations, found.parameters
-        except EqdiscError:  # no law at all: every number is missed
-            law, parameters = truth, ()
-        numbers = list(compare(truth, parameters))
-        same = parameters and _same_terms(law, truth)
-        right = parameters and recovered(law, truth, middle)
-        questions = [*(["over all fits"] if snap else []), *(["conditional on recovery"] if snap and right else [])]
-        questions += ["before snapping"] if not snap and same else []
-        for question in questions:
-            for kind, equation, value, held in numbers:
-                if held is None and question != "over all fits":
-                    continue
-                yield Number(system, seed, question, kind, equation, value, bool(held))
+        found = fit(data, FitConfig(seed=seed, snap=snap))
+        for question in _answered(found, truth, middle_of(data), snap):
+            for kind, equation, value, held in compare(truth, found.parameters if found else ()):
+                if held is not None or question == QUESTIONS[2]:
+                    yield Number(system, seed, question, kind, equation, value, bool(held))
+
+
+def _answered(found: Discovery | None, truth: Equations, middle: np.ndarray, snap: bool) -> list[str]:
+    """Return the questions that a fit answers; over all fits, every number of one without a law is missed."""
+    before, conditional, always = QUESTIONS
+    if found is None or not found.parameters:
+        return [always] if snap else []
+    if not snap:
+        return [before] if _same_terms(found.equations, truth) else []
+    return [always, *([conditional] if recovered(found.equations, truth, middle) else [])]
 
 
 def compare(truth: Equations, parameters: Sequence[Parameter]) -> Iterator[tuple[str, str, float, bool | None]]:
@@ -89,32 +85,45 @@ def compare(truth: Equations, parameters: Sequence[Parameter]) -> Iterator[tuple
     >>> list(compare(law, [k, p]))
     [('coefficient', 'x', -0.5, True), ('exponent', 'x', 0.7, False)]
     """
-    found = [(p, *_read(p, truth.states)) for p in parameters]
+    found = [(_read(p, truth.states), p) for p in parameters]
     table = truth.terms()
     assert table is not None
     for row, column in zip(*table, strict=True):
+        alike = [p for w, p in found if _alike(w, row)]
         for e in np.flatnonzero(column):
-            name, near = truth.states[e], [f for f in found if truth.states[e] in f[2] and _alike(f[1], row)]
-            value = float(column[e])
-            own = next((p for p, _, _ in near if p.name.startswith("k")), None)
-            shared = own is not None and own.value > 0 > value
-            yield "coefficient", name, value, None if own is None else _holds(own, -value if shared else value)
-        for i in np.flatnonzero(row):
-            words = f"power of {truth.states[i]} in "
-            power = next((p for p, w, _ in found if p.where.startswith(words) and _alike(w, row)), None)
-            if power is not None:
-                kind = "chosen exponent" if power.chosen else "exponent"
-                yield kind, truth.states[i], float(row[i]), _holds(power, float(row[i]))
-            elif not any(_alike(w, row) for _, w, _ in found):
-                yield "exponent", truth.states[i], float(row[i]), None
+            yield (
+                "coefficient",
+                truth.states[e],
+                float(column[e]),
+                _holds_coefficient(alike, truth.states[e], column[e]),
+            )
+        yield from _compare_exponents(alike, truth.states, row)
 
 
-def _read(p: Parameter, states: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return a parameter's term as exponents and the equations it stands in."""
-    zeros = dict.fromkeys(states, "0")
-    table = Equations.parse({**zeros, states[0]: p.term}, states).terms()
-    row = np.full(len(states), np.nan) if table is None else table[0][0]
-    return row, tuple(p.where.rpartition(" in ")[2].split(", "))
+def _holds_coefficient(alike: list[Parameter], state: str, value: float) -> bool | None:
+    own = next(
+        (p for p in alike if p.name.startswith("k") and state in p.where.rpartition(" in ")[2].split(", ")), None
+    )
+    if own is None:
+        return None
+    return _holds(own, -value if own.value > 0 > value else value)  # one number stands for both signs
+
+
+def _compare_exponents(
+    alike: list[Parameter], states: Sequence[str], row: np.ndarray
+) -> Iterator[tuple[str, str, float, bool | None]]:
+    for i in np.flatnonzero(row).tolist():
+        power = next((p for p in alike if p.where.startswith(f"power of {states[i]} in ")), None)
+        if power is not None:
+            yield "chosen exponent" if power.chosen else "exponent", states[i], float(row[i]), _holds(power, row[i])
+        elif not alike:
+            yield "exponent", states[i], float(row[i]), None
+
+
+def _read(p: Parameter, states: Sequence[str]) -> np.ndarray:
+    """Return a parameter's term as exponents."""
+    table = Equations.parse({**dict.fromkeys(states, "0"), states[0]: p.term}, states).terms()
+    return np.full(len(states), np.nan) if table is None else table[0][0]
 
 
 def _alike(one: np.ndarray, other: np.ndarray) -> bool:
@@ -122,7 +131,7 @@ def _alike(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _holds(p: Parameter, value: float) -> bool:
-    return p.ci is not None and p.ci[0] <= value <= p.ci[1]
+    return p.ci is not None and bool(p.ci[0] <= value <= p.ci[1])
 
 
 def _same_terms(law: Equations, truth: Equations) -> bool:
@@ -130,36 +139,34 @@ def _same_terms(law: Equations, truth: Equations) -> bool:
     mine, true = law.terms(), truth.terms()
     if mine is None or true is None:
         return False
-    for e in range(len(truth.states)):
-        rows, wanted = ([w[j] for j in np.flatnonzero(a[:, e])] for w, a in (mine, true))
-        if len(rows) != len(wanted) or any(not any(_alike(r, w) for r in rows) for w in wanted):
-            return False
-    return True
+    return all(_same_rows(*(w[a[:, e] != 0] for w, a in (mine, true))) for e in range(len(truth.states)))
+
+
+def _same_rows(rows: np.ndarray, wanted: np.ndarray) -> bool:
+    return len(rows) == len(wanted) and all(any(_alike(r, w) for r in rows) for w in wanted)
 
 
 def write_table(numbers: Sequence[Number]) -> str:
     """Return the three rates in Markdown, by system and in all, with Wilson's 90 % interval and how many numbers count."""
-    from .benchmark import wilson
+    there = {n.kind for n in numbers}
+    kinds = [k for k in ("coefficient", "exponent", "chosen exponent") if k in there]
+    labels = (*dict.fromkeys(n.system for n in numbers), *kinds, "all")
+    rates = ([_rate(numbers, question, label) for question in QUESTIONS] for label in labels)
+    rows = ([label, *some] for label, some in zip(labels, rates, strict=True))
+    return "\n".join(as_table(["", *QUESTIONS], rows)) + "\n"
 
-    questions = ("before snapping", "conditional on recovery", "over all fits")
-    lines = [f"| | {' | '.join(questions)} |", "|-|-|-|-|"]
-    kinds = [k for k in ("coefficient", "exponent", "chosen exponent") if any(n.kind == k for n in numbers)]
-    for label in (*dict.fromkeys(n.system for n in numbers), *kinds, "all"):
-        cells = []
-        for question in questions:
-            held = [n.held for n in numbers if n.question == question and label in (n.system, n.kind, "all")]
-            low, high = wilson(sum(held), len(held)) if held else (0.0, 1.0)
-            rate = f"{100 * np.mean(held):.0f} % ({100 * low:.0f} to {100 * high:.0f}) of {len(held)}" if held else "-"
-            cells.append(rate)
-        lines.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+
+def _rate(numbers: Sequence[Number], question: str, label: str) -> str:
+    held = [n.held for n in numbers if n.question == question and label in (n.system, n.kind, "all")]
+    if not held:
+        return "-"
+    low, high = wilson(sum(held), len(held))
+    return f"{100 * np.mean(held):.0f} % ({100 * low:.0f} to {100 * high:.0f}) of {len(held)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the coverage and write table and rows."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eqdisc.benchmarks.coverage", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = command("eqdisc.benchmarks.coverage", __doc__)
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
     parser.add_argument("--noise", type=float, default=0.02)
     parser.add_argument("--seeds", type=int, default=25)
@@ -176,10 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.out:
             options.out.write_text(write_table(numbers), encoding="utf-8")
         if options.rows and numbers:
-            with options.rows.open("w", newline="", encoding="utf-8") as file:
-                rows = csv.DictWriter(file, asdict(numbers[0]), lineterminator="\n")
-                rows.writeheader()
-                rows.writerows(asdict(n) for n in numbers)
+            pd.DataFrame(numbers).to_csv(options.rows, index=False, lineterminator="\n")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,16 @@ def kill(table: Path, count: int, seed: int, options: Sequence[str] = ()) -> Ite
             }
 
 
-def soak(count: int) -> Iterator[tuple[int, float]]:
+def count_kills(table: Path, count: int, seed: int, options: Sequence[str]) -> Iterator[str]:
+    """Yield what came of each kill, then how many fits ended in the same result."""
+    same = 0
+    for row in kill(table, count, seed, options):
+        same += not row["differences"]
+        yield str(row)
+    yield f"{same} of {count} the same to the last bit"
+
+
+def soak(count: int) -> Iterator[str]:
     """Fit `count` small tables in this process; yield the number done and the megabytes held, every fifty."""
     from ..data.dataset import Dataset, Trajectory
     from ..discovery import discover
@@ -108,7 +117,7 @@ def soak(count: int) -> Iterator[tuple[int, float]]:
         discover(Dataset((Trajectory(TIMES, x),), ("x",)), FitConfig(seed=number))
         if number % 50 == 0:
             gc.collect()
-            yield number, 1e3 * resident()
+            yield f"{number} fits, {1e3 * resident():.1f} MB"
 
 
 def rate_of(number: int) -> float:
@@ -179,19 +188,17 @@ def lose_workers(count: int, kills: int, seed: int) -> Iterator[str]:
         assert fit_many(folder, "whole", ()).communicate()
         yield f"one process: {count} tables, {time.monotonic() - begin:.0f} s"
         with cluster_of(4, folder) as (address, workers):
-            for name, some, options in (
+            roads: tuple[tuple[str, list[int], list[str]], ...] = (
                 ("processes", [], ["--workers", "4"]),
                 ("cluster", workers, ["--scheduler", address]),
-            ):
+            )
+            for name, some, options in roads:
                 begin = time.monotonic()
                 process = fit_many(folder, name, options)
                 answers = kill_workers(process, count, some, kills, seed)
                 tables = {answer["data"]["file"] for answer in answers}
-                same = sum(
-                    not compare_runs(run, folder / name / run.name)
-                    for run in (folder / "whole").iterdir()
-                    if run.is_dir()
-                )
+                runs = filter(Path.is_dir, (folder / "whole").iterdir())
+                same = sum(not compare_runs(run, folder / name / run.name) for run in runs)
                 yield (
                     f"{name}, {kills} of 4 killed: status {process.returncode}, {len(answers)} answers for {len(tables)} tables, "
                     f"{same} of {count} runs equal to the last bit, {time.monotonic() - begin:.0f} s"
@@ -218,47 +225,7 @@ def pace(count: int, repeats: int) -> Iterator[str]:
     yield f"two to one: {', '.join(f'{r:.2f}' for r in ratios)}, median {np.median(ratios):.2f}"
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Run one of the experiments and print a line for each step."""
-    parser = argparse.ArgumentParser(prog="python -m eqdisc.benchmarks.endurance")
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    for kind in ("kills", "late", "limits"):
-        one = kinds.add_parser(kind)
-        one.add_argument("table", type=Path)
-        one.add_argument("--count", type=int, default=50 if kind == "kills" else 1)
-        one.add_argument("--seed", type=int, default=0)
-        one.add_argument("--share", type=float, default=0.8)
-        one.add_argument("--limit", type=float, default=10.0)
-        one.add_argument("--options", default="", help="options of eqdisc fit, in one text")
-    kinds.add_parser("soak").add_argument("--count", type=int, default=1000)
-    crew = kinds.add_parser("crew")
-    crew.add_argument("--count", type=int, default=200)
-    crew.add_argument("--kills", type=int, default=3)
-    crew.add_argument("--seed", type=int, default=0)
-    speed = kinds.add_parser("pace")
-    speed.add_argument("--count", type=int, default=100)
-    speed.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args(words)
-    if given.kind in ("crew", "pace"):
-        many = lose_workers(given.count, given.kills, given.seed) if given.kind == "crew" else None
-        for line in many or pace(given.count, given.repeats):
-            print(line, flush=True)
-    elif given.kind == "soak":
-        for number, size in soak(given.count):
-            print(f"{number} fits, {size:.1f} MB", flush=True)
-    elif given.kind == "kills":
-        rows = []
-        for row in kill(given.table, given.count, given.seed, given.options.split()):
-            rows.append(row)
-            print(row, flush=True)
-        print(f"{sum(not row['differences'] for row in rows)} of {len(rows)} the same to the last bit")
-    elif given.kind == "limits":
-        _limit(given.table, given.limit, given.options.split())
-    else:
-        _kill_late(given.table, given.share, given.options.split())
-
-
-def _kill_late(table: Path, share: float, options: Sequence[str]) -> None:
+def kill_late(table: Path, share: float, options: Sequence[str]) -> Iterator[str]:
     """Kill a fit after a share of the processor time of a whole one, which does not depend on what else the machine does."""
     with tempfile.TemporaryDirectory() as place:
         whole, run = Path(place) / "whole", Path(place) / "run"
@@ -274,30 +241,64 @@ def _kill_late(table: Path, share: float, options: Sequence[str]) -> None:
         size, begin = (run / "checkpoint" / "steps").stat().st_size / 1e6, processor_time()
         run_whole(["resume", str(run)])
         took = processor_time() - begin
-        print(f"whole {seconds:.1f} s, resumed after {100 * share:.0f} %: {took:.1f} s = {100 * took / seconds:.0f} %")
-        print(f"checkpoint {size:.1f} MB, differences {compare_runs(whole, run)}")
+        yield f"whole {seconds:.1f} s, resumed after {100 * share:.0f} %: {took:.1f} s = {100 * took / seconds:.0f} %"
+        yield f"checkpoint {size:.1f} MB, differences {compare_runs(whole, run)}"
 
 
-def _limit(table: Path, limit: float, options: Sequence[str]) -> None:
-    """Fit within a time limit, and interrupt another fit at that time; print when both ended."""
+def limit(table: Path, seconds: float, options: Sequence[str]) -> Iterator[str]:
+    """Fit within a time limit, and interrupt another fit at that time; yield when both ended."""
     with tempfile.TemporaryDirectory() as place:
-        took = run_whole(["fit", str(table), "--out", f"{place}/limited", "--time-limit", f"{limit:g}", *options])
+        took = run_whole(["fit", str(table), "--out", f"{place}/limited", "--time-limit", f"{seconds:g}", *options])
         held = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-        print(f"--time-limit {limit:g}: ended after {took:.1f} s, the whole process, and held {held:.2f} GB at most")
+        yield f"--time-limit {seconds:g}: ended after {took:.1f} s, the whole process, and held {held:.2f} GB at most"
         process = begin_fit(table, Path(place) / "interrupted", options)
         try:
-            process.wait(limit)
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
             begin = time.monotonic()
             process.send_signal(signal.SIGINT)
             process.wait()
-            print(f"Ctrl-C after {limit:g} s: ended {time.monotonic() - begin:.1f} s later with {process.returncode}")
+            yield f"Ctrl-C after {seconds:g} s: ended {time.monotonic() - begin:.1f} s later with {process.returncode}"
 
 
 def processor_time() -> float:
     """Return the processor seconds of all commands that have ended."""
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
+
+
+EXPERIMENTS: dict[str, Callable[[argparse.Namespace], Iterator[str]]] = {
+    "kills": lambda given: count_kills(given.table, given.count, given.seed, given.options.split()),
+    "late": lambda given: kill_late(given.table, given.share, given.options.split()),
+    "limits": lambda given: limit(given.table, given.limit, given.options.split()),
+    "soak": lambda given: soak(given.count),
+    "crew": lambda given: lose_workers(given.count, given.kills, given.seed),
+    "pace": lambda given: pace(given.count, given.repeats),
+}
+COUNTS = {"kills": 50, "late": 1, "limits": 1, "soak": 1000, "crew": 200, "pace": 100}
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run one of the experiments and print a line for each step."""
+    parser = argparse.ArgumentParser(prog="python -m eqdisc.benchmarks.endurance")
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    for kind, count in COUNTS.items():
+        one = kinds.add_parser(kind)
+        if kind in ("kills", "late", "limits"):
+            one.add_argument("table", type=Path)
+            one.add_argument("--options", default="", help="options of eqdisc fit, in one text")
+        one.add_argument("--count", type=int, default=count)
+        one.add_argument("--seed", type=int, default=0)
+        for option, kind_of, default in (
+            ("share", float, 0.8),
+            ("limit", float, 10.0),
+            ("kills", int, 3),
+            ("repeats", int, 3),
+        ):
+            one.add_argument(f"--{option}", type=kind_of, default=default)
+    given = parser.parse_args(words)
+    for line in EXPERIMENTS[given.kind](given):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -15,17 +15,16 @@ import io
 import json
 import os
 import random
-import re
 import signal
 import sys
 import tempfile
 import time
 import traceback
-import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,45 +32,26 @@ from typing import Any
 import numpy as np
 
 from ..work.errors import EqdiscError
+from .mutations import mutate_json, mutate_table, mutate_words
 
 LIMIT = 1.0  # seconds of the processor for one input
 STUCK = 60  # seconds after which an input is a hang, and the run is over
 LARGEST = 30_000  # bytes of an input
 MOST_FINDINGS = 30
-NASTY: tuple[Any, ...] = (
-    None, True, -1, 0, 7, 10**30, 1e308, -1e-320, float("nan"), float("inf"), 0.5, "", "x", "t", " ", "nan", "1e999", "lambda", "S",
-    'x); system("touch pwned");//', "</script><script>", "\\input{/etc/passwd}", "'''\nimport os", "*/", "a\nb", "\x1b[2J", "\ud800", "\x00",
-    "__class__", "9**9**9**9", "S*I", "sqrt(-1)", "2014-05-18", "1,5", "é", "x" * 2000, "9" * 5000, [], {}, [[]], [None], {"": None},
-    ["x", "x"], {"S": "S"}, {"S": None}, {"S": 1.0}, {"x0": {}},
-)  # fmt: skip
+REFUSED = "refused"
 AFRESH = (
     *(
-        "files",
-        "config",
-        "trajectory",
-        "inputs",
-        "sheet",
-        "tables",
-        "equations",
-        "markup",
-        "printers",
-        "formats",
-        "runs",
-        "export",
+        "work.files",
+        "work.config",
+        "work.markup",
+        "data.dataset",
+        "data.inputs",
+        "data.columns",
+        "data.sheet",
+        "data.tables",
     ),
+    *("law.printers", "law.formulas", "law.equations", "runs.formats", "runs.folder", "runs.run", "runs.export"),
 )
-CONNECTIVES = ("+", "-", "*", "/", "**", ",", "")
-# fmt: off
-ATOMS = (
-    "x", "y", "u", "t", "0", "1", "2", "-1", "0.5", "(2/3)", "60", "1e308", "1e-320", "1e300", "0.1",
-    "(x+y)", "sqrt(x*y)", "Abs(x)", "Max(x,y)", "exp(x)", "x**y", "x**0.3",
-)
-WORDS = (
-    *ATOMS, "z", "+", "-", "*", "/", "**", "(", ")", ",", ".", ";", ":", "=", "1j", "True", "sqrt(", "exp(", "log(", "sin(", "Abs(", "sign(",
-    "Max(", "Min(", "x.__class__", "__import__('os')", "lambda", "[", "]", "{", "}", "==", "<", "if", "else", r"\frac{", r"\sqrt{", "^{",
-    r"\cdot 10^{", r"\left(", r"\right)", "é", "\ud800", "\x00", "9" * 400, "(" * 40, "-" * 40, "\n",
-)
-# fmt: on
 
 
 # What is fuzzed: each takes the bytes of an input and does what the command would do with them
@@ -147,115 +127,6 @@ def _files_of(data: bytes) -> dict[str, bytes]:
 def _bytes_of(content: Any) -> bytes:
     text = content if isinstance(content, str) else json.dumps(content)
     return text.encode("utf-8", "surrogatepass")
-
-
-# Mutations of a format; what is no such format is mutated byte by byte
-
-
-def mutate_table(data: bytes, draw: random.Random) -> bytes:
-    """Change a part of a workbook, or some cells, rows or columns of a text."""
-    if data[:2] == b"PK":
-        return _mutate_parts(data, draw)
-    separator = max((",", ";", "\t"), key=lambda mark: data[:100].count(mark.encode()))
-    rows = [line.split(separator) for line in data.decode("utf-8", "replace").split("\n")]
-    for _ in range(draw.randint(1, 2)):
-        row = draw.choice(rows)
-        match draw.randrange(7):
-            case 0:
-                row[draw.randrange(len(row))] = str(draw.choice(NASTY))
-            case 1:
-                rows.insert(draw.randrange(len(rows)), list(draw.choice(rows)))
-            case 2:
-                rows.remove(row)
-            case 3:
-                row[draw.randrange(len(row))] = draw.choice(draw.choice(rows))
-            case 4:
-                row.append(str(draw.choice(NASTY)))
-            case 5:
-                k, value = draw.randrange(len(row)), str(draw.choice(NASTY))
-                rows = [[*r[:k], value, *r[k + 1 :]] for r in rows[:200]]
-            case _:
-                rows = [[*r, str(n % 3)] for n, r in enumerate(rows[:200])]
-        rows = rows or [[""]]
-    mark = draw.choice([",", ";", "\t"]) if draw.random() < 0.05 else separator
-    return "\n".join(mark.join(row) for row in rows).encode("utf-8", "surrogatepass")
-
-
-def _mutate_parts(data: bytes, draw: random.Random) -> bytes:
-    """Change some bytes of one part of a zip, and write its checksum anew."""
-    page = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as parts, zipfile.ZipFile(page, "w", zipfile.ZIP_DEFLATED) as changed:
-        names = parts.namelist()
-        chosen = draw.choice(names)
-        for name in names:
-            part = bytearray(parts.read(name))
-            if name == chosen:
-                at, length = draw.randrange(len(part) + 1), draw.randrange(1, 12)
-                other = part[draw.randrange(len(part) + 1) :][:length]
-                part[at : at + draw.choice([0, length])] = draw.choice(
-                    [other, b"", b"999999999", b"-1", b"ZZZ9", b"&lt;"]
-                )
-            changed.writestr(name, bytes(part))
-    return page.getvalue()
-
-
-def mutate_words(data: bytes, draw: random.Random) -> bytes:
-    """Put in, leave out, double or exchange words of a formula."""
-    text = data.decode("utf-8", "surrogateescape")
-    for _ in range(draw.randint(1, 3)):
-        a, b = sorted(draw.randrange(len(text) + 1) for _ in range(2))
-        text = draw.choice(
-            [
-                text[:a] + draw.choice(WORDS) + text[a:],
-                text[:a] + draw.choice(WORDS) + text[a:b] + ")" + text[b:],
-                text[:a] + text[min(b, a + 5) :],
-                text[:a] + text[a:b] * draw.randint(2, 4) + text[b:],
-                f"({text}){draw.choice(CONNECTIVES)}({text})",
-                f"{text[:a]}{draw.choice(ATOMS)}{draw.choice(CONNECTIVES)}{text[a:]}",
-                f"{text[:a]}({text[a:b]}){draw.choice(CONNECTIVES)}{draw.choice(ATOMS)}{text[b:]}",
-                re.sub(r"[xyut]|[0-9.]+", lambda m: draw.choice(ATOMS) if draw.random() < 0.1 else m[0], text),
-            ]
-        )
-    return text.encode("utf-8", "surrogateescape")
-
-
-def mutate_json(data: bytes, draw: random.Random) -> bytes:
-    """Replace, remove, double or exchange values of JSON."""
-    value = json.loads(data)
-    for _ in range(draw.randint(1, 3)):
-        places = list(_places(value))
-        if not places:
-            return json.dumps(draw.choice(NASTY)).encode()
-        holder, key = draw.choice(places)
-        other, theirs = draw.choice(places)
-        match draw.randrange(7):
-            case 0:
-                del holder[key]
-            case 1:
-                holder[key] = json.loads(json.dumps(other[theirs]))
-            case 2 if isinstance(holder, list):
-                holder.append(json.loads(json.dumps(holder[key])))
-            case 3 if isinstance(holder, dict):
-                holder[str(draw.choice(NASTY))[:3000]] = holder.pop(key)
-            case 4 if isinstance(holder[key], str):
-                holder[key] = mutate_words(holder[key].encode("utf-8", "surrogatepass"), draw).decode(
-                    "utf-8", "replace"
-                )
-            case 5:
-                holder[key] = json.loads("[" * 900 + "]" * 900) if draw.random() < 0.05 else [holder[key]]
-            case _:
-                holder[key] = json.loads(json.dumps(draw.choice(NASTY)))
-    return json.dumps(value).encode()
-
-
-def _places(value: Any, depth: int = 0) -> Any:
-    """Yield every (holder, key) in JSON; those near the top come as often as all below them."""
-    if depth > 6:
-        return
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, part in list(items):
-        yield value, key
-        yield from _places(part, depth + 1)
 
 
 # Seeds
@@ -374,23 +245,13 @@ class Count:
 
     def take(self, target: Target, data: bytes, folder: Path) -> None:
         """Read one input and take note of how it ended and how long it took."""
-        signal.signal(signal.SIGVTALRM, _give_up)
-        begin, wrong = time.process_time(), ""
-        try:
-            signal.setitimer(signal.ITIMER_VIRTUAL, 2 * LIMIT)
-            target.read(data, folder)
-        except EqdiscError:
-            self.refused += 1
-        except (Exception, Stuck) as error:
-            where = traceback.extract_tb(error.__traceback__)
-            place = next((f for f in reversed(where) if f"{os.sep}eqdisc{os.sep}" in f.filename), where[-1])
-            wrong = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
-        finally:
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+        begin, end = time.process_time(), _end_of(target, data, folder)
         taken = time.process_time() - begin
         self.inputs += 1
+        self.refused += end == REFUSED
         if taken > self.slowest:
             self.slowest, self.slow = taken, data
+        wrong = "" if end == REFUSED else end
         if taken > LIMIT:
             wrong = wrong or f"{taken:.1f} s"
         if wrong and wrong not in self.findings:
@@ -398,30 +259,36 @@ class Count:
             self.findings[wrong] = data
 
 
+def _end_of(target: Target, data: bytes, folder: Path) -> str:
+    """Return how reading an input ended: in nothing, refused, or where in eqdisc something else was raised."""
+    signal.signal(signal.SIGVTALRM, _give_up)
+    try:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 2 * LIMIT)
+        target.read(data, folder)
+    except EqdiscError:
+        return REFUSED
+    except (Exception, Stuck) as error:
+        where = traceback.extract_tb(error.__traceback__)
+        place = next((f for f in reversed(where) if f"{os.sep}eqdisc{os.sep}" in f.filename), where[-1])
+        return f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+    return ""
+
+
 def fuzz(name: str, runs: int, out: Path, seed: int, seconds: float) -> None:
     """Fuzz one target with so many inputs, or for so long; ends the process, with 1 where something was found."""
     import atheris
 
     target, count, begin = TARGETS[name], Count(), time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
     seeds, corpus = target.seeds(), out / name
-    corpus.mkdir(exist_ok=True)
+    corpus.mkdir(parents=True, exist_ok=True)
     for k, content in enumerate(seeds):
         (corpus / f"seed-{k}").write_bytes(content)
     with atheris.instrument_imports(include=["eqdisc", "json", "csv"]):
         _import_afresh()
     shared = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(dir=shared if shared.is_dir() else None))
-
-    def mutate(data: bytes, size: int, number: int) -> bytes:
-        draw = random.Random(number)
-        data = draw.choice(seeds) if draw.random() < 0.5 else data  # most mutants of mutants are refused at once
-        try:
-            if draw.random() < 0.5:
-                return target.mutate(data, draw)[:size]
-        except Exception:  # what is no longer of this format
-            pass
-        return atheris.Mutate(data, size)
 
     def take(data: bytes) -> None:
         count.take(target, data, folder)
@@ -430,18 +297,24 @@ def fuzz(name: str, runs: int, out: Path, seed: int, seconds: float) -> None:
             _report(name, count, time.monotonic() - begin, out)
         if over:
             sys.stdout.flush()
-            os._exit(1 if count.findings else 0)
+            os._exit(bool(count.findings))
 
-    options = [
-        f"-max_len={LARGEST}",
-        f"-timeout={STUCK}",
-        f"-seed={seed}",
-        "-rss_limit_mb=4096",
-        "-verbosity=0",
-        "-len_control=0",
-    ]
-    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={out}/{name}-", str(corpus)], take, custom_mutator=mutate)
+    limits = [f"-max_len={LARGEST}", f"-timeout={STUCK}", f"-seed={seed}", "-rss_limit_mb=4096"]
+    options = [sys.argv[0], *limits, "-verbosity=0", "-len_control=0", f"-artifact_prefix={out}/{name}-", str(corpus)]
+    atheris.Setup(options, take, custom_mutator=partial(_mutate, target, seeds))
     atheris.Fuzz()
+
+
+def _mutate(target: Target, seeds: list[bytes], data: bytes, size: int, number: int) -> bytes:
+    """Change an input in its format, or in its bytes where it is no longer of that format; most mutants of mutants are refused at once."""
+    import atheris
+
+    draw = random.Random(number)
+    data = draw.choice(seeds) if draw.random() < 0.5 else data
+    if draw.random() < 0.5:
+        with suppress(Exception):
+            return target.mutate(data, draw)[:size]
+    return atheris.Mutate(data, size)
 
 
 def _import_afresh() -> None:

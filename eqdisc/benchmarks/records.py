@@ -13,7 +13,6 @@ Laws of the catalogue are measured in one of these ways and fitted; the share of
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,8 +25,8 @@ from ..data.dataset import Dataset, Trajectory
 from ..law.catalogue import System, catalogue
 from ..law.simulation import TIGHT_ATOL, TIGHT_RTOL, simulate
 from ..work.config import FitConfig
-from ..work.errors import EqdiscError
-from .scoring import middle_of, recovered
+from .pages import as_table, command
+from .scoring import fit, middle_of, recovered
 
 SYSTEMS = ("fsir", "lotka_volterra", "power_predation", "holling")
 MISSING = 0.3
@@ -88,39 +87,33 @@ def measure(system: System, condition: str, noise: float, seed: int) -> Dataset:
     return Dataset(tuple(records), states=tuple(system.equations), file=system.name)
 
 
-def fit(name: str, condition: str, noise: float, seed: int) -> Row:
+def judge(name: str, condition: str, noise: float, seed: int) -> Row:
     """Measure a system once and fit it."""
-    from ..discovery import discover
-
     system = catalogue()[name]
     data = measure(system, condition, noise, seed)
     known = (" + ".join(data.states),) if condition == "conserved" else ()
-    try:
-        found = discover(data, FitConfig(seed=seed, conserve=known))
-    except EqdiscError:
-        return Row(name, condition, noise, seed, False, "none")
-    return Row(name, condition, noise, seed, recovered(found.equations, system.law, middle_of(data)), found.verdict)
+    found = fit(data, FitConfig(seed=seed, conserve=known))
+    right = found is not None and recovered(found.equations, system.law, middle_of(data))
+    return Row(name, condition, noise, seed, right, "none" if found is None else found.verdict)
 
 
 def write_table(rows: Sequence[Row]) -> str:
     """Return the shares of laws recovered in Markdown, a line for each system and noise."""
     table = pd.DataFrame(rows)
     conditions = list(table["condition"].unique())
-    lines = [f"| | noise | {' | '.join(conditions)} |", "|-" * (2 + len(conditions)) + "|"]
+    lines = []
     whole = pd.concat([table, table.assign(system="all")])
     for system, noise in itertools.product(whole["system"].unique(), whole["noise"].unique()):
         part = whole[(whole["system"] == system) & (whole["noise"] == noise)]
         cells = [part.loc[part["condition"] == c, "recovered"] for c in conditions]
         shares = [f"{c.sum()} of {len(c)}" if len(c) else "-" for c in cells]
-        lines.append(f"| {system} | {100 * noise:g} % | {' | '.join(shares)} |")
-    return "\n".join(lines) + "\n"
+        lines.append([system, f"{100 * noise:g} %", *shares])
+    return "\n".join(as_table(["", "noise", *conditions], lines)) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eqdisc.benchmarks.records", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = command("eqdisc.benchmarks.records", __doc__)
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS[:-1]))
     parser.add_argument("--noise", nargs="+", type=float, default=[0.0, 0.01])
@@ -128,14 +121,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=None, help="file for the table; rows go to a CSV beside it")
     options = parser.parse_args(arguments)
     rows: list[Row] = []
-    for system in options.systems:
-        for noise in options.noise:
-            for seed in range(options.seeds):
-                rows += [fit(system, condition, noise, seed) for condition in options.conditions]
-                print(*map(str, rows[-len(options.conditions) :]), sep="\n", flush=True)
-                if options.out:
-                    options.out.write_text(write_table(rows), encoding="utf-8")
-                    pd.DataFrame(rows).to_csv(options.out.with_suffix(".csv"), index=False)
+    for system, noise, seed in itertools.product(options.systems, options.noise, range(options.seeds)):
+        rows += [judge(system, condition, noise, seed) for condition in options.conditions]
+        print(*map(str, rows[-len(options.conditions) :]), sep="\n", flush=True)
+        if options.out:
+            options.out.write_text(write_table(rows), encoding="utf-8")
+            pd.DataFrame(rows).to_csv(options.out.with_suffix(".csv"), index=False)
     print(write_table(rows))
 
 

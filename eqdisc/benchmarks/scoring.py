@@ -1,15 +1,37 @@
-"""Scoring: is a found law the one that made the data?"""
+r"""Scoring: is a found law the one that made the data?
+
+    |w - w'| <= 0.05,   (w = 0) = (w' = 0),   |a m**w - a' m**w'| <= 0.1 |a' m**w'|
+
+for the exponents w and the coefficient a of each term and those of the true one, m the middle of the data.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import sympy as sp
 
 from ..data.dataset import Dataset
 from ..law.equations import Equations
+from ..work.config import FitConfig
+from ..work.errors import EqdiscError
+
+if TYPE_CHECKING:
+    from ..discovery import Discovery
 
 EXPONENT = 0.05
 COEFFICIENT = 0.1
+
+
+def fit(data: Dataset, config: FitConfig) -> Discovery | None:
+    """Return what is discovered, None where no law can be fitted."""
+    from ..discovery import discover
+
+    try:
+        return discover(data, config)
+    except EqdiscError:
+        return None
 
 
 def recovered(found: Equations, truth: Equations, middle: np.ndarray) -> bool:
@@ -51,21 +73,30 @@ def _same_quotients(found: Equations, truth: Equations, middle: np.ndarray) -> b
 
 def _quotient(law: Equations, e: int, middle: np.ndarray, signed: bool) -> list[tuple[np.ndarray, np.ndarray]] | None:
     """Return (exponents, sizes at `middle`) of numerator and denominator without common powers, or None beyond ratios of powers."""
-    sizes = {x: sp.Symbol(f"abs_{x.name}", real=True) for x in law.symbols}  # |x| counts as a state of its own
-    plain = law.rhs[e].replace(sp.Abs, lambda x: sizes.get(x, sp.Abs(x)))
-    plain = plain.replace(sp.sign, lambda x: x / sizes[x] if x in sizes else sp.sign(x))
-    names = (*law.states, *(s.name for s in sizes.values()))
-    parts = []
-    for part in sp.fraction(sp.together(plain)):
-        table = Equations((*names,), (part, *[sp.S.Zero] * (len(names) - 1))).terms()
-        if table is None or not len(table[0]):
-            return None
-        parts.append((_even_powers_to_sizes(table[0]) if signed else table[0], table[1][:, 0]))
-    common = np.min([w.min(0) for w, _ in parts], axis=0)
-    where = np.r_[middle, middle]
-    sized = [(w - common, a * np.prod(where ** (w - common), axis=1)) for w, a in parts]
+    plain, names = _without_signs(law, e)
+    above, below = (_monomials(part, names, signed) for part in sp.fraction(sp.together(plain)))
+    if above is None or below is None:
+        return None
+    common, where = np.minimum(above[0].min(0), below[0].min(0)), np.r_[middle, middle]
+    sized = [(w - common, a * np.prod(where ** (w - common), axis=1)) for w, a in (above, below)]
     unit = max(sized[1][1], key=abs)
     return [(w, a / unit) for w, a in sized]
+
+
+def _without_signs(law: Equations, e: int) -> tuple[sp.Expr, tuple[str, ...]]:
+    """Return a right-hand side in which |x| counts as a state of its own, and the names of all states."""
+    sizes = {x: sp.Symbol(f"abs_{x.name}", real=True) for x in law.symbols}
+    plain = law.rhs[e].replace(sp.Abs, lambda x: sizes.get(x, sp.Abs(x)))
+    plain = plain.replace(sp.sign, lambda x: x / sizes[x] if x in sizes else sp.sign(x))
+    return plain, (*law.states, *(s.name for s in sizes.values()))
+
+
+def _monomials(part: sp.Expr, names: tuple[str, ...], signed: bool) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return exponents and coefficients of a sum of powers, None for nothing and anything else."""
+    table = Equations(names, (part, *[sp.S.Zero] * (len(names) - 1))).terms()
+    if table is None or not len(table[0]):
+        return None
+    return _even_powers_to_sizes(table[0]) if signed else table[0], table[1][:, 0]
 
 
 def _even_powers_to_sizes(w: np.ndarray) -> np.ndarray:
@@ -78,16 +109,11 @@ def _even_powers_to_sizes(w: np.ndarray) -> np.ndarray:
 def _same_equation(found: tuple[np.ndarray, np.ndarray], truth: tuple[np.ndarray, np.ndarray]) -> bool:
     if len(found[0]) != len(truth[0]):
         return False
-    free = list(range(len(found[0])))
+    free = np.ones(len(found[0]), bool)
     for row, size in zip(*truth, strict=True):
-        fits = [
-            q
-            for q in free
-            if (np.abs(found[0][q] - row) <= EXPONENT).all()
-            and ((found[0][q] == 0) == (row == 0)).all()
-            and abs(found[1][q] - size) <= COEFFICIENT * abs(size)
-        ]
-        if not fits:
+        near = (np.abs(found[0] - row) <= EXPONENT).all(1) & ((found[0] == 0) == (row == 0)).all(1)
+        fits = np.flatnonzero(free & near & (np.abs(found[1] - size) <= COEFFICIENT * abs(size)))
+        if not len(fits):
             return False
-        free.remove(fits[0])
+        free[fits[0]] = False
     return True

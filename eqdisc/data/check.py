@@ -1,35 +1,30 @@
-r"""Diagnosis: what a table can support, before anything is fitted.
+r"""Check: what a table can support, before anything is fitted.
 
-The noise of a state is read from how well four neighbours foretell each sample. With the cubic through the neighbours,
-\hat x_k = sum_a w_a x_a, the residual of a smooth state is noise alone and has variance sigma**2 (1 + sum_a w_a**2), so
+With N_i the values of state i and K_i the trajectories in which it was measured, an equation can have about
 
-    sigma = 1.4826 median_k |x_k - \hat x_k| / sqrt(1 + sum_a w_a**2);
+    min_i (N_i - K_i) / 8
 
-for even steps this is the fourth difference over sqrt(70) (on differences: von Neumann, Ann. Math. Stat. 12, 1941).
-Where samples are too coarse for the state's motion, motion counts as noise: the estimate is an upper bound.
-
-Nothing is refused here. Every finding says what was seen and what would help.
+terms. The noise of a state is told from how well four neighbours foretell each sample, sums that rest from small whole weights (see `noise`
+and `invariants`). Nothing is refused here. Every finding says what was seen and what would help.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Float
 
 from .dataset import Dataset, Trajectory
+from .invariants import find_sums
+from .noise import FEWEST, estimate_noise
 
 Level: TypeAlias = Literal["note", "warning"]
 
-FEWEST = 7  # values of a state in one trajectory from which its noise is estimated
 EVEN = 0.01  # steps that differ by less than this share count as even
 LOUD = 0.2  # noise over standard deviation beyond which exponents are hard to tell apart
 REST = 0.02  # motion over range below which a clean state counts as at rest
-QUIET = 0.1  # variance of a constant sum over that of its quietest member, at most
 FAR_APART = 1e4  # ratio of magnitudes that deserves a look at the units
 VALUES_PER_TERM = 8  # a term is a coefficient and about two exponents, a number wants two or three values
 ROOMY = 5  # terms an equation from which the number of values is no worry
@@ -113,14 +108,11 @@ class Diagnosis:
     def lines(self) -> list[str]:
         """Return the diagnosis in plain sentences, one a line, for the terminal."""
         series = _count(self.trajectories, "trajectory", "trajectories")
-        extent = f"{self.file}: {_count(self.rows, 'row')}, {series}"
-        steps = f"even steps of {self.step:.4g}"
-        if self.sampling == "uneven":
-            steps = f"uneven steps, {self.step:.4g} in the middle"
-        extent += (
-            f", {_count(len(self.states), 'state')}; {self.time} from {self.start:.6g} to {self.end:.6g} in {steps}."
-        )
-        return [extent, *(_describe(state) for state in self.states), *(str(finding) for finding in self.findings)]
+        even = self.sampling == "even"
+        steps = f"even steps of {self.step:.4g}" if even else f"uneven steps, {self.step:.4g} in the middle"
+        size = f"{_count(self.rows, 'row')}, {series}, {_count(len(self.states), 'state')}"
+        extent = f"{self.file}: {size}; {self.time} from {self.start:.6g} to {self.end:.6g} in {steps}."
+        return [extent, *map(_describe, self.states), *map(str, self.findings)]
 
 
 def diagnose(data: Dataset) -> Diagnosis:
@@ -133,21 +125,21 @@ def diagnose(data: Dataset) -> Diagnosis:
     ('even', 5, ('S + R',))
     """
     states = tuple(_diagnose_state(data, i) for i in range(data.d))
-    sampling, step = _sampling(data)
+    steps, step = _steps(data)
+    sampling: Literal["even", "uneven"] = "even" if (np.abs(steps - step) <= EVEN * step).all() else "uneven"
     invariants = find_sums(data, np.array([state.noise or 0.0 for state in states]))
-    terms = _terms(data)
+    terms = int((data.counts.sum(0) - (data.counts > 0).sum(0)).min() // VALUES_PER_TERM)
     findings = [
         *_on_size(data, terms),
-        *_on_sampling(data, sampling),
+        *_on_sampling(data, sampling, steps),
         *_on_states(states),
         *_on_gaps(data),
         *_on_inputs(data),
         *_on_scales(states),
         *_on_coarseness(data, states),
         *_on_rest(data, states),
-        *(_on_invariant(text) for text in invariants),
+        *_on_invariants(invariants),
     ]
-    findings.sort(key=lambda f: f.level != "warning")
     return Diagnosis(
         file=data.file,
         rows=data.rows,
@@ -161,51 +153,8 @@ def diagnose(data: Dataset) -> Diagnosis:
         states=states,
         terms=terms,
         invariants=invariants,
-        findings=tuple(findings),
+        findings=tuple(sorted(findings, key=lambda f: f.level != "warning")),
     )
-
-
-def estimate_noise(trajectories: tuple[Trajectory, ...], state: int) -> float | None:
-    """Return the standard deviation of a state's noise, pooled over trajectories, or None if none has enough values.
-
-    >>> x = np.linspace(0, 6, 400), np.random.default_rng(0).normal(0, 0.1, 400)
-    >>> round(estimate_noise((Trajectory(x[0], (np.sin(x[0]) + x[1])[:, None]),), 0), 2)
-    0.1
-    """
-    residuals: list[np.ndarray] = []
-    for k in trajectories:
-        measured = np.isfinite(k.x[:, state])
-        if measured.sum() >= FEWEST:
-            residuals.append(_residuals(k.t[measured], k.x[measured, state]))
-    if not residuals:
-        return None
-    pooled = np.concatenate(residuals)
-    # half of the residuals vanish where values are rounded coarsely; their mean still tells the noise
-    return float(1.4826 * np.median(pooled) or np.sqrt(np.pi / 2) * pooled.mean())
-
-
-def find_sums(data: Dataset, noise: Float[np.ndarray, "d"]) -> tuple[str, ...]:
-    """Return independent sums of states with small whole weights that stay constant within `noise`, simplest first.
-
-    A sum is constant when it moves, in every trajectory about its own mean, no more than its noise explains, and far
-    less than each of its members does.
-    """
-    moves = [k.x[np.isfinite(k.x).all(1)] for k in data.trajectories]
-    moves = [x - x.mean(0) for x in moves if len(x) > 2]
-    if data.d < 2 or sum(len(x) - 1 for x in moves) < 3 * data.d:
-        return ()
-    x = np.concatenate(moves)
-    size = np.maximum(np.abs(x).max(0), 1e-300)
-    covariance = (x / size).T @ (x / size) / len(x)
-    found: list[np.ndarray] = []
-    for c in _weights(data.d):
-        weights = c * size
-        moved = weights @ covariance @ weights
-        alone = (weights**2 * np.diag(covariance))[c != 0]
-        allowed = 1.5**2 * ((c * noise) ** 2).sum() + 1e-10 * alone.max()
-        if moved <= min(allowed, QUIET * alone.min()) and np.linalg.matrix_rank([*found, c]) > len(found):
-            found.append(c)
-    return tuple(_write_sum(c, data.states) for c in found)
 
 
 def _count(n: int, one: str, many: str = "") -> str:
@@ -226,16 +175,6 @@ def _describe(state: StateDiagnosis) -> str:
     return f"{state.name}: {state.low:.4g} to {state.high:.4g}, {noise}."
 
 
-def _residuals(t: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """|x_k - foretold| / sqrt(1 + sum w**2) for every sample that has two neighbours on either side."""
-    near = np.stack([t[:-4], t[1:-3], t[3:-1], t[4:]], -1)
-    w = np.ones_like(near)
-    for a, b in itertools.permutations(range(4), 2):
-        w[:, a] *= (t[2:-2] - near[:, b]) / (near[:, a] - near[:, b])
-    foretold = (w * np.stack([y[:-4], y[1:-3], y[3:-1], y[4:]], -1)).sum(1)
-    return np.abs(y[2:-2] - foretold) / np.sqrt(1 + (w**2).sum(1))
-
-
 def _diagnose_state(data: Dataset, i: int) -> StateDiagnosis:
     values = np.concatenate([k.x[:, i] for k in data.trajectories])
     seen = values[np.isfinite(values)]
@@ -248,72 +187,64 @@ def _diagnose_state(data: Dataset, i: int) -> StateDiagnosis:
     return StateDiagnosis(data.states[i], low, high, len(seen) / len(values), noise, float(seen.std()))
 
 
-def _sampling(data: Dataset) -> tuple[Literal["even", "uneven"], float]:
+def _steps(data: Dataset) -> tuple[np.ndarray, float]:
+    """Return all steps of time and their median."""
     steps = np.concatenate([np.diff(k.t) for k in data.trajectories])
-    if len(steps) == 0:
-        return "even", 0.0
-    step = float(np.median(steps))
-    return ("even" if np.abs(steps - step).max() <= EVEN * step else "uneven"), step
+    return steps, float(np.median(steps)) if len(steps) else 0.0
 
 
-def _terms(data: Dataset) -> int:
-    """About how many terms an equation may have: values beyond one start a trajectory, for the state measured least."""
-    counts = np.array([np.isfinite(k.x).sum(0) for k in data.trajectories])
-    return int((counts.sum(0) - (counts > 0).sum(0)).min() // VALUES_PER_TERM)
+# What was seen, each kind by itself
 
 
-def _on_size(data: Dataset, terms: int) -> list[Finding]:
-    support = "hardly support one term" if terms == 0 else f"support about {_count(terms, 'term')}"
-    few = terms < 1 or (terms < 2 and data.d > 1)
-    found = []
+def _on_size(data: Dataset, terms: int) -> Iterator[Finding]:
     if terms < ROOMY:
+        support = "hardly support one term" if terms == 0 else f"support about {_count(terms, 'term')}"
+        few = terms < 1 or (terms < 2 and data.d > 1)
         cure = "measure more often or from more starts before trusting a longer law"
-        found.append(Finding("warning" if few else "note", f"the values measured {support} an equation", cure))
+        yield Finding("warning" if few else "note", f"the values measured {support} an equation", cure)
     if len(data) == 1:
         cure = "a second start tells more laws apart than more samples"
-        found.append(Finding("note", "one trajectory shows the law along one path only", cure))
-    return found
+        yield Finding("note", "one trajectory shows the law along one path only", cure)
 
 
-def _on_sampling(data: Dataset, sampling: str) -> list[Finding]:
-    found = []
+def _on_sampling(data: Dataset, sampling: str, steps: np.ndarray) -> Iterator[Finding]:
     short = sum(n < 3 for n in data.sizes)
     if short:
         text = f"{_count(short, 'trajectory', 'trajectories')} of {len(data)} with fewer than 3 rows"
-        found.append(Finding("warning", text, "check --trajectory, or leave them out: they say little about the law"))
+        yield Finding("warning", text, "check --trajectory, or leave them out: they say little about the law")
     if sampling == "uneven":
-        steps = np.concatenate([np.diff(k.t) for k in data.trajectories])
-        found.append(Finding("note", f"steps of time are uneven, from {steps.min():.4g} to {steps.max():.4g}"))
-    return found
+        yield Finding("note", f"steps of time are uneven, from {steps.min():.4g} to {steps.max():.4g}")
 
 
-def _on_states(states: tuple[StateDiagnosis, ...]) -> list[Finding]:
-    found = []
+def _on_states(states: tuple[StateDiagnosis, ...]) -> Iterator[Finding]:
     for s in states:
         if s.measured < 1:
             text = f"{s.name} is missing in {_percent(1 - s.measured)} of the rows"
             cure = "what is missing is left open, not filled in" if s.measured >= 0.5 else "measure it more often"
-            found.append(Finding("note" if s.measured >= 0.5 else "warning", text, cure))
-        if s.loudness is not None and s.loudness > LOUD:
-            noise = f"the noise of {s.name} is {_percent(s.loudness)} of its standard deviation"
-            text = f"{noise}, or its samples are too coarse"
-            found.append(Finding("warning", text, "average repeated measurements or sample more densely"))
-        found += _on_sign(s)
-    return found
+            yield Finding("note" if s.measured >= 0.5 else "warning", text, cure)
+        yield from _on_noise(s)
 
 
-def _on_gaps(data: Dataset) -> list[Finding]:
-    """Find the longest stretch of each state without a value."""
-    found = []
+def _on_noise(s: StateDiagnosis) -> Iterator[Finding]:
+    """Find noise that is loud, and signs that change, or only seem to."""
+    if s.loudness is not None and s.loudness > LOUD:
+        noise = f"the noise of {s.name} is {_percent(s.loudness)} of its standard deviation"
+        cure = "average repeated measurements or sample more densely"
+        yield Finding("warning", f"{noise}, or its samples are too coarse", cure)
+    side, depth = ("negative", -s.low) if -s.low < s.high else ("positive", s.high)
+    if 0 < depth <= 4.5 * (s.noise or 0.0):
+        yield Finding("note", f"{s.name} is measured as slightly {side}, within its noise; that is no change of sign")
+    elif s.low < 0 < s.high:
+        text = f"{s.name} changes sign, so its exponents will be whole"
+        yield Finding("note", text, "shift it if its zero is arbitrary")
+
+
+def _on_gaps(data: Dataset) -> Iterator[Finding]:
     for i, name in enumerate(data.states):
-        longest = max((_longest_gap(k.t, k.x[:, i]) for k in data.trajectories), default=(0.0, 0.0, 0.0))
-        share, start, end = longest
+        share, start, end = max(_longest_gap(k.t, k.x[:, i]) for k in data.trajectories)
         if share > GAP:
             text = f"{name} is not measured from {data.time} = {start:.6g} to {end:.6g}"
-            found.append(
-                Finding("note", text, "the law bridges it; one value inside would check that it does so rightly")
-            )
-    return found
+            yield Finding("note", text, "the law bridges it; one value inside would check that it does so rightly")
 
 
 def _longest_gap(t: np.ndarray, x: np.ndarray) -> tuple[float, float, float]:
@@ -326,63 +257,44 @@ def _longest_gap(t: np.ndarray, x: np.ndarray) -> tuple[float, float, float]:
     return float(gaps[at] / (t[-1] - t[0])), float(ends[at]), float(ends[at + 1])
 
 
-def _on_inputs(data: Dataset) -> list[Finding]:
+def _on_inputs(data: Dataset) -> Iterator[Finding]:
     """Find inputs that never change and so cannot be told from a constant."""
-    if not data.inputs:
-        return []
-    u = np.concatenate([k.u for k in data.trajectories])
-    still = [name for name, column in zip(data.inputs, u.T, strict=True) if np.ptp(column) == 0]
-    return [
-        Finding("warning", f"the input {n} never changes", "leave it out, or add a record in which it does")
-        for n in still
-    ]
-
-
-def _on_sign(s: StateDiagnosis) -> list[Finding]:
-    if not s.low < 0 < s.high:
-        return []
-    depth = min(-s.low, s.high)
-    side = "negative" if -s.low < s.high else "positive"
-    if depth <= 4.5 * (s.noise or 0.0):
-        return [
-            Finding("note", f"{s.name} is measured as slightly {side}, within its noise; that is no change of sign")
-        ]
-    return [
-        Finding("note", f"{s.name} changes sign, so its exponents will be whole", "shift it if its zero is arbitrary")
-    ]
-
-
-def _on_scales(states: tuple[StateDiagnosis, ...]) -> list[Finding]:
-    sizes = {s.name: max(abs(s.low), abs(s.high)) for s in states if s.spread > 0}
-    if len(sizes) < 2:
-        return []
-    large, small = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
-    if sizes[large] < FAR_APART * sizes[small]:
-        return []
-    text = f"{large} is about {sizes[large] / sizes[small]:.0e} times as large as {small}"
-    return [Finding("note", text, "check that their units are meant; scaling takes care of the rest")]
-
-
-def _on_coarseness(data: Dataset, states: tuple[StateDiagnosis, ...]) -> list[Finding]:
-    found = []
-    for i, s in enumerate(states):
-        samples = [n for n in (_samples_per_swing(k.x[:, i]) for k in data.trajectories) if n is not None]
-        jumps = [jump for jump in (_largest_jump(k, i, s.noise or 0.0) for k in data.trajectories) if jump is not None]
-        if samples and np.median(samples) < SAMPLES_PER_SWING:
-            text = f"{s.name} is sampled about {np.median(samples):.2g} times a swing"
-            found.append(
-                Finding("warning", text, "sample at least 10 times a swing, or average if the swings are noise")
+    for i, name in enumerate(data.inputs):
+        if np.ptp(np.concatenate([k.u[:, i] for k in data.trajectories])) == 0:
+            yield Finding(
+                "warning", f"the input {name} never changes", "leave it out, or add a record in which it does"
             )
-        elif jumps and max(jumps)[0] > JUMP:
-            share, before, after = max(jumps)
+
+
+def _on_scales(states: tuple[StateDiagnosis, ...]) -> Iterator[Finding]:
+    sizes = {s.name: max(abs(s.low), abs(s.high)) for s in states if s.spread > 0}
+    large, small = (choose(sizes, key=sizes.__getitem__, default="") for choose in (max, min))
+    if len(sizes) > 1 and sizes[large] >= FAR_APART * sizes[small]:
+        text = f"{large} is about {sizes[large] / sizes[small]:.0e} times as large as {small}"
+        yield Finding("note", text, "check that their units are meant; scaling takes care of the rest")
+
+
+def _on_coarseness(data: Dataset, states: tuple[StateDiagnosis, ...]) -> Iterator[Finding]:
+    for i, s in enumerate(states):
+        samples = _samples_per_swing(data, i)
+        jumps = [j for k in data.trajectories if (j := _largest_jump(k, i, s.noise or 0.0)) is not None]
+        share, before, after = max(jumps, default=(0.0, 0.0, 0.0))
+        if samples < SAMPLES_PER_SWING:
+            text = f"{s.name} is sampled about {samples:.2g} times a swing"
+            yield Finding("warning", text, "sample at least 10 times a swing, or average if the swings are noise")
+        elif share > JUMP:
             text = f"{s.name} covers {_percent(share)} of its range between {data.time} = {before:.6g} and {after:.6g}"
-            found.append(Finding("warning", text, "sample more densely there"))
-    return found
+            yield Finding("warning", text, "sample more densely there")
 
 
-def _samples_per_swing(x: np.ndarray) -> float | None:
-    """Samples in one period of a state that swings at least three half periods through the middle half of its range."""
-    x = x[np.isfinite(x)]
+def _samples_per_swing(data: Dataset, i: int) -> float:
+    """The median of how many samples records have in one period of a state, infinite where none swings."""
+    counts = [n for k in data.trajectories if (n := _period(k.x[np.isfinite(k.x[:, i]), i])) is not None]
+    return float(np.median(counts)) if counts else np.inf
+
+
+def _period(x: np.ndarray) -> float | None:
+    """Samples in one period of readings that swing at least three half periods through the middle half of their range."""
     if len(x) < 4 or np.ptp(x) == 0:
         return None
     level = (x - x.min()) / np.ptp(x)
@@ -403,67 +315,30 @@ def _largest_jump(k: Trajectory, i: int, noise: float) -> tuple[float, float, fl
     return float(steps[at]), float(t[at]), float(t[at + 1])
 
 
-def _on_rest(data: Dataset, states: tuple[StateDiagnosis, ...]) -> list[Finding]:
+def _on_rest(data: Dataset, states: tuple[StateDiagnosis, ...]) -> Iterator[Finding]:
     resting = sum(_rests(k, states) for k in data.trajectories)
-    if not resting:
-        return []
     whose = "the trajectory" if len(data) == 1 else f"{_count(resting, 'trajectory', 'trajectories')} of {len(data)}"
-    text = f"{whose} {'stays' if resting == 1 else 'stay'} at rest through the last half of the time"
-    level: Level = "warning" if resting > len(data) / 2 else "note"
-    return [Finding(level, text, "what rests says nothing new; sample the motion more densely or start elsewhere")]
+    if resting:
+        text = f"{whose} {'stays' if resting == 1 else 'stay'} at rest through the last half of the time"
+        cure = "what rests says nothing new; sample the motion more densely or start elsewhere"
+        yield Finding("warning" if resting > len(data) / 2 else "note", text, cure)
 
 
 def _rests(k: Trajectory, states: tuple[StateDiagnosis, ...]) -> bool:
     """Tell whether no state moves, beyond its noise, in the last half of the time."""
     late = k.x[k.t >= (k.t[0] + k.t[-1]) / 2]
-    for i, s in enumerate(states):
-        x = late[np.isfinite(late[:, i]), i]
-        if len(x) < 4 or s.high == s.low:
-            return False
-        noise = min(s.noise or 0.0, LOUD * s.spread)
-        thirds = np.array([part.mean() for part in np.array_split(x, 3 if len(x) >= 6 else 2)])
-        error = noise / np.sqrt(len(x) / len(thirds))
-        if np.ptp(thirds) > max(REST * (s.high - s.low), 3.5 * error) or x.std() > 1.5 * noise + REST * (
-            s.high - s.low
-        ):
-            return False
-    return True
+    return all(_is_still(x[np.isfinite(x)], s) for x, s in zip(late.T, states, strict=True))
 
 
-def _on_invariant(text: str) -> Finding:
+def _is_still(x: np.ndarray, s: StateDiagnosis) -> bool:
+    if len(x) < 4 or s.high == s.low:
+        return False
+    noise, motion = min(s.noise or 0.0, LOUD * s.spread), REST * (s.high - s.low)
+    thirds = np.array([part.mean() for part in np.array_split(x, 3 if len(x) >= 6 else 2)])
+    error = noise / np.sqrt(len(x) / len(thirds))
+    return bool(np.ptp(thirds) <= max(motion, 3.5 * error) and x.std() <= 1.5 * noise + motion)
+
+
+def _on_invariants(sums: tuple[str, ...]) -> Iterator[Finding]:
     cure = "one of these states follows from the others, so the law has one equation less to find"
-    return Finding("note", f"{text} stays constant within the noise", cure)
-
-
-def _weights(d: int) -> list[np.ndarray]:
-    """Whole weights worth trying, simplest first: up to 2 for five states, 0 or 1 for ten, else pairs and the total."""
-    choices: Iterable[tuple[int, ...]]
-    if d <= 5:
-        choices = itertools.product((0, 1, -1, 2, -2), repeat=d)
-    elif d <= 10:
-        choices = itertools.product((0, 1), repeat=d)
-    else:
-        choices = itertools.chain(_pairs(d), [(1,) * d])
-    weights = [np.array(c, float) for c in choices]
-    weights = [
-        c for c in weights if (c != 0).sum() > 1 and c[np.flatnonzero(c)[0]] > 0 and np.abs(c[c != 0]).min() == 1
-    ]
-    return sorted(weights, key=lambda c: (np.abs(c).sum(), (c < 0).sum()))
-
-
-def _pairs(d: int) -> itertools.chain:
-    unit = np.eye(d, dtype=int)
-    return itertools.chain.from_iterable(
-        (tuple(unit[a] + unit[b]), tuple(unit[a] - unit[b])) for a, b in itertools.combinations(range(d), 2)
-    )
-
-
-def _write_sum(c: np.ndarray, names: tuple[str, ...]) -> str:
-    """Write whole weights as text: S + 2 I - R."""
-    text = ""
-    for weight, name in zip(c.astype(int), names, strict=True):
-        if weight:
-            sign = "-" if weight < 0 else "+"
-            text += f" {sign} " if text else ("-" if weight < 0 else "")
-            text += name if abs(weight) == 1 else f"{abs(weight)} {name}"
-    return text
+    return (Finding("note", f"{text} stays constant within the noise", cure) for text in sums)

@@ -17,10 +17,10 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ..work.errors import DataError, OptionError
 
@@ -63,11 +63,9 @@ class Trajectory:
         _check_shapes(self.name, t, x, u)
         _check_values(self.name, t, x, u)
         sigma = _check_errors(self.name, x, np.array(self.sigma, float))
-        t.flags.writeable = x.flags.writeable = u.flags.writeable = sigma.flags.writeable = False
-        object.__setattr__(self, "t", t)
-        object.__setattr__(self, "x", x)
-        object.__setattr__(self, "u", u)
-        object.__setattr__(self, "sigma", sigma)
+        for place, array in (("t", t), ("x", x), ("u", u), ("sigma", sigma)):
+            array.flags.writeable = False
+            object.__setattr__(self, place, array)
         object.__setattr__(self, "name", str(self.name))
 
     def __len__(self) -> int:
@@ -96,25 +94,17 @@ def _check_shapes(name: str, t: np.ndarray, x: np.ndarray, u: np.ndarray) -> Non
 
 
 def _check_values(name: str, t: np.ndarray, x: np.ndarray, u: np.ndarray) -> None:
-    if not np.isfinite(t).all():
-        k = int(np.argmin(np.isfinite(t)))
-        raise DataError(f"trajectory {name!r}, sample {k + 1}: the time is {t[k]}; every sample needs a finite time.")
-    if np.isinf(x).any():
-        k, i = np.argwhere(np.isinf(x))[0]
-        place = f"trajectory {name!r}, sample {k + 1}, state {i + 1}"
-        raise DataError(f"{place}: the value is infinite; use NaN for not measured.")
-    if not np.isfinite(u).all():
-        k, i = np.argwhere(~np.isfinite(u))[0]
-        raise DataError(
-            f"trajectory {name!r}, sample {k + 1}, input {i + 1}: it is {u[k, i]}; an input is known at all times."
-        )
-    if (np.diff(t) <= 0).any():
-        k = int(np.argmax(np.diff(t) <= 0)) + 1
-        if t[k] == t[k - 1]:
-            cause = f"time {t[k]:g} stands twice; add a trajectory column or average repeated times"
-        else:
-            cause = f"time falls from {t[k - 1]:g} to {t[k]:g}; sort the samples or add a trajectory column"
-        raise DataError(f"trajectory {name!r}, sample {k + 1}: {cause}.")
+    for k in np.flatnonzero(~np.isfinite(t)).tolist():
+        _refuse(name, k, f"the time is {t[k]}; every sample needs a finite time.")
+    for k, i in np.argwhere(np.isinf(x)).tolist():
+        _refuse(name, k, "the value is infinite; use NaN for not measured.", f"state {i + 1}")
+    for k, i in np.argwhere(~np.isfinite(u)).tolist():
+        _refuse(name, k, f"it is {u[k, i]}; an input is known at all times.", f"input {i + 1}")
+    for k in np.flatnonzero(np.diff(t) <= 0).tolist():
+        cause = f"time falls from {t[k]:g} to {t[k + 1]:g}; sort the samples or add a trajectory column."
+        if t[k + 1] == t[k]:
+            cause = f"time {t[k]:g} stands twice; add a trajectory column or average repeated times."
+        _refuse(name, k + 1, cause)
 
 
 def _check_errors(name: str, x: np.ndarray, sigma: np.ndarray) -> np.ndarray:
@@ -123,14 +113,16 @@ def _check_errors(name: str, x: np.ndarray, sigma: np.ndarray) -> np.ndarray:
         return np.zeros((0, 0))
     if sigma.shape != x.shape:
         raise DataError(f"trajectory {name!r}: x has shape {x.shape} and sigma {sigma.shape}; they must be alike.")
-    known = np.isfinite(sigma).any(0)
-    wrong = np.isfinite(x) & known & ~((sigma > 0) & (sigma < np.inf))
-    if wrong.any():
-        k, i = np.argwhere(wrong)[0]
-        raise DataError(
-            f"trajectory {name!r}, sample {k + 1}, state {i + 1}: its standard error is {sigma[k, i]:g}; give one above 0."
-        )
+    wrong = np.isfinite(x) & np.isfinite(sigma).any(0) & ~((sigma > 0) & (sigma < np.inf))
+    for k, i in np.argwhere(wrong).tolist():
+        _refuse(name, k, f"its standard error is {sigma[k, i]:g}; give one above 0.", f"state {i + 1}")
     return sigma
+
+
+def _refuse(name: str, sample: int, cause: str, column: str = "") -> NoReturn:
+    """Refuse the first sample that is wrong."""
+    place = ", ".join(filter(None, (f"trajectory {name!r}", f"sample {sample + 1}", column)))
+    raise DataError(f"{place}: {cause}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,12 +165,13 @@ class Dataset:
         _refuse_twice(self.file, "column", (*self.states, *self.inputs))
         _refuse_twice(self.file, "trajectory", [k.name for k in self.trajectories])
         for k in self.trajectories:
-            if k.x.shape[1] != self.d:
-                cause = f"trajectory {k.name!r} has {k.x.shape[1]} columns for {self.d} states"
-                raise DataError(f"{self.file}: {cause}; give each state one.")
-            if k.u.shape[1] != len(self.inputs):
-                cause = f"trajectory {k.name!r} has {k.u.shape[1]} columns for {len(self.inputs)} inputs"
-                raise DataError(f"{self.file}: {cause}; give each input one.")
+            self._refuse_width(k.name, "state", k.x, self.states)
+            self._refuse_width(k.name, "input", k.u, self.inputs)
+
+    def _refuse_width(self, name: str, what: str, table: np.ndarray, columns: Sequence[str]) -> None:
+        if table.shape[1] != len(columns):
+            cause = f"trajectory {name!r} has {table.shape[1]} columns for {len(columns)} {what}s"
+            raise DataError(f"{self.file}: {cause}; give each {what} one.")
 
     def __len__(self) -> int:
         return len(self.trajectories)
@@ -246,17 +239,27 @@ class Dataset:
         """Symbol of each input."""
         return tuple(self.symbols.get(name, name) for name in self.inputs)
 
+    @property
+    def counts(self) -> Int[np.ndarray, "K d"]:
+        """Number of values of each state that were measured in each trajectory."""
+        return np.array([np.isfinite(k.x).sum(0) for k in self.trajectories])
+
     def stacked(self) -> Float[np.ndarray, "rows d"]:
         """Return the samples of all trajectories, one under the other."""
         return np.concatenate([k.x for k in self.trajectories])
+
+    @property
+    def errors(self) -> Float[np.ndarray, "rows d"]:
+        """The standard error of each sample, one trajectory under the other; NaN where it is not known."""
+        return np.concatenate([k.sigma if k.sigma.size else np.full_like(k.x, np.nan) for k in self.trajectories])
 
     def to_frame(self) -> pd.DataFrame:
         """Return a DataFrame: trajectory, time, states, one row a sample; `as_dataset(data.to_frame(), time=data.time)` reads it back."""
         from .frames import tabulate_curves
 
-        curves = ((k.name, k.t, np.column_stack([k.x, k.u])) for k in self.trajectories)
-        inputs = tuple(name for name in self.inputs if name != self.time)
-        return tabulate_curves(curves, self.time, (*self.states, *inputs))
+        own = [name != self.time for name in self.inputs]
+        curves = ((k.name, k.t, np.column_stack([k.x, k.u[:, own]])) for k in self.trajectories)
+        return tabulate_curves(curves, self.time, (*self.states, *itertools.compress(self.inputs, own)))
 
     def subset(self, indices: Iterable[int]) -> Dataset:
         """Return those trajectories."""
@@ -372,13 +375,13 @@ def _spell(name: str) -> str:
 
 
 def _spell_character(c: str) -> str:
-    if c.isascii():
-        return c
-    if c in _LIGATURES:
-        return _LIGATURES[c]
-    plain = "".join(p for p in unicodedata.normalize("NFKD", c) if not unicodedata.combining(p))
-    greek = _GREEK.match(unicodedata.name(plain, "")) if len(plain) == 1 else None
-    if greek:
-        letter = greek[2].replace("LAMDA", "LAMBDA").lower()  # Unicode's spelling
-        return letter.capitalize() if greek[1] == "CAPITAL" else letter
-    return "".join(p if p.isascii() else "_" for p in plain)
+    plain = _LIGATURES.get(c) or "".join(p for p in unicodedata.normalize("NFKD", c) if not unicodedata.combining(p))
+    return _spell_greek(plain) or "".join(p if p.isascii() else "_" for p in plain)
+
+
+def _spell_greek(c: str) -> str:
+    greek = _GREEK.match(unicodedata.name(c, "")) if len(c) == 1 else None
+    if not greek:
+        return ""
+    letter = greek[2].replace("LAMDA", "LAMBDA").lower()  # Unicode's spelling
+    return letter.capitalize() if greek[1] == "CAPITAL" else letter

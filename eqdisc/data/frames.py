@@ -68,6 +68,3 @@ def tabulate_parameters(parameters: Sequence[Mapping[str, Any]]) -> pd.DataFrame
     table = pd.DataFrame(rows, columns=["name", "value", "low", "high", "unit", "where", "term", "chosen", "group"])
     table = table if table["group"].any() else table.drop(columns="group")
     return table.astype(dict.fromkeys(("value", "low", "high"), float))
-
-
-__all__ = ["free_roles", "tabulate_curves", "tabulate_front", "tabulate_parameters"]

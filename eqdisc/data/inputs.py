@@ -66,11 +66,12 @@ def join_inputs(data: Dataset) -> Dataset:
     """
     if not data.inputs:
         return data
-    joined = tuple(
-        replace(k, x=np.column_stack([k.x, k.u]), u=np.zeros((0, 0)), sigma=_beside(k.sigma, k.u))
-        for k in data.trajectories
-    )
-    return replace(data, trajectories=joined, states=(*data.states, *data.inputs), inputs=(), driven=len(data.inputs))
+    joined = []
+    for k in data.trajectories:
+        sigma = np.column_stack([k.sigma, np.full(k.u.shape, np.nan)]) if k.sigma.size else k.sigma
+        joined.append(replace(k, x=np.column_stack([k.x, k.u]), u=np.zeros((0, 0)), sigma=sigma))
+    states = (*data.states, *data.inputs)
+    return replace(data, trajectories=tuple(joined), states=states, inputs=(), driven=len(data.inputs))
 
 
 def part_inputs(data: Dataset) -> Dataset:
@@ -80,8 +81,3 @@ def part_inputs(data: Dataset) -> Dataset:
     d = data.d - data.driven
     parted = tuple(replace(k, x=k.x[:, :d], u=k.x[:, d:], sigma=k.sigma[:, :d]) for k in data.trajectories)
     return replace(data, trajectories=parted, states=data.states[:d], inputs=data.states[d:], driven=0)
-
-
-def _beside(sigma: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Return the standard errors of states and, unknown, of inputs."""
-    return np.column_stack([sigma, np.full(u.shape, np.nan)]) if sigma.size else sigma

@@ -1,50 +1,128 @@
-r"""Linear invariants: sums c . x that the data conserve.
+r"""Linear invariants: sums c . x that rest, c != 0 for two states or more.
 
-A sum counts as conserved where its smoothed course moves less than the noise allows. Small whole-number weights are
-tried first, in the user's units (S + I + R); what they leave of the conserved space is taken from the singular
-vectors of the centred states, so that a change of units hides nothing.
+In a law, A[j, e] what its j-th term makes of state e, a sum rests where A c = 0: c is in the null space of the table. In data a sum rests
+where it moves less than the noise allows, and there the space is not exact: small whole weights come first, in the user's units (S + I + R);
+what they leave of it is taken from the singular vectors of the centred states, so that a change of units hides nothing. Of sums that rest,
+those are kept that do not follow from the ones before them.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
 from .dataset import Dataset
 from .inputs import part_inputs
 from .scaling import FLOOR
-from .smoothing import Denoised
 
-LARGEST_DIMENSION = 6
+if TYPE_CHECKING:
+    from .smoothing import Denoised
+
+WHOLE = (0, 1, -1, 2, -2)
+FEW, LARGEST_DIMENSION = 5, 6  # states of which all small weights are tried, or singular vectors
 WORST = 1.6  # root mean square of the raw sum, in units of its noise
+QUIET = 0.1  # variance of a constant sum over that of its quietest member, at most
+TINY = 1e-11  # of the largest entry in a row of a table: what elimination leaves of nothing
+
+Weights = Float[np.ndarray, "d"]
 
 
-def find_invariants(data: Dataset, denoised: Denoised, factors: np.ndarray) -> list[np.ndarray]:
+def whole_sums(d: int, weights: Sequence[int] = WHOLE) -> list[Weights]:
+    """Return sums of two states or more with small whole weights, the first of them positive, none a multiple of another.
+
+    >>> [c.astype(int).tolist() for c in whole_sums(2, (0, 1, -1))]
+    [[1, 1], [1, -1]]
+    """
+    sums = (np.array(c, float) for c in itertools.product(weights, repeat=d))
+    return [c for c in sums if (c != 0).sum() > 1 and c[np.flatnonzero(c)[0]] > 0 and np.abs(c[c != 0]).min() == 1]
+
+
+def choose_independent(sums: Iterable[Weights], rests: Callable[[Weights], bool]) -> list[Weights]:
+    """Return the sums that rest and do not follow from those before them."""
+    found: list[Weights] = []
+    for c in sums:
+        if rests(c) and _is_independent(found, c):
+            found.append(c)
+    return found
+
+
+def _is_independent(found: list[Weights], c: Weights) -> bool:
+    return bool(np.linalg.matrix_rank(np.array([*found, c])) == len(found) + 1)
+
+
+def null_space(table: Float[np.ndarray, "m d"]) -> list[Weights]:
+    """Return sums c (d,) with table @ c = 0, each with a first weight of 1, from the reduced rows of the table.
+
+    >>> null_space(np.array([[-2.0, 2.0, 0.0], [0.0, -3.0, 3.0]]))
+    [array([1., 1., 1.])]
+    """
+    rows = table / np.maximum(np.abs(table).max(1, keepdims=True, initial=0.0), 1e-300)
+    pivots = _reduce(rows)
+    sums = []
+    for column in sorted({*range(rows.shape[1])} - {*pivots}):
+        c = np.zeros(rows.shape[1])
+        c[column], c[pivots] = 1.0, -rows[: len(pivots), column]
+        c[np.abs(c) < TINY] = 0.0
+        sums.append(c / c[np.flatnonzero(c)[0]])
+    return sums
+
+
+def _reduce(rows: Float[np.ndarray, "m d"]) -> list[int]:
+    """Reduce rows in place, from the last column to the first, and return the columns of their pivots."""
+    pivots: list[int] = []
+    for column in reversed(range(rows.shape[1])):
+        rank = len(pivots)
+        place = rank + int(np.abs(rows[rank:, column]).argmax()) if rank < len(rows) else None
+        if place is None or abs(rows[place, column]) < TINY:
+            continue
+        rows[[rank, place]] = rows[[place, rank]]
+        rows[rank] /= rows[rank, column]
+        others = np.arange(len(rows)) != rank
+        rows[others] -= rows[others, column, None] * rows[rank]
+        pivots.append(column)
+    return pivots
+
+
+def write_sum(c: Weights, names: Sequence[str], times: str = " ") -> str:
+    """Write a sum as text.
+
+    >>> write_sum(np.array([1.0, 2.0, -1.0]), ("S", "I", "R"))
+    'S + 2 I - R'
+    """
+    parts = [
+        f"{'-' if v < 0 else '+'} {'' if abs(v) == 1 else f'{abs(v):.12g}{times}'}{name}"
+        for v, name in zip(c, names, strict=True)
+        if v
+    ]
+    return " ".join(parts).removeprefix("+ ")
+
+
+# Of smoothed data, for the search
+
+
+def find_invariants(data: Dataset, denoised: Denoised, factors: np.ndarray) -> list[Weights]:
     """Return weights c (d,), in the user's units, of the independent sums that scaled `data` conserve."""
     d = data.d - data.driven
-    if data.driven:
-        return [np.r_[c, np.zeros(data.driven)] for c in find_invariants(part_inputs(data), denoised, factors[:d])]
-    if not 2 <= d <= LARGEST_DIMENSION:
-        return []
-    raw, smooth = _centred(data, denoised, factors)
-    noise = np.maximum(denoised.sigma[:d], FLOOR) * factors
-    spread = denoised.spread[:d] * factors
-    found: list[np.ndarray] = []
-    for c in sorted(_whole_weights(d), key=lambda c: (np.abs(c).sum(), np.abs(c).max())):
-        if _independent(found, c) and _is_conserved(c, raw, smooth, noise, spread):
-            found.append(c)
-    _, _, directions = np.linalg.svd(
-        smooth / spread, full_matrices=len(smooth) < d
-    )  # all d of them, no more of the samples
+    found = _find(part_inputs(data), denoised, factors[:d]) if 2 <= d <= LARGEST_DIMENSION else []
+    return [np.r_[c, np.zeros(data.driven)] for c in found]
+
+
+def _find(data: Dataset, denoised: Denoised, factors: np.ndarray) -> list[Weights]:
+    d, (raw, smooth) = data.d, _centred(data, denoised, factors)
+    noise, spread = np.maximum(denoised.sigma[:d], FLOOR) * factors, denoised.spread[:d] * factors
+    rests = partial(_is_conserved, raw=raw, smooth=smooth, noise=noise, spread=spread)
+    whole = whole_sums(d) if d <= FEW else []
+    found = choose_independent(sorted(whole, key=lambda c: (np.abs(c).sum(), np.abs(c).max())), rests)
+    # all d singular vectors, but no more of the samples
+    _, _, directions = np.linalg.svd(smooth / spread, full_matrices=len(smooth) < d)
     for direction in directions[::-1]:
-        c = direction / spread
-        c = _without(c, found)
-        if np.abs(c * spread).max() < 1e-6:
-            continue
-        c = c / np.abs(c).max()
-        c[np.abs(c * spread) < 0.02 * np.abs(c * spread).max()] = 0.0
-        if (c != 0).sum() > 1 and _independent(found, c) and _is_conserved(c, raw, smooth, noise, spread):
+        c = _remainder(direction, found, spread)
+        if (c != 0).sum() > 1 and _is_independent(found, c) and rests(c):
             found.append(c / c[np.flatnonzero(c)[0]])
     return found
 
@@ -63,27 +141,56 @@ def _centred(data: Dataset, denoised: Denoised, factors: np.ndarray) -> tuple[np
     return np.concatenate(raw), np.concatenate(smooth)
 
 
-def _whole_weights(d: int) -> list[np.ndarray]:
-    weights = [np.array(c, float) for c in itertools.product((0, 1, -1, 2, -2), repeat=d)] if d <= 5 else []
-    return [
-        c
-        for c in weights
-        if (c != 0).sum() >= 2 and c[np.flatnonzero(c)[0]] > 0 and (np.abs(c).max() < 2 or (np.abs(c) == 1).any())
-    ]
-
-
-def _is_conserved(c: np.ndarray, raw: np.ndarray, smooth: np.ndarray, noise: np.ndarray, spread: np.ndarray) -> bool:
+def _is_conserved(c: Weights, raw: np.ndarray, smooth: np.ndarray, noise: np.ndarray, spread: np.ndarray) -> bool:
     expected, scale = ((c * noise) ** 2).sum(), ((c * spread) ** 2).sum()
     quiet = ((smooth @ c) ** 2).mean() < 0.5 * expected + 1e-6 * scale
     return bool(quiet and ((raw @ c) ** 2).mean() < WORST**2 * max(expected, 1e-6 * scale) + 1e-7 * scale)
 
 
-def _independent(found: list[np.ndarray], c: np.ndarray) -> bool:
-    return np.linalg.matrix_rank(np.array([*found, c])) == len(found) + 1
+def _remainder(direction: np.ndarray, found: list[Weights], spread: np.ndarray) -> Weights:
+    """Return what sums that were found leave of a direction of the scaled states, the largest weight 1, small ones 0."""
+    c = direction / spread
+    if found:
+        q, _ = np.linalg.qr(np.array(found).T)
+        c = c - q @ (q.T @ c)
+    if np.abs(c * spread).max() < 1e-6:
+        return np.zeros_like(c)
+    c = c / np.abs(c).max()
+    c[np.abs(c * spread) < 0.02 * np.abs(c * spread).max()] = 0.0
+    return c
 
 
-def _without(c: np.ndarray, found: list[np.ndarray]) -> np.ndarray:
-    if not found:
-        return c
-    q, _ = np.linalg.qr(np.array(found).T)
-    return c - q @ (q.T @ c)
+# Of the table as it is, for a first look
+
+
+def find_sums(data: Dataset, noise: Weights) -> tuple[str, ...]:
+    """Return independent sums of states with small whole weights that stay constant within `noise`, simplest first.
+
+    A sum is constant when it moves, in every trajectory about its own mean, no more than its noise explains, and far
+    less than each of its members does.
+    """
+    moves = [k.x[np.isfinite(k.x).all(1)] for k in data.trajectories]
+    moves = [x - x.mean(0) for x in moves if len(x) > 2]
+    if data.d < 2 or sum(len(x) - 1 for x in moves) < 3 * data.d:
+        return ()
+    x = np.concatenate(moves)
+    size = np.maximum(np.abs(x).max(0), 1e-300)
+    covariance = (x / size).T @ (x / size) / len(x)
+
+    def rests(c: Weights) -> bool:
+        weights = c * size
+        alone = (weights**2 * np.diag(covariance))[c != 0]
+        allowed = 1.5**2 * ((c * noise) ** 2).sum() + 1e-10 * alone.max()
+        return bool(weights @ covariance @ weights <= min(allowed, QUIET * alone.min()))
+
+    sums = sorted(_few_sums(data.d), key=lambda c: (np.abs(c).sum(), (c < 0).sum()))
+    return tuple(write_sum(c, data.states) for c in choose_independent(sums, rests))
+
+
+def _few_sums(d: int) -> list[Weights]:
+    """Sums worth trying: weights up to 2 for five states, 0 or 1 for ten, else pairs and the total."""
+    if d <= 10:
+        return whole_sums(d, WHOLE if d <= FEW else (0, 1))
+    unit = np.eye(d)
+    pairs = [unit[a] + sign * unit[b] for a, b in itertools.combinations(range(d), 2) for sign in (1, -1)]
+    return [*pairs, np.ones(d)]

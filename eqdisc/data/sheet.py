@@ -1,8 +1,8 @@
 """Sheets: a table as it stands in its file, before any column has a role.
 
-A sheet is a header and cells, from CSV text (separator and decimal mark found), Parquet, Excel or a DataFrame; the kind
-of file is read from its first bytes, not from its name. Every cell keeps its number, its text and the row it stands in,
-so that whoever refuses it can point at it. pandas stays behind this fence, and is loaded only when a sheet is read.
+A sheet is a header and cells, from CSV text (separator and decimal mark found), Parquet, Excel or a DataFrame; the kind of file is read from
+its first bytes, not from its name. Every cell keeps the row it stands in, so that whoever refuses it can point at it. pandas is loaded only
+when a sheet is read.
 
 A small file can hold a large table: short rows under a long header, a zip of zeros, one text that a million rows refer to. What a table
 takes in memory is therefore counted before it is made: cells, unpacked bytes, characters.
@@ -16,60 +16,33 @@ import itertools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 
 from ..work.errors import DataError, did_you_mean
 from ..work.files import LARGEST, read_file
+from .columns import Column, column_of, one_kind_of_line, quote, refuse_repeated_names
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+SEPARATORS = (",", ";", "\t")
 SAMPLE = 50  # rows that vote on the separator
 MOST_CELLS, MOST_COLUMNS, LONGEST_NAME = 100_000_000, 10_000, 1000
 LONGEST_HEAD = 1_000_000  # characters in which the header of a text ends
 MOST_EXCEL_CELLS, MOST_EXCEL_ROWS = 20_000_000, 2**20  # each cell is an object here; what a sheet of Excel can hold
 MOST_EMPTY_ROWS = 10_000  # in succession: a cell far below makes as many rows as there are above it
+TEXTS = ("string", "large_string", "binary", "large_binary")  # as pyarrow writes them
 LARGEST_BOOK = 2**28  # bytes of a workbook that is unpacked
-_EXTRA = 'needs %s; install "eqdisc[tables]" or save the table as CSV'
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _NUMBER = r"[+-]?\d*{mark}\d+(?:[eE][+-]?\d+)?"
-
-
-@dataclass(frozen=True, eq=False)
-class Column:
-    """One column: numbers (n,) with NaN where a cell is empty or holds something else, and text (n,) if any cell does.
-
-    `text` is None for a column of numbers; otherwise it holds every cell as it stands, None where empty.
-    """
-
-    name: str
-    values: Float[np.ndarray, "n"]
-    text: np.ndarray | None = None
-
-    @property
-    def empty(self) -> Bool[np.ndarray, "n"]:
-        """Cells that hold nothing."""
-        return np.isnan(self.values) if self.text is None else self.text == np.array(None)
-
-    def cell(self, row: int) -> str:
-        """Return what stands in a cell."""
-        return f"{self.values[row]:.10g}" if self.text is None else str(self.text[row])
-
-    @property
-    def wrong(self) -> Bool[np.ndarray, "n"]:
-        """Cells that hold something, but no number."""
-        return np.isnan(self.values) & ~self.empty
-
-    def at(self, rows: np.ndarray) -> Column:
-        """Return the cells of those rows."""
-        return Column(self.name, self.values[rows], None if self.text is None else self.text[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +53,6 @@ class Sheet:
     columns: tuple[Column, ...]
     rows: Int[np.ndarray, "n"]
     notes: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Column names, as they stand in the header."""
-        return tuple(column.name for column in self.columns)
 
 
 def read_sheet(path: str | Path) -> Sheet:
@@ -111,24 +79,31 @@ def sheet_of(frame: pd.DataFrame, file: str = "DataFrame") -> Sheet:
     return _sheet(file, names, frame, np.arange(len(frame)))
 
 
-def read_dates(column: Column) -> tuple[Float[np.ndarray, "n"], str]:
-    """Return a column of ISO dates as days since the first of them (NaN where a cell is none), and that first date."""
-    import pandas as pd
-
-    stamps = pd.to_datetime(pd.Series(column.text, dtype=object), format="ISO8601", errors="coerce", utc=True)
-    stamps = stamps.where(stamps.dt.year.between(1, 9999))  # -1 is no year
-    if column.text is None or stamps.isna().all():
-        return np.full(len(column.values), np.nan), ""
-    first = stamps.min()
-    days = ((stamps - first) / pd.Timedelta(days=1)).to_numpy(float)
-    return days, (f"{first:%Y-%m-%d}" if first == first.normalize() else f"{first:%Y-%m-%dT%H:%M:%S}")
+def _sheet(
+    file: str, names: list[str], frame: pd.DataFrame, rows: np.ndarray, notes: tuple[str, ...] = (), decimal: str = "."
+) -> Sheet:
+    filled = frame.notna().any(axis=1).to_numpy()
+    frame, rows = frame[filled], rows[filled]
+    if len(rows) == 0:
+        raise DataError(f"{file} has a header and no rows; it needs one row for each time.")
+    columns, dropped = [], []
+    for i, name in enumerate(map(one_kind_of_line, names)):
+        column = column_of(frame.iloc[:, i], name, decimal)
+        if name:
+            columns.append(column)
+        elif column.counts_rows:
+            dropped.append(f"{file}: column {i + 1} has no name and counts the rows; it is left out.")
+        elif not column.empty.all():
+            raise DataError(f"{file}: column {i + 1} has no name; name it in the header.")
+    refuse_repeated_names(file, [column.name for column in columns])
+    return Sheet(file, tuple(columns), rows, (*notes, *dropped))
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
         data = read_file(path)
     except (FileNotFoundError, NotADirectoryError):
-        near = (p.name for p in path.parent.iterdir()) if path.parent.is_dir() else ()
+        near = (p.name for p in path.parent.glob("*"))
         raise DataError(f"{path}: there is no such file.{did_you_mean(path.name, near)}") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder; name the table in it.") from None
@@ -140,32 +115,44 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
-def _read_excel(file: str, data: bytes) -> Sheet:
+def _load(file: str, kind: str, module: str) -> Any:
     try:
-        import openpyxl
+        return import_module(module)
     except ImportError:
-        raise DataError(f"{file} is an Excel file, which {_EXTRA % 'openpyxl'}.") from None
+        needs = f'{module.partition(".")[0]}; install "eqdisc[tables]" or save the table as CSV'
+        raise DataError(f"{file} is {kind} file, which needs {needs}.") from None
+
+
+@contextmanager
+def _refusing(sentence: str) -> Iterator[None]:
+    """Say so in one sentence where a foreign reader fails: openpyxl has no family of errors, pyarrow's is not that of pandas."""
     try:
+        yield
+    except DataError:
+        raise
+    except Exception:
+        raise DataError(sentence) from None
+
+
+# Excel
+
+
+def _read_excel(file: str, data: bytes) -> Sheet:
+    openpyxl = _load(file, "an Excel", "openpyxl")
+    with _refusing(f"{file} cannot be read as an Excel file; save the table as CSV."):
         _refuse_swollen_book(file, data)
         book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
         sheets = book.worksheets
         cells = _parse_cells(_cells_of(file, sheets[0]))
-    except DataError:
-        raise
-    except Exception:  # openpyxl has no family of errors: a foreign zip is a KeyError, a broken one a BadZipFile
-        raise DataError(f"{file} cannot be read as an Excel file; save the table as CSV.") from None
     filled = np.flatnonzero(cells.notna().any(axis=1).to_numpy())
     if len(filled) == 0:
         raise DataError(f"{file}: sheet {quote(sheets[0].title)} is empty; put the table on the first sheet.")
-    top = int(filled[0])
-    head = cells.iloc[top]
+    top, head = int(filled[0]), cells.iloc[filled[0]]
     names = ["" if missing else str(v).strip() for v, missing in zip(head, head.isna(), strict=True)]
     _refuse_wide(file, names)
     _refuse_numbers_for_names(file, names, top + 1)
-    body = cells.iloc[top + 1 :].infer_objects()
-    notes: tuple[str, ...] = ()
-    if len(book.sheetnames) > 1:
-        notes = (f"{file}: read sheet {quote(sheets[0].title)}, the first of {len(book.sheetnames)}.",)
+    body, count = cells.iloc[top + 1 :].infer_objects(), len(book.sheetnames)
+    notes = (f"{file}: read sheet {quote(sheets[0].title)}, the first of {count}.",) if count > 1 else ()
     return _sheet(file, names, body, np.arange(len(body)) + top + 2, notes)
 
 
@@ -180,26 +167,23 @@ def _refuse_swollen_book(file: str, data: bytes) -> None:
 
 def _cells_of(file: str, sheet: Any) -> list[list[Any]]:
     """Return the rows of an Excel sheet, all of one width; rows and cells that are not there are empty."""
-    from openpyxl.cell.read_only import EMPTY_CELL  # one object, wherever a row has none
-
     sheet.reset_dimensions()  # which the file may get wrong
     rows: list[list[Any]] = []
     width = last = 0
     for row in sheet.iter_rows():
-        values = ["" if cell is EMPTY_CELL else _value_of(cell) for cell in row]
-        while values and values[-1] == "":
-            values.pop()
-        rows.append(values)
-        width = max(width, len(values))
-        last = len(rows) if values else last
-        if len(rows) - last > MOST_EMPTY_ROWS:
-            raise DataError(
-                f"{file}: row {last + 1} and {MOST_EMPTY_ROWS:,} after it are empty; delete what is far below the table."
-            )
-        if len(rows) > MOST_EXCEL_ROWS or len(rows) * width > MOST_EXCEL_CELLS:
-            cause = f"more than {MOST_EXCEL_ROWS:,} rows or {MOST_EXCEL_CELLS:,} cells"
-            raise DataError(f"{file}: the sheet has {cause}; save the columns that matter as CSV.")
+        rows.append(_values_of(row))
+        if rows[-1]:
+            width, last = max(width, len(rows[-1])), len(rows)
+        _refuse_endless(file, len(rows), width, last)
     return [row + [""] * (width - len(row)) for row in rows[:last]]
+
+
+def _values_of(row: Iterable[Any]) -> list[Any]:
+    """Return what stands in a row up to its last cell that holds something."""
+    values = [_value_of(cell) for cell in row]
+    while values and values[-1] == "":
+        values.pop()
+    return values
 
 
 def _value_of(cell: Any) -> Any:
@@ -210,6 +194,16 @@ def _value_of(cell: Any) -> Any:
     return int(cell.value) if isinstance(cell.value, float) and cell.value.is_integer() else cell.value
 
 
+def _refuse_endless(file: str, rows: int, width: int, last: int) -> None:
+    """Refuse many empty rows after the `last` that is not, and more rows or cells than a sheet holds."""
+    if rows - last > MOST_EMPTY_ROWS:
+        where = f"row {last + 1} and {MOST_EMPTY_ROWS:,} after it are empty"
+        raise DataError(f"{file}: {where}; delete what is far below the table.")
+    if rows > MOST_EXCEL_ROWS or rows * width > MOST_EXCEL_CELLS:
+        cause = f"more than {MOST_EXCEL_ROWS:,} rows or {MOST_EXCEL_CELLS:,} cells"
+        raise DataError(f"{file}: the sheet has {cause}; save the columns that matter as CSV.")
+
+
 def _parse_cells(rows: list[list[Any]]) -> pd.DataFrame:
     """Return cells as pandas reads them from a text: columns of numbers as numbers, "NA" and its kind as missing."""
     import pandas as pd
@@ -218,31 +212,21 @@ def _parse_cells(rows: list[list[Any]]) -> pd.DataFrame:
     return TextParser(rows, header=None).read() if rows else pd.DataFrame()
 
 
+# Parquet
+
+
 def _read_parquet(file: str, data: bytes) -> Sheet:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(f"{file} is a Parquet file, which {_EXTRA % 'pyarrow'}.") from None
-    try:
-        schema = pyarrow.parquet.read_schema(io.BytesIO(data))
-        texts = [f.name for f in schema if _holds_text(f.type)]
-        source = pyarrow.parquet.ParquetFile(io.BytesIO(data), read_dictionary=texts)
+    parquet = _load(file, "a Parquet", "pyarrow.parquet")
+    with _refusing(f"{file} cannot be read as a Parquet file; write it again or save the table as CSV."):
+        schema = parquet.read_schema(io.BytesIO(data))
+        texts = [f.name for f in schema if str(f.type) in TEXTS]
+        source = parquet.ParquetFile(io.BytesIO(data), read_dictionary=texts)
         _refuse_swollen_columns(file, source)
         table = source.read()
         _refuse_swollen_texts(file, table)
         frame = table.to_pandas()
-    except DataError:
-        raise
-    except Exception:  # pyarrow's errors share no family with pandas'
-        raise DataError(f"{file} cannot be read as a Parquet file; write it again or save the table as CSV.") from None
     sheet = sheet_of(frame, file)
-    return Sheet(file, sheet.columns, sheet.rows + 2, sheet.notes)
-
-
-def _holds_text(kind: Any) -> bool:
-    from pyarrow import types
-
-    return any(test(kind) for test in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary))
+    return replace(sheet, rows=sheet.rows + 2)
 
 
 def _refuse_swollen_columns(file: str, source: Any) -> None:
@@ -252,8 +236,7 @@ def _refuse_swollen_columns(file: str, source: Any) -> None:
     facts, schema = source.metadata, source.schema_arrow
     rows = max(facts.num_rows, sum(facts.row_group(k).num_rows for k in range(facts.num_row_groups)))
     _refuse_wide(file, schema.names)
-    if rows * len(schema) > MOST_CELLS:
-        raise _too_large(file, rows, len(schema))
+    _refuse_large(file, rows, len(schema))
     for f in schema:
         if types.is_nested(f.type) or types.is_fixed_size_binary(f.type) or hasattr(f.type, "extension_name"):
             cause = "its cells are neither numbers nor texts"
@@ -266,7 +249,7 @@ def _refuse_swollen_texts(file: str, table: Any) -> None:
 
     size = 0
     for column in table.columns:
-        if types.is_dictionary(column.type) and _holds_text(column.type.value_type):
+        if types.is_dictionary(column.type) and str(column.type.value_type) in TEXTS:
             for chunk in column.chunks:
                 lengths = compute.binary_length(chunk.dictionary)
                 size += compute.sum(lengths.take(chunk.indices)).as_py() or 0
@@ -274,11 +257,13 @@ def _refuse_swollen_texts(file: str, table: Any) -> None:
         raise DataError(f"{file}: its texts are larger than {LARGEST // 2**20:,} MB; write the table without them.")
 
 
+# Text
+
+
 def _read_text(file: str, data: bytes) -> Sheet:
     text, notes = _decode(file, data)
-    lines = len(text) - len(text.lstrip("\r\n"))
-    top = text[:lines].count("\n") + 1  # the row of the header
-    text = text[lines:]
+    blank = len(text) - len(text.lstrip("\r\n"))
+    top, text = text[:blank].count("\n") + 1, text[blank:]  # the row of the header, and what begins there
     separator = _find_separator(text)
     stream = io.StringIO(text[:LONGEST_HEAD], newline="")
     reader = csv.reader(stream, delimiter=separator, skipinitialspace=True)
@@ -288,30 +273,26 @@ def _read_text(file: str, data: bytes) -> Sheet:
     _refuse_wide(file, names)
     _refuse_numbers_for_names(file, names, top)
     if len(names) == 1:
-        raise DataError(
-            f"{file} has one column only, {quote(names[0])}; it needs a time and a state, "
-            "separated by comma, semicolon or tab."
-        )
+        cause = f"has one column only, {quote(names[0])}"
+        raise DataError(f"{file} {cause}; it needs a time and a state, separated by comma, semicolon or tab.")
     body = text[stream.tell() :]
     if not body.strip():
         raise DataError(f"{file} has a header and no rows; it needs one row for each time.")
-    rows = max(body.count("\n"), body.count("\r"))
-    if rows * len(names) > MOST_CELLS:
-        raise _too_large(file, rows, len(names))
-    decimal = _find_decimal(body, separator)
-    frame = _parse(file, names, body, separator, decimal, top + reader.line_num - 1)
-    return _sheet(file, names, frame, np.arange(len(frame)) + top + reader.line_num, notes, decimal)
+    _refuse_large(file, max(body.count("\n"), body.count("\r")), len(names))
+    decimal, above = _find_decimal(body, separator), top + reader.line_num
+    _name_further_cells(file, names, body, separator, above)
+    frame = _parse(file, names, body, separator, decimal, above)
+    return _sheet(file, names, frame, np.arange(len(frame)) + above, notes, decimal)
 
 
 def _decode(file: str, data: bytes) -> tuple[str, tuple[str, ...]]:
-    strange = DataError(f"{file} is not a table (neither text, Parquet nor Excel .xlsx); save it as CSV.")
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        text = data.decode("utf-16", errors="replace")
-        if _CONTROL.search(text.encode()):
-            raise strange
+    """Return the text, and what had to be settled about its letters."""
+    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    text = data.decode("utf-16", errors="replace") if wide else ""
+    if _CONTROL.search(text.encode() if wide else data):
+        raise DataError(f"{file} is not a table (neither text, Parquet nor Excel .xlsx); save it as CSV.")
+    if wide:
         return text, ()
-    if _CONTROL.search(data):
-        raise strange
     try:
         return data.decode("utf-8-sig"), ()
     except UnicodeDecodeError:
@@ -348,42 +329,53 @@ def _next(file: str, reader: Iterator[list[str]], row: int) -> list[str]:
         raise DataError(f"{file}, row {row}: the header cannot be read ({error}); check its quotation marks.") from None
 
 
+def _name_further_cells(file: str, names: list[str], body: str, separator: str, above: int) -> None:
+    """Let `names` grow by empty ones where rows end with separators. Raises DataError where something stands behind the last name."""
+    start = csv.reader(io.StringIO(body, newline=""), delimiter=separator, skipinitialspace=True)
+    first = next((row for row in start if row), [])
+    further = first[len(names) :]
+    if further and (len(first) > MOST_COLUMNS or any(cell.strip() for cell in further)):
+        raise _too_many_cells(file, above + start.line_num - 1, len(first), len(names))
+    names.extend([""] * len(further))
+
+
 def _parse(file: str, names: list[str], body: str, separator: str, decimal: str, above: int) -> pd.DataFrame:
-    """Read the rows below the header with pandas' C parser; `names` grows if rows end with a separator."""
+    """Read the rows below the header with pandas' C parser."""
     import pandas as pd
 
     # pandas reads floats to the last bit from 3.1 on, and was told to before
     exact = {"float_precision": "round_trip"} if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1) else {}
-    start = csv.reader(io.StringIO(body, newline=""), delimiter=separator, skipinitialspace=True)
-    first = next((row for row in start if row), [])
-    if len(first) > len(names):
-        if len(first) > MOST_COLUMNS or any(cell.strip() for cell in first[len(names) :]):
-            raise _too_many_cells(file, above + start.line_num, len(first), len(names))
-        names.extend([""] * (len(first) - len(names)))
     try:
         return pd.read_csv(  # type: ignore[call-overload]  # the stubs know no options in a dictionary
             io.BytesIO(body.encode()), sep=separator, decimal=decimal, header=None, names=list(range(len(names))), index_col=False,
             skipinitialspace=True, skip_blank_lines=False, low_memory=False, **exact,
         )  # fmt: skip
     except pd.errors.ParserError as error:
-        ragged = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-        if ragged:
-            raise _too_many_cells(file, above + int(ragged[2]), int(ragged[3]), int(ragged[1])) from None
-        opened = re.search(r"EOF inside string starting at row (\d+)", str(error))
-        where = f", row {above + int(opened[1]) + 1}" if opened else ""
-        raise DataError(f"{file}{where}: a quotation mark is opened and never closed; close it or delete it.") from None
+        raise _explain(file, str(error), above - 1) from None
+
+
+def _explain(file: str, message: str, above: int) -> DataError:
+    """Return what pandas' parser says in one sentence, rows counted as in the file."""
+    ragged = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", message)
+    if ragged:
+        return _too_many_cells(file, above + int(ragged[2]), int(ragged[3]), int(ragged[1]))
+    opened = re.search(r"EOF inside string starting at row (\d+)", message)
+    where = f", row {above + int(opened[1]) + 1}" if opened else ""
+    return DataError(f"{file}{where}: a quotation mark is opened and never closed; close it or delete it.")
 
 
 def _too_many_cells(file: str, row: int, cells: int, columns: int) -> DataError:
-    return DataError(
-        f"{file}, row {row}: {cells} cells for {columns} columns; name every column, and separate columns by "
-        "semicolons where the decimal mark is a comma."
-    )
+    cure = "name every column, and separate columns by semicolons where the decimal mark is a comma"
+    return DataError(f"{file}, row {row}: {cells} cells for {columns} columns; {cure}.")
 
 
-def _too_large(file: str, rows: int, columns: int) -> DataError:
-    cause = f"{rows:,} rows of {columns:,} columns are more than {MOST_CELLS:,} cells"
-    return DataError(f"{file}: {cause}; keep the columns that matter, or every so many rows.")
+# Headers
+
+
+def _refuse_large(file: str, rows: int, columns: int) -> None:
+    if rows * columns > MOST_CELLS:
+        cause = f"{rows:,} rows of {columns:,} columns are more than {MOST_CELLS:,} cells"
+        raise DataError(f"{file}: {cause}; keep the columns that matter, or every so many rows.")
 
 
 def _refuse_wide(file: str, names: list[str]) -> None:
@@ -391,10 +383,10 @@ def _refuse_wide(file: str, names: list[str]) -> None:
     if len(names) > MOST_COLUMNS:
         cause = f"{len(names):,} columns are more than {MOST_COLUMNS:,}"
         raise DataError(f"{file}: {cause}; keep those that matter.")
-    long = next((name for name in names if len(name) > LONGEST_NAME), None)
-    if long is not None:
-        cause = f"the column name {quote(long)} is longer than {LONGEST_NAME:,} characters"
-        raise DataError(f"{file}: {cause}; shorten it.")
+    for name in names:
+        if len(name) > LONGEST_NAME:
+            cause = f"the column name {quote(name)} is longer than {LONGEST_NAME:,} characters"
+            raise DataError(f"{file}: {cause}; shorten it.")
 
 
 def _refuse_numbers_for_names(file: str, names: list[str], row: int) -> None:
@@ -406,65 +398,3 @@ def _refuse_numbers_for_names(file: str, names: list[str], row: int) -> None:
 
 def _is_value(name: str) -> bool:
     return bool(re.fullmatch(_NUMBER.format(mark="[.,]?") + r"|\d{4}-\d\d-\d\d.*|[+-]?(inf|nan)", name, re.IGNORECASE))
-
-
-def one_kind_of_line(text: str) -> str:
-    """Return a text whose lines end alike, as csv.writer quotes them."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def quote(text: str) -> str:
-    """Return a text of a user in quotation marks, cut if it is long."""
-    return repr(text if len(text) <= 40 else text[:37] + "...")
-
-
-def _sheet(
-    file: str, names: list[str], frame: pd.DataFrame, rows: np.ndarray, notes: tuple[str, ...] = (), decimal: str = "."
-) -> Sheet:
-    filled = frame.notna().any(axis=1).to_numpy()
-    frame, rows = frame[filled], rows[filled]
-    if len(rows) == 0:
-        raise DataError(f"{file} has a header and no rows; it needs one row for each time.")
-    columns, dropped = [], []
-    for i, name in enumerate(map(one_kind_of_line, names)):
-        column = _column(name, frame.iloc[:, i], decimal)
-        if name:
-            columns.append(column)
-        elif _counts_rows(column):
-            dropped.append(f"{file}: column {i + 1} has no name and counts the rows; it is left out.")
-        elif not column.empty.all():
-            raise DataError(f"{file}: column {i + 1} has no name; name it in the header.")
-    _refuse_repeated_names(file, [column.name for column in columns])
-    return Sheet(file, tuple(columns), rows, (*notes, *dropped))
-
-
-def _column(name: str, series: pd.Series, decimal: str) -> Column:
-    """Take a pandas column apart into numbers and text."""
-    import pandas as pd
-
-    kind = series.dtype.kind if isinstance(series.dtype, np.dtype) else ""
-    if kind in "iuf" and kind:
-        return Column(name, series.to_numpy(float))
-    if pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_bool_dtype(series.dtype) and kind != "c":
-        return Column(name, series.to_numpy(float, na_value=np.nan))
-    if kind == "m":
-        return Column(name, (series.dt.total_seconds() / 86400).to_numpy(float))
-    text = series.astype(str).str.strip().to_numpy(object, copy=True)
-    empty = series.isna().to_numpy() | (text == "")
-    text[empty] = None
-    values = pd.to_numeric(pd.Series(text).str.replace(decimal, ".", regex=False), errors="coerce").to_numpy(float)
-    whole = not (np.isnan(values) & ~empty).any()
-    return Column(name, values, None if whole else text)
-
-
-def _counts_rows(column: Column) -> bool:
-    v = column.values
-    return column.text is None and v[0] in (0.0, 1.0) and bool((np.diff(v) == 1).all())
-
-
-def _refuse_repeated_names(file: str, names: list[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise DataError(f"{file}: two columns are named {quote(name)}; rename one of them.")
-        seen.add(name)

@@ -1,4 +1,4 @@
-r"""Denoising: smoothing splines whose stiffness is chosen by restricted likelihood.
+r"""Smoothing: splines whose stiffness is chosen by restricted likelihood.
 
 A natural cubic smoothing spline with knots at the samples is a linear smoother with eigenbasis U and eigenvalues mu
 (Demmler & Reinsch, Numer. Math. 24, 1975): the coefficient of the k-th basis curve shrinks by 1 / (1 + lambda
@@ -22,6 +22,7 @@ basis: a record that fills all of it is sampled too coarsely for its noise to be
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -34,14 +35,13 @@ from ..work.config import read_noise
 from ..work.journal import Form, Journal
 from .dataset import Dataset
 from .inputs import curve_of, part_inputs
-from .noise import EVIDENCE, LEAST, MODELS, ErrorModel, evidence_of_differences, may_change, noise_of_differences
+from .noise import EVIDENCE, LEAST, MODELS, ErrorModel, evidence_of_differences, is_clean, may_change, tell_levels
 
 Curve = Callable[[np.ndarray], np.ndarray]
+Record = tuple[np.ndarray, np.ndarray, np.ndarray]  # times, readings and their errors, each up to a factor
 
-CLEAN = 2e-4  # interpolation residual over range below which a state counts as free of noise
 CHUNK = 300  # samples smoothed at once; longer records go in overlapping chunks
 DEGREES = (3, 5, 7)  # of the splines through exact data
-AGREE, ENOUGH = 1.5, 25  # ratio of two estimates of a record's noise, and its readings, from which they are believed
 FEWEST = 8  # samples that a smoothing spline needs; fewer are interpolated
 POWERS = (1, 2, 3)  # p, the fall of a curve's power; 1 is the cubic spline
 CORNERS = (0.0, 0.02, 0.05, 0.1, 0.2)  # mu_0, the eigenvalue at this share of the basis; 0 is the spline, flat nowhere
@@ -87,10 +87,8 @@ class Denoised:
         seen = [np.where(np.isfinite(k.x), s, np.nan) for k, s in zip(data.trajectories, smooth, strict=True)]
         v = np.stack([self.error.shape(column) for column in np.concatenate(seen).T], -1)
         v *= np.repeat(self.levels, data.sizes, axis=0)
-        if data.weighed:
-            v = np.where(np.isfinite(known := _known_errors(data)[0]), known, v)
-        cuts = np.cumsum([len(k.t) for k in data.trajectories])[:-1]
-        return [np.nan_to_num(w) for w in np.split(1 / v, cuts)]
+        v = np.where(np.isfinite(known := _known_errors(data)[0]), known, v)
+        return [np.nan_to_num(w) for w in np.split(1 / v, np.cumsum(data.sizes)[:-1])]
 
     def at(self, trajectory: int, t: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n d"]:
         """Return the smooth states (n, d) of one trajectory at times t, positive states kept above zero."""
@@ -108,65 +106,41 @@ def denoise(data: Dataset, noise: str = "auto", journal: Journal | None = None) 
     if data.driven:
         parted = part_inputs(data)
         return _with_inputs(denoise(parted, noise, journal), parted)
-    x = np.concatenate([k.x for k in data.trajectories])
-    word, size = read_noise(noise)
-    error, curves, estimates = _choose_error(data, word, x, journal or Journal())
-    counts = np.array([np.isfinite(k.x).sum(0) for k in data.trajectories], float)
-    sigma = np.sqrt((estimates**2 * counts).sum(0) / np.maximum(counts.sum(0), 1))
-    spread = np.nanstd(x, axis=0)
-    if size is not None:
-        sigma = size * (spread if error.power == 0.0 else np.sqrt(np.nanmean(x**2, axis=0)))
-    if data.weighed:
-        known = _known_errors(data)[1]
-        sigma = np.where(np.isfinite(known), known, sigma)
-    smooth_low = np.min([[c(k.t).min() for c in cs] for cs, k in zip(curves, data.trajectories, strict=True)], axis=0)
+    journal, (word, size) = journal or Journal(), read_noise(noise)
+    asked = word != "auto" or data.weighed
+    error, (curves, estimates, _) = _choose_error(data, word, asked, journal)
+    x, spread, sigma = data.stacked(), np.nanstd(data.stacked(), axis=0), _pool_noise(data, estimates, error, size)
+    low = _lowest(data, curves)
     relative = float(np.max(np.minimum(sigma / np.maximum(spread, 1e-300), 0.3)))
-    positive = _judge_positive(np.nanmin(x, axis=0), smooth_low, np.maximum(sigma, relative * spread))
+    positive = _judge_positive(np.nanmin(x, axis=0), low, np.maximum(sigma, relative * spread))
     return Denoised(
         curves=tuple(curves),
         sigma=np.maximum(sigma, 1e-6),
         spread=np.maximum(spread, 1e-12),
         positive=positive,
-        near_zero=positive & (smooth_low < 0.02),
+        near_zero=positive & (low < 0.02),
         clean=relative < 1e-3,
         error=error,
-        levels=np.ones_like(counts) if word != "auto" or data.weighed else _tell_levels(data, estimates, counts),
+        levels=np.ones(estimates.shape) if asked else tell_levels(data, estimates, data.counts),
     )
 
 
-def _tell_levels(data: Dataset, estimates: np.ndarray, counts: np.ndarray) -> Float[np.ndarray, "K d"]:
-    """Return the noise of each record over that of all, ones for states whose records do not differ by the evidence.
+def _lowest(data: Dataset, curves: list[tuple[Curve, ...]]) -> Float[np.ndarray, "d"]:
+    return np.min([[c(k.t).min() for c in own] for own, k in zip(curves, data.trajectories, strict=True)], axis=0)
 
-    A record counts as told where it has readings enough and smoothing and differences agree on its noise. As readings tell little of
-    it, its logarithm is drawn to the mean of all records by as much as chance explains of how they differ (Efron & Morris, J. Am. Stat.
-    Assoc. 68, 1973). Of 1,064 states of power laws, two to four records of one precision with 12 to 200 readings each, five were
-    taken for unlike; of 168 whose records differed more than twofold, with 100 readings or more, 166 were.
-    """
-    levels = np.ones_like(counts)
-    for e in range(data.d):
-        enough = np.flatnonzero((estimates[:, e] > 0) & (counts[:, e] >= ENOUGH))
-        records = [(k.t, k.x[:, e]) for k in (data.trajectories[q] for q in enough)]
-        rough = np.array([noise_of_differences([record]) for record in records])
-        smooth = estimates[enough, e]
-        agree = np.maximum(rough, smooth) < AGREE * np.minimum(rough, smooth)
-        told = enough[agree]
-        if len(told) < 2:
-            continue
-        n, log = counts[told, e], 2 * np.log(np.maximum(rough, smooth)[agree])
-        all_alike = np.log((n * np.exp(log)).sum() / n.sum())
-        if (n * (all_alike - log)).sum() - (len(told) - 1) * np.log(n.sum()) < 2 * EVIDENCE:
-            continue
-        chance = 2 / n
-        real = max(0.0, log.var(ddof=1) - chance.mean())
-        level = np.exp((log - log.mean()) * real / (real + chance))
-        levels[told, e] = np.sqrt(level * n.sum() / (n * level).sum())
-    return levels
+
+def _pool_noise(data: Dataset, estimates: np.ndarray, error: ErrorModel, size: float | None) -> Float[np.ndarray, "d"]:
+    """Return the noise of each state: as the data have it, else of the size that was given, else that of all records together."""
+    x, known, counts = data.stacked(), _known_errors(data)[1], data.counts
+    sigma = np.sqrt((estimates**2 * counts).sum(0) / np.maximum(counts.sum(0), 1))
+    if size is not None:
+        sigma = size * (np.nanstd(x, axis=0) if error.power == 0.0 else np.sqrt(np.nanmean(x**2, axis=0)))
+    return np.where(np.isfinite(known), known, sigma)
 
 
 def _known_errors(data: Dataset) -> tuple[Float[np.ndarray, "rows d"], Float[np.ndarray, "d"]]:
     """Return the standard errors of all values, as shares of their root mean square, and that (d,); NaN where unknown."""
-    sigma = np.concatenate([k.sigma if k.sigma.size else np.full_like(k.x, np.nan) for k in data.trajectories])
-    sigma = np.where(np.isfinite(np.concatenate([k.x for k in data.trajectories])), sigma, np.nan)
+    sigma = np.where(np.isfinite(data.stacked()), data.errors, np.nan)
     size = np.array([np.sqrt(np.mean(s[np.isfinite(s)] ** 2)) if np.isfinite(s).any() else np.nan for s in sigma.T])
     return sigma / size, size
 
@@ -195,18 +169,21 @@ def _column(curve: Curve, i: int, t: np.ndarray) -> np.ndarray:
     return curve(t)[:, i]
 
 
-def _choose_error(data: Dataset, word: str, x: np.ndarray, journal: Journal) -> tuple[ErrorModel, list, np.ndarray]:
-    """Return the shape of the error that was asked for, or told from the data, with its curves and noise (K, d)."""
-    if word != "auto" or data.weighed:
-        error = next((m for m in MODELS if m.name == word), MODELS[0])
-        return error, *_denoise_all(data, error, journal)[:2]
-    error, (curves, noise, least) = MODELS[0], _denoise_all(data, MODELS[0], journal)
-    least -= 2 * EVIDENCE  # what another shape has to beat
-    for model in MODELS[1:] if may_change(x) and (noise > 1e-3).any() else ():
+Smooth = tuple[list[tuple[Curve, ...]], np.ndarray, float]  # curves of every record, noise (K, d), -2 log likelihood
+
+
+def _choose_error(data: Dataset, word: str, asked: bool, journal: Journal) -> tuple[ErrorModel, Smooth]:
+    """Return the shape of the error that was asked for or that the data tell, the constant one in doubt, and what smoothing with it gives."""
+    error = next((m for m in MODELS if m.name == word), MODELS[0])
+    smooth = _denoise_all(data, error, journal)
+    if asked or not may_change(data.stacked()) or not (smooth[1] > 1e-3).any():
+        return error, smooth
+    least = smooth[2] - 2 * EVIDENCE  # what another shape has to beat
+    for model in MODELS[1:]:
         found = _denoise_all(data, model, journal)
         if found[2] < least and _evidence(data, found[0], model) > EVIDENCE:
-            error, (curves, noise, least) = model, found
-    return error, curves, noise
+            error, smooth, least = model, found, found[2]
+    return error, smooth
 
 
 def _evidence(data: Dataset, curves: list, error: ErrorModel) -> float:
@@ -223,10 +200,9 @@ def _evidence(data: Dataset, curves: list, error: ErrorModel) -> float:
     return gain
 
 
-def _denoise_all(data: Dataset, error: ErrorModel, journal: Journal) -> tuple[list, np.ndarray, float]:
-    """Return the curves and the noise (K, d) of every trajectory, and the evidence (-2 log) for this shape of the error."""
-    shapes = _known_errors(data)[0] if data.weighed else np.full((data.rows, data.d), np.nan)
-    parts = np.split(np.nan_to_num(shapes, nan=1.0), np.cumsum(data.sizes)[:-1])
+def _denoise_all(data: Dataset, error: ErrorModel, journal: Journal) -> Smooth:
+    """Smooth every trajectory; the likelihood is that of this shape of the error."""
+    parts = np.split(np.nan_to_num(_known_errors(data)[0], nan=1.0), np.cumsum(data.sizes)[:-1])
     found = [_denoise_trajectory(k.t, k.x, v, error, journal) for k, v in zip(data.trajectories, parts, strict=True)]
     return [f[0] for f in found], np.array([f[1] for f in found]), sum(f[2] for f in found)
 
@@ -239,29 +215,38 @@ def _judge_positive(lowest: np.ndarray, smooth_lowest: np.ndarray, tolerance: np
 def _denoise_trajectory(
     t: np.ndarray, x: np.ndarray, v: np.ndarray, error: ErrorModel, journal: Journal
 ) -> tuple[tuple[Curve, ...], np.ndarray, float]:
-    d = x.shape[1]
-    measured = [np.isfinite(x[:, i]) for i in range(d)]
-    curves: list[Curve] = [_interpolate(t[m], x[m, i], clean=is_clean(t[m], x[m, i])) for i, m in enumerate(measured)]
-    sigma = np.zeros(d)
-    noisy = [i for i, m in enumerate(measured) if m.sum() >= FEWEST and not is_clean(t[m], x[m, i])]
-    evidence = dict.fromkeys(noisy, np.inf)
+    """Smooth the states of one record; what is free of noise, or has too few samples, is interpolated."""
+    records = [(t[m], y[m], w[m]) for y, w, m in zip(x.T, v.T, np.isfinite(x).T, strict=True)]
+    clean = [is_clean(tau, y) for tau, y, _ in records]
+    curves = [_interpolate(tau, y, exact) for (tau, y, _), exact in zip(records, clean, strict=True)]
+    noisy = {i: r for i, r in enumerate(records) if len(r[0]) >= FEWEST and not clean[i]}
+    return _smooth_noisy(t, curves, noisy, error, journal)
+
+
+def _smooth_noisy(
+    t: np.ndarray, curves: list[Curve], noisy: dict[int, Record], error: ErrorModel, journal: Journal
+) -> tuple[tuple[Curve, ...], np.ndarray, float]:
+    """Smooth the noisy states in the record's own time, then twice in one in which all states move evenly; keep each state's best."""
+    sigma, evidence = np.zeros(len(curves)), dict.fromkeys(noisy, np.inf)
     clock: Curve | None = None
-    for _ in range(3):
-        for i in noisy:
-            m = measured[i]
-            tau = t[m] if clock is None else clock(t[m])
-            given = tau, error.forward(x[m, i]), v[m, i]
-            smooth, score, noise = journal.recall("smoothing", lambda: given, lambda: smooth_reml(*given), _SMOOTHED)  # noqa: B023
-            score -= 2 * error.log_slope(x[m, i])
+    for _ in range(3 if noisy else 0):
+        for i, record in noisy.items():
+            curve, noise, score = _smooth_record(*record, clock, error, journal)
             if score < evidence[i] - 1:
-                evidence[i] = score
-                rate = np.maximum(error.backward(smooth), LEAST) ** error.power
-                sigma[i] = noise * np.sqrt(np.mean(rate**2))
-                curves[i] = _warped(CubicSpline(tau, smooth, bc_type="natural"), clock, error)
-        if not noisy:
-            break
+                evidence[i], sigma[i], curves[i] = score, noise, curve
         clock = _warp(t, np.stack([c(t) for c in curves], -1))
     return tuple(curves), sigma, float(sum(evidence.values()))
+
+
+def _smooth_record(
+    t: np.ndarray, y: np.ndarray, v: np.ndarray, clock: Curve | None, error: ErrorModel, journal: Journal
+) -> tuple[Curve, float, float]:
+    """Smooth one state in the time of a clock; return its curve, its noise and -2 log likelihood."""
+    given = t if clock is None else clock(t), error.forward(y), v
+    smooth, score, noise = journal.recall("smoothing", lambda: given, lambda: smooth_reml(*given), _SMOOTHED)
+    rate = np.maximum(error.backward(smooth), LEAST) ** error.power
+    curve = _warped(CubicSpline(given[0], smooth, bc_type="natural"), clock, error)
+    return curve, noise * np.sqrt(np.mean(rate**2)), score - 2 * error.log_slope(y)
 
 
 def _interpolate(t: np.ndarray, y: np.ndarray, clean: bool) -> Curve:
@@ -304,27 +289,6 @@ def _warp(t: np.ndarray, x: np.ndarray) -> Curve:
     return PchipInterpolator(t, tau * (t[-1] - t[0]) / tau[-1], extrapolate=True)
 
 
-def is_clean(t: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> bool:
-    """Tell whether each sample is foretold by its four neighbours (a cubic through them) as well as no noise allows.
-
-    >>> t = np.linspace(0, 1, 40)
-    >>> is_clean(t, np.exp(t)), is_clean(t, np.exp(t) + 0.01 * np.random.default_rng(0).normal(size=40))
-    (True, False)
-    """
-    if len(t) < FEWEST:
-        return False
-    near = np.stack([t[:-4], t[1:-3], t[3:-1], t[4:]], -1)
-    weights = np.ones_like(near)
-    for a in range(4):
-        for b in range(4):
-            if a != b:
-                weights[:, a] *= (t[2:-2] - near[:, b]) / (near[:, a] - near[:, b])
-    foretold = (weights * np.stack([y[:-4], y[1:-3], y[3:-1], y[4:]], -1)).sum(1)
-    error = np.abs(y[2:-2] - foretold) / np.sqrt(1 + (weights**2).sum(1))
-    inner = error[1:-1] if len(error) > 4 else error
-    return bool(np.median(inner) < CLEAN * np.ptp(y) + 1e-300)
-
-
 def smooth_reml(
     t: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"], v: Float[np.ndarray, "n"] | None = None
 ) -> tuple[np.ndarray, float, float]:
@@ -353,36 +317,28 @@ def _smooth_chunk(t: np.ndarray, y: np.ndarray, v: np.ndarray) -> tuple[np.ndarr
     unit = np.round((t - t[0]) / (t[-1] - t[0]), 12)
     mu, basis = _basis(unit.tobytes(), v.tobytes())
     z = basis.T @ (y / v)
-    power, rest = z[2:] ** 2, _shares(mu[2:].tobytes(), POWERS, CORNERS)
-    score = (n - 2) * np.log(rest.w @ power + 1e-300) - rest.log_w + rest.price
+    power, (w, log_w, price) = z[2:] ** 2, _shares(mu[2:].tobytes(), POWERS, CORNERS)
+    score = (n - 2) * np.log(w @ power + 1e-300) - log_w + price
     best = int(np.argmin(score))
-    w = rest.w[best]
-    smooth = y - v * (basis[:, 2:] @ (w * z[2:]))
-    return smooth, float(score[best]), float(np.sqrt((power * w).sum() / (n - 2)))
-
-
-@dataclass(frozen=True, eq=False)
-class _Shares:
-    """What w (m, n - 2) each of m spectra leaves of the basis curves, its sum of logarithms and its price (m,)."""
-
-    w: np.ndarray
-    log_w: np.ndarray
-    price: np.ndarray
+    smooth = y - v * (basis[:, 2:] @ (w[best] * z[2:]))
+    return smooth, float(score[best]), float(np.sqrt((power * w[best]).sum() / (n - 2)))
 
 
 @lru_cache(maxsize=8)
-def _shares(eigenvalues: bytes, powers: tuple[int, ...], corners: tuple[float, ...]) -> _Shares:
+def _shares(
+    eigenvalues: bytes, powers: tuple[int, ...], corners: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what w (m, n - 2) each of m spectra leaves of the basis curves, its sum of logarithms and its price (m,)."""
     mu = np.frombuffer(eigenvalues)
     mu = mu / np.median(mu)
     parts, prices = [], []
-    for p in powers:
-        for corner in corners:
-            low = mu[int(corner * (len(mu) - 1))] if corner else 0.0
-            scaled = np.exp(p * STIFFNESS)[:, None] * (low + mu) ** p
-            parts.append(scaled / (1 + scaled))
-            prices.append(np.full(len(STIFFNESS), UNLIKE * ((p != 1) + (corner != 0))))
+    for p, corner in itertools.product(powers, corners):
+        low = mu[int(corner * (len(mu) - 1))] if corner else 0.0
+        scaled = np.exp(p * STIFFNESS)[:, None] * (low + mu) ** p
+        parts.append(scaled / (1 + scaled))
+        prices.append(np.full(len(STIFFNESS), UNLIKE * ((p != 1) + (corner != 0))))
     w = np.maximum(np.concatenate(parts), 1e-300)
-    return _Shares(w, np.log(w).sum(1), np.concatenate(prices))
+    return w, np.log(w).sum(1), np.concatenate(prices)
 
 
 @lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ says, always. On 548 noisy records of 121 known systems the pick was right 387 t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import exp
+from math import exp, inf
 
 from ..fit.solved import Solved
 from ..law.law import alike, complexity_of, contains
@@ -36,22 +36,15 @@ def select_front(seen: Iterable[Solved], pick: Solved) -> list[Solved]:
     best: dict[int, Solved] = {}
     for s in seen:
         size = complexity_of(s.law)
-        if size not in best or s.data_cost < best[size].data_cost:
-            best[size] = s
+        best[size] = min(best.get(size, s), s, key=lambda s: s.data_cost)
     best[complexity_of(pick.law)] = pick
     front: list[Solved] = []
     for size in sorted(best):
         s = best[size]
         if s is pick or not front or s.data_cost < min(f.data_cost for f in front) - 0.5:
             front.append(s)
-    at = front.index(pick)
-    while len(front) > LONGEST:  # thin the far end first: overfitted laws beyond the pick, then the crudest
-        if len(front) - 1 - at > LONGEST // 3:
-            front.pop()
-        else:
-            front.pop(0)
-            at -= 1
-    return front
+    # the far end is thinned first: overfitted laws beyond the pick, then the crudest
+    return front[: max(front.index(pick) + 1 + LONGEST // 3, LONGEST)][-LONGEST:]
 
 
 def select_pick(seen: Iterable[Solved], shortest: Solved, independent: float = 1.0) -> Solved:
@@ -83,14 +76,20 @@ def share_of(pick: Solved, seen: Iterable[Solved], richer: float = CONTESTS) -> 
     Each structure counts once, by its shortest description. Of those that are the pick and something more only the shortest counts, as
     how many of them were fitted says nothing about the data, and only where it is less than `richer` nats longer.
     """
-    distinct: list[Solved] = [pick]
-    more = False
-    for s in sorted(seen, key=lambda s: s.cost):
-        if s.cost > pick.cost + FAR or len(distinct) > MOST_COUNTED:
-            break
-        if not any(alike(s.law, other.law) for other in distinct):
-            is_richer = contains(s.law, pick.law)
-            if not is_richer or (not more and s.cost < pick.cost + richer):
-                distinct.append(s)
-            more = more or is_richer
-    return 1.0 / sum(exp(min(pick.cost - s.cost, FAR)) for s in distinct)
+    near = sorted((s for s in seen if s.cost <= pick.cost + FAR), key=lambda s: s.cost)
+    return 1.0 / sum(exp(min(pick.cost - s.cost, FAR)) for s in _tell_apart(pick, near, pick.cost + richer))
+
+
+def _tell_apart(pick: Solved, near: Iterable[Solved], limit: float) -> list[Solved]:
+    """Return the pick and the first law of each other structure, one that is the pick and something more only below a limit."""
+    distinct = [pick]
+    for s in near:
+        if len(distinct) > MOST_COUNTED or any(alike(s.law, other.law) for other in distinct):
+            continue
+        if not contains(s.law, pick.law):
+            distinct.append(s)
+            continue
+        if s.cost < limit:
+            distinct.append(s)
+        limit = -inf
+    return distinct

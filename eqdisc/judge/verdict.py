@@ -106,13 +106,13 @@ def object_to(
         return None
     better = free.improve(start, problem.library, OBJECTIONS)
     if not explains(problem, pick) and not journal.stop:
-        _, _, anew = search_sums(without, journal)
-        better = free.best([] if anew is None else [anew], better) or better
+        anew = search_sums(without, journal)[2]
+        better = better if anew is None else free.best([anew], better) or better
     released = (start.cost - start.data_cost) - (pick.cost - pick.data_cost)  # what the numbers cost that were known
     gain = max(0.0, pick.data_cost - start.data_cost - released) + start.cost - better.cost
     if gain < RIVAL:
         return None
-    words = ", ".join(repr(text) for text in said)
+    words = ", ".join(map(repr, said))
     return f"The data object to what was said beforehand ({words}): a law without it is {gain:.0f} nats shorter."
 
 
@@ -144,52 +144,72 @@ def _noise(problem: Problem) -> np.ndarray:
     return np.maximum(noise, FLOOR)
 
 
-def _unexplained(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
-    sigma, noise = pick.fit.sigma[0].cpu().numpy(), _noise(problem)
-    spread = problem.denoised.spread
+@dataclass(frozen=True)
+class _Left:
+    """What a law leaves of a measured state, beside the state's noise and spread; how neighbours correlate, and in how many pairs."""
+
+    name: str
+    sigma: float
+    noise: float
+    spread: float
+    lag: float
+    pairs: int
+    small: bool  # some thousandths of the spread
+
+
+def _leave(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[_Left]:
+    sigma, noise, spread = pick.fit.sigma[0].cpu().numpy(), _noise(problem), problem.denoised.spread
     residual, seen = problem.engine.mesh.residuals(pick.fit.x[0])
+    lags = {e: lag_one(residual[..., e], seen[..., e]) for e in problem.measured}
+    small = sigma < (1e-3 if problem.denoised.clean else 3e-3) * spread[: len(sigma)]
+    return [_Left(names[e], sigma[e], noise[e], spread[e], *lags[e], small[e]) for e in problem.measured]
+
+
+def _unexplained(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
     doubts = []
-    for e, name in ((e, names[e]) for e in problem.measured):
-        lag, samples = lag_one(residual[..., e], seen[..., e])
-        small = sigma[e] < (1e-3 if problem.denoised.clean else 3e-3) * spread[e]
-        if not small and sigma[e] > EXCESS * noise[e] and lag > 0.3:
+    for s in _leave(problem, pick, names):
+        if not s.small and s.sigma > EXCESS * s.noise and s.lag > 0.3:
             doubts.append(
-                f"{name}: the law misses the data by {sigma[e] / noise[e]:.1f} times the noise; "
+                f"{s.name}: the law misses the data by {s.sigma / s.noise:.1f} times the noise; "
                 "the truth is outside this class or a state is missing."
             )
-        elif not small and samples >= FEWEST_PAIRS and lag > max(COLORED, 2 / np.sqrt(samples)):
+        elif not s.small and s.pairs >= FEWEST_PAIRS and s.lag > max(COLORED, 2 / np.sqrt(s.pairs)):
             doubts.append(
-                f"{name}: what the law leaves over is no noise (neighbouring residuals correlate by {lag:.2f})."
+                f"{s.name}: what the law leaves over is no noise (neighbouring residuals correlate by {s.lag:.2f})."
             )
-        if sigma[e] > NOISY * spread[e]:
+        if s.sigma > NOISY * s.spread:
             doubts.append(
-                f"{name}: the noise is {100 * sigma[e] / spread[e]:.0f} % of the state's spread; more precise or more data are needed."
+                f"{s.name}: the noise is {100 * s.sigma / s.spread:.0f} % of the state's spread; more precise or more data are needed."
             )
     return doubts
 
 
 def _colored(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
     """The law's residuals must be as small and as independent as noise is; exact data must be met exactly."""
-    sigma, noise = pick.fit.sigma[0].cpu().numpy(), _noise(problem)
-    residual, seen = problem.engine.mesh.residuals(pick.fit.x[0])
+    left = [s for s in _leave(problem, pick, names) if s.pairs >= FEWEST_PAIRS]
+    if problem.denoised.clean:
+        return _approximate(left, problem.engine.floor)
     cautions = []
-    longest = max(len(k.t) for k in problem.data.trajectories)
-    for e, name in ((e, names[e]) for e in problem.measured):
-        lag, samples = lag_one(residual[..., e], seen[..., e])
-        share, excess = sigma[e] / problem.denoised.spread[e], sigma[e] / noise[e]
-        if samples < FEWEST_PAIRS:
-            continue
-        if problem.denoised.clean:
-            if sigma[e] > 1.5 * problem.engine.floor and lag > COLORED:
-                cautions.append(
-                    f"{name}: the law misses these precise data by {share:.1g} of the state's spread, smoothly: it is an approximation, "
-                    "or the data have a smooth error of that size, as from a loose simulation."
-                )
-        elif lag > LAG / np.sqrt(samples):
-            cautions.append(f"{name}: neighbouring residuals of the law correlate by {lag:.2f}, more than noise does.")
-        elif longest >= SHORTEST and excess > 1 + LARGE / np.sqrt(2 * samples):
-            cautions.append(f"{name}: the law misses the data by {excess:.2f} times the noise, more than chance does.")
+    for s in left:
+        excess = s.sigma / s.noise
+        if s.lag > LAG / np.sqrt(s.pairs):
+            cautions.append(
+                f"{s.name}: neighbouring residuals of the law correlate by {s.lag:.2f}, more than noise does."
+            )
+        elif max(problem.data.sizes) >= SHORTEST and excess > 1 + LARGE / np.sqrt(2 * s.pairs):
+            cautions.append(
+                f"{s.name}: the law misses the data by {excess:.2f} times the noise, more than chance does."
+            )
     return cautions
+
+
+def _approximate(left: list[_Left], floor: float) -> list[str]:
+    return [
+        f"{s.name}: the law misses these precise data by {s.sigma / s.spread:.1g} of the state's spread, smoothly: it is an approximation, "
+        "or the data have a smooth error of that size, as from a loose simulation."
+        for s in left
+        if s.sigma > 1.5 * floor and s.lag > COLORED
+    ]
 
 
 def _lost_in_print(problem: Problem, pick: Solved, printed: Score) -> list[str]:

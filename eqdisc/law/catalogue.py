@@ -6,11 +6,11 @@ the table that someone who measured it would have.
 
 from __future__ import annotations
 
-import ast
 import math
+import re
 import tomllib
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib.resources import files
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..data.dataset import Dataset, Trajectory
 from ..work.errors import OptionError, did_you_mean
 from ..work.status import Status
 from .equations import Equations
-from .formulas import number_text
+from .printers import number_text
 from .simulation import TIGHT_ATOL, TIGHT_RTOL, simulate
 
 
@@ -48,21 +48,9 @@ class System:
     @cached_property
     def law(self) -> Equations:
         """The law with its numbers in place."""
-        return Equations.parse(
-            {s: _fill(text, self.parameters) for s, text in self.equations.items()}, tuple(self.equations)
-        )
-
-
-def _fill(text: str, parameters: dict[str, float]) -> str:
-    """Put numbers in the place of parameter names."""
-
-    class Fill(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.AST:
-            return (
-                ast.parse(f"({number_text(parameters[node.id])})", mode="eval").body if node.id in parameters else node
-            )
-
-    return ast.unparse(Fill().visit(ast.parse(text, mode="eval")))
+        numbers = {name: f"({number_text(value)})" for name, value in self.parameters.items()}
+        fill = partial(re.sub, r"\b[A-Za-z_]\w*", lambda word: numbers.get(word[0], word[0]))
+        return Equations.parse({s: fill(text) for s, text in self.equations.items()}, tuple(self.equations))
 
 
 @cache

@@ -1,4 +1,6 @@
-r"""Formulas: one right-hand side as a SymPy expression, how it is written, and how it is read.
+r"""Formulas: one right-hand side as a SymPy expression, how it is read, and how it is written.
+
+    sum of terms,   term = number * factors / sums,   factor = state**power, root, exp, log, sin, cos, |.|, sign, max, min
 
 Each writer (`write_plain`, `write_latex`, `write_readable`) gives every number in the shortest decimal form that reads back as the same
 double, and the first two have a reader. Text is parsed against a whitelist of arithmetic and a few functions; nothing that was only read
@@ -11,14 +13,12 @@ import ast
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 import sympy as sp
-from sympy.core.function import Application
-from sympy.printing.str import StrPrinter
 
 from ..work.errors import FormulaError
+from .printers import LatexPrinter, PlainPrinter, ReadablePrinter, latex_name
 
 TIME = sp.Symbol("t", real=True)
 LONGEST_TEXT = 20_000
@@ -58,18 +58,6 @@ def as_number(value: float) -> sp.Number:
     return sp.Integer(int(value)) if value == int(value) and abs(value) < 10**6 else sp.Float(value)
 
 
-def number_text(value: float) -> str:
-    """Return the shortest decimal text that reads back as the same double.
-
-    >>> number_text(0.1), number_text(1e-9), number_text(2e10)
-    ('0.1', '1e-09', '2e+10')
-    """
-    value = float(value)
-    if abs(value) < 1e6:
-        return repr(value).removesuffix(".0")
-    return next(text for digits in range(1, 18) if float(text := f"{value:.{digits}g}") == value)
-
-
 def round_to(value: float, error: float) -> float:
     """Round to the fewest significant digits (at least two) that stay within `error`.
 
@@ -83,64 +71,9 @@ def round_to(value: float, error: float) -> float:
     return value
 
 
-class _Plain(StrPrinter):
-    """SymPy's own printer, with numbers that read back."""
-
-    def _print_Float(self, expr: sp.Float) -> str:
-        return number_text(float(expr))
-
-
-@dataclass(frozen=True)
-class _Style:
-    """How one notation writes products, powers, roots and names."""
-
-    times: str
-    latex: bool
-
-    def name(self, name: str) -> str:
-        if not self.latex:
-            return name
-        head, *rest = [part or r"\_" for part in ("lambda" if name == "lambda_" else name).split("_")]
-        word = rf"\{head}" if head in _GREEK else head if len(head) == 1 else rf"\mathrm{{{head}}}"
-        tail = r"\_".join(rest)
-        return word + (f"_{{{tail}}}" if rest else "")
-
-    def fraction(self, above: str, below: str) -> str:
-        return rf"\frac{{{above}}}{{{below}}}" if self.latex else f"{above}/({below})"
-
-    def number(self, value: sp.Number) -> str:
-        if isinstance(value, sp.Rational):
-            return str(value) if not self.latex or value.q == 1 else rf"\frac{{{value.p}}}{{{value.q}}}"
-        text = number_text(float(value))
-        mantissa, e, exponent = text.partition("e")
-        if not e:
-            return text
-        return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if self.latex else f"{mantissa}e{int(exponent)}"
-
-    def root(self, inner: str) -> str:
-        return rf"\sqrt{{{inner}}}" if self.latex else f"√({inner})" if len(inner) > 1 else f"√{inner}"
-
-    def power(self, base: str, power: str) -> str:
-        if self.latex:
-            return f"{base}^{{{power}}}"
-        return f"{base}^{power}" if re.fullmatch(r"\d+(\.\d+)?", power) else f"{base}^({power})"
-
-    def group(self, inner: str) -> str:
-        return rf"\left({inner}\right)" if self.latex else f"({inner})"
-
-
-_GREEK_LETTERS = """
-alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega
-Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega
-"""
-_GREEK = frozenset(_GREEK_LETTERS.split())
-_LATEX = _Style(times=" ", latex=True)
-_UNICODE = _Style(times="·", latex=False)
-
-
 def write_plain(expr: sp.Expr) -> str:
     """Return a formula as plain arithmetic, which `parse_formula` reads."""
-    return _Plain().doprint(expr)
+    return PlainPrinter().doprint(expr)
 
 
 def write_latex(expr: sp.Expr) -> str:
@@ -149,7 +82,7 @@ def write_latex(expr: sp.Expr) -> str:
     >>> write_latex(parse_formula("0.5*sqrt(x)*y", ["x", "y"]))
     '0.5 \\sqrt{x} y'
     """
-    return _write(expr, _LATEX)
+    return LatexPrinter().write(expr)
 
 
 def write_readable(expr: sp.Expr) -> str:
@@ -158,65 +91,7 @@ def write_readable(expr: sp.Expr) -> str:
     >>> write_readable(parse_formula("0.5*sqrt(x) - y**2", ["x", "y"]))
     '0.5·√x - y^2'
     """
-    return _write(expr, _UNICODE)
-
-
-def latex_name(name: str) -> str:
-    r"""Return the name of a state in LaTeX.
-
-    >>> latex_name("beta_1")
-    '\\beta_{1}'
-    """
-    return _LATEX.name(name)
-
-
-def _write(expr: sp.Expr, style: _Style) -> str:
-    terms = sorted(sp.Add.make_args(expr), key=reading_order)
-    out = ""
-    for term in terms:
-        number, rest = term.as_coeff_Mul()
-        sign = "-" if number < 0 else "+"
-        body = _write_product(abs(number), rest, style)
-        out += f" {sign} {body}" if out else f"{'-' if sign == '-' else ''}{body}"
-    return out
-
-
-def reading_order(term: sp.Expr) -> tuple:
-    """Products of many states first, constants last, then by name."""
-    return -len(term.free_symbols), str(term.as_coeff_Mul()[1])
-
-
-def _write_product(number: sp.Number, rest: sp.Expr, style: _Style) -> str:
-    parts = [f for f in sorted(sp.Mul.make_args(rest), key=str) if f != 1]
-    below = [
-        f for f in parts if isinstance(f, sp.Pow) and isinstance(f.base, sp.Add) and f.exp.could_extract_minus_sign()
-    ]
-    factors = [_write_factor(f, style) for f in parts if f not in below]
-    if number != 1 or not factors:
-        factors.insert(0, style.number(number))
-    above = style.times.join(factors)
-    return style.fraction(above, _write(sp.Mul(*[1 / f for f in below]), style)) if below else above
-
-
-def _write_factor(factor: sp.Expr, style: _Style) -> str:
-    if isinstance(factor, sp.Symbol):
-        return style.name(factor.name)
-    if isinstance(factor, sp.Number):
-        return style.number(factor)
-    if isinstance(factor, sp.Pow):
-        base, power = factor.args
-        if power == sp.Rational(1, 2):
-            return style.root(_write(base, style))
-        inner = _write(base, style)
-        return style.power(inner if isinstance(base, sp.Symbol) else style.group(inner), _write(power, style))
-    if isinstance(factor, sp.Add):
-        return style.group(_write(factor, style))
-    if isinstance(factor, Application):  # Max and Min are no Function
-        name = factor.func.__name__
-        inner = ", ".join(_write(a, style) for a in factor.args)
-        return rf"\operatorname{{{name}}}\left({inner}\right)" if style.latex else f"{name}({inner})"
-    number, rest = factor.as_coeff_Mul()
-    return _write_product(number, rest, style)
+    return ReadablePrinter().write(expr)
 
 
 # ---------------------------------------------------------------- reading text
@@ -253,6 +128,8 @@ _OPERATIONS: dict[type, Callable] = {
     ast.Mult: lambda a, b: a * b,
     ast.Div: lambda a, b: a / b,
     ast.Pow: lambda a, b: _checked_power(a, b),
+    ast.USub: lambda a: -a,
+    ast.UAdd: lambda a: a,
 }
 _DEEPEST = 200
 
@@ -260,36 +137,54 @@ _DEEPEST = 200
 def _build(node: ast.AST, names: Mapping[str, sp.Symbol], depth: int) -> sp.Expr:
     if depth > _DEEPEST:
         raise FormulaError("a formula is nested too deeply.")
+    operation, parts = _take_apart(node)
+    value = _read_leaf(node, names) if operation is None else None
+    if operation is not None:
+        value = _finite(operation(*[_build(part, names, depth + 1) for part in parts]))
+    if value is None:
+        raise FormulaError(f"not a formula: {ast.unparse(node)[:60]}")
+    return value
+
+
+def _read_leaf(node: ast.AST, names: Mapping[str, sp.Symbol]) -> sp.Expr | None:
+    """Return a number or a symbol, None for anything else."""
     match node:
         case ast.Constant(value=bool()):
-            pass
+            return None
         case ast.Constant(value=int() as v) if abs(v) < 10**6:
             return sp.Integer(v)
         case ast.Constant(value=int() | float() as v) if math.isfinite(v):
             return as_number(float(v))
-        case ast.Name(id=name) if name in names:
-            return names[name]
-        case ast.UnaryOp(op=ast.USub(), operand=x):
-            return -_build(x, names, depth + 1)
-        case ast.UnaryOp(op=ast.UAdd(), operand=x):
-            return _build(x, names, depth + 1)
-        case ast.BinOp(left=a, op=op, right=b) if type(op) in _OPERATIONS:
-            return _finite(_OPERATIONS[type(op)](_build(a, names, depth + 1), _build(b, names, depth + 1)))
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _CALLS and _fits(name, len(args)):
-            return _finite(_CALLS[name](*[_build(a, names, depth + 1) for a in args]))
-    raise FormulaError(f"not a formula: {ast.unparse(node)[:60]}")
+        case ast.Name(id=name):
+            return names.get(name)
+    return None
+
+
+def _take_apart(node: ast.AST) -> tuple[Callable | None, Sequence[ast.expr]]:
+    """Return an operation or function of formulas and what it is of; None for anything else."""
+    match node:
+        case ast.UnaryOp(op=op, operand=x):
+            return _OPERATIONS.get(type(op)), [x]
+        case ast.BinOp(left=a, op=op, right=b):
+            return _OPERATIONS.get(type(op)), [a, b]
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if _fits(name, len(args)):
+            return _CALLS.get(name), args
+    return None, ()
 
 
 def _checked_power(base: sp.Expr, power: sp.Expr) -> sp.Expr:
-    if power.is_number and abs(float(power)) > LARGEST_POWER:
-        raise FormulaError(f"an exponent beyond {LARGEST_POWER} is no formula.")
-    if not power.is_number and any(not p.exp.is_number for side in (base, power) for p in side.atoms(sp.Pow)):
+    _refuse_power(base, power)
+    power = as_power(float(power)) if isinstance(power, sp.Float) else power
+    is_root = isinstance(power, sp.Rational) and not power.is_integer
+    return sp.Pow(base, power, evaluate=not (is_root and isinstance(base, sp.Mul)))
+
+
+def _refuse_power(base: sp.Expr, power: sp.Expr) -> None:
+    if power.is_number:
+        if abs(float(power)) > LARGEST_POWER:
+            raise FormulaError(f"an exponent beyond {LARGEST_POWER} is no formula.")
+    elif not all(p.exp.is_number for p in base.atoms(sp.Pow) | power.atoms(sp.Pow)):
         raise FormulaError("a power whose exponent is no number stands inside another one.")
-    if isinstance(power, sp.Float):
-        power = as_power(float(power))
-    if isinstance(base, sp.Mul) and isinstance(power, sp.Rational) and not power.is_integer:
-        return sp.Pow(base, power, evaluate=False)
-    return base**power
 
 
 def _fits(name: str, count: int) -> bool:
@@ -359,20 +254,24 @@ def _unfraction(text: str) -> str:
         elif word == "}" and closing:
             parts.append(closing.pop())
             if parts[-1] == ")/(":
-                if (next(words, ""), next(words, "")) != ("", "{"):
-                    raise FormulaError(f"not LaTeX that eqdisc writes: {text[:60]!r}.")
+                _refuse_unless_bracket(next(words, ""), next(words, ""), text)
                 closing.append("))")
         else:
             parts.append(word)
     return "".join(parts)
 
 
+def _refuse_unless_bracket(between: str, word: str, text: str) -> None:
+    if (between, word) != ("", "{"):
+        raise FormulaError(f"not LaTeX that eqdisc writes: {text[:60]!r}.")
+
+
 def _unlatex(text: str, states: Sequence[str]) -> str:
     """Turn the LaTeX that `write_latex` writes into plain arithmetic."""
     if not isinstance(text, str) or len(text) > LONGEST_TEXT or "@" in text:  # which marks the states below
         raise FormulaError(f"not LaTeX that eqdisc writes: {str(text)[:60]!r}.")
-    for k, name in sorted(enumerate(states), key=lambda p: -len(_LATEX.name(p[1]))):
-        text = re.sub(rf"(?<![A-Za-z\\]){re.escape(_LATEX.name(name))}(?![A-Za-z_])", f"@{k}@", text)
+    for k, name in sorted(enumerate(states), key=lambda p: -len(latex_name(p[1]))):
+        text = re.sub(rf"(?<![A-Za-z\\]){re.escape(latex_name(name))}(?![A-Za-z_])", f"@{k}@", text)
     for pattern, repl in _LATEX_WORDS:
         text = re.sub(pattern, repl, text)
     text = _unfraction(text)

@@ -1,69 +1,185 @@
-"""Printers: the right-hand sides of a law in the languages that it is exported to, by SymPy's own code printers.
+r"""Printers: the right-hand sides of a law as people read them, and in the languages that it is exported to.
 
-Each printer here is SymPy's, with three things changed: numbers read back as the same double, states have the names
+    a sqrt(S) I - b I**0.3     0.5·√S·I - 0.1·I^0.3     0.5 \sqrt{S} I - 0.1 I^{0.3}     0.5*sqrt(S)*I - 0.1*I**0.3
+
+Each printer here is one of SymPy's, with three things changed: numbers read back as the same double, states have the names
 that are safe in that language, and roots and extremes mean what `Equations.function` means by them.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
+import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import sympy as sp
+from sympy.core.function import Application
 from sympy.printing.c import C99CodePrinter
 from sympy.printing.julia import JuliaCodePrinter
 from sympy.printing.mathml import MathMLPresentationPrinter
 from sympy.printing.numpy import NumPyPrinter
+from sympy.printing.printer import Printer
 from sympy.printing.pycode import SymPyPrinter
-
-from .equations import Equations
-from .formulas import number_text, reading_order
+from sympy.printing.str import StrPrinter
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-_WORDS = {
-    "python": """
-        False None True and as assert async await break class continue def del elif else except finally for from global
-        if import in is lambda nonlocal not or pass raise return try while with numpy sympy t x law starts
-    """,
-    "c": """
-        alignas alignof asm auto bool break case char const constexpr continue default do double else enum extern false
-        float for goto if inline int long nullptr register restrict return short signed sizeof static static_assert
-        struct switch thread_local true typedef typeof typeof_unqual union unsigned void volatile while
-        pow sqrt exp log sin cos fabs fmax fmin t x dx
-        NULL EOF NAN INFINITY BUFSIZ FILENAME_MAX FOPEN_MAX TMP_MAX OVERFLOW UNDERFLOW DOMAIN SING PLOSS TLOSS MAXFLOAT
-        WNOHANG WUNTRACED WSTOPPED WEXITED WCONTINUED WNOWAIT BIG_ENDIAN LITTLE_ENDIAN PDP_ENDIAN BYTE_ORDER FD_SETSIZE
-        NFDBITS SNAN SNANF SNANL _Complex_I DEC_EVAL_METHOD linux unix i386 stdin stdout stderr errno signgam
-        asprintf alloca isnan isinf isfinite isnormal signbit fpclassify math_errhandling
-    """,
-    "julia": """
-        baremodule begin break catch const continue do else elseif end export false finally for function global if
-        import in isa let local macro module public quote return struct true try using where while abstract mutable
-        primitive type outer as ccall pi im NaN Inf missing nothing sqrt exp log sin cos abs sign max min t x dx p
-    """,
-    "stan": """
-        for in while repeat until if then else break continue return profile print reject fatal_error target increment
-        functions data parameters model transformed generated quantities lower upper offset multiplier true false void
-        int real complex vector row_vector matrix array tuple simplex ordered positive_ordered unit_vector sum_to_zero
-        cov_matrix corr_matrix cholesky_factor_cov cholesky_factor_corr jacobian get_lp lp__ t x dx law
-        pow sqrt exp log sin cos abs fabs fmax fmin e pi sqrt2 log2 log10 beta gamma_p gamma_q erf erfc inv step square
-        alignas alignof and and_eq asm auto bitand bitor bool case catch char class compl const constexpr const_cast
-        decltype default delete do double dynamic_cast enum explicit export extern float friend goto inline long mutable
-        namespace new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast
-        short signed sizeof static static_assert static_cast struct switch template this thread_local throw try typedef
-        typeid typename union unsigned using virtual volatile wchar_t xor xor_eq STAN_MAJOR STAN_MINOR STAN_PATCH
-    """,
-    "sbml": """
-        time avogadro delay pi exponentiale true false inf infinity nan notanumber rateOf piecewise and or not xor
-        abs exp ln log log10 pow power sqrt sqr root sin cos max min ceil floor factorial quotient rem implies
-        plus minus times divide eq neq gt lt geq leq modulo lambda law
-    """,
-}
+    from .equations import Equations
+
+_WORDS = tomllib.loads(files(__package__).joinpath("words.toml").read_text(encoding="utf-8"))
 TAKEN = {language: frozenset(words.split()) for language, words in _WORDS.items()}
 TAKEN["sympy"] = TAKEN["python"]
 _MACRO = re.compile(r"(FLT|DBL|LDBL|DEC\d*|FP|SEEK|EXIT|MATH|HUGE|RAND|MB|M|L|P|RENAME|CHAR|INT|LONG|SHRT)_\w+")
+
+
+def number_text(value: float) -> str:
+    """Return the shortest decimal text that reads back as the same double.
+
+    >>> number_text(0.1), number_text(1e-9), number_text(2e10)
+    ('0.1', '1e-09', '2e+10')
+    """
+    value = float(value)
+    if abs(value) < 1e6:
+        return repr(value).removesuffix(".0")
+    return next(text for digits in range(1, 18) if float(text := f"{value:.{digits}g}") == value)
+
+
+class PlainPrinter(StrPrinter):
+    """SymPy's own printer, with numbers that read back."""
+
+    def _print_Float(self, expr: sp.Float) -> str:
+        return number_text(float(expr))
+
+
+_GREEK_LETTERS = """
+alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega
+Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega
+"""
+_GREEK = frozenset(_GREEK_LETTERS.split())
+
+
+class ReadablePrinter(Printer):
+    """A line of Unicode, terms in reading order; what `LatexPrinter` writes otherwise stands in methods of their own."""
+
+    times = "·"
+
+    def write(self, expr: sp.Expr) -> str:
+        """Write a sum, or a single term, without brackets around it."""
+        out = ""
+        for term in sorted(sp.Add.make_args(expr), key=reading_order):
+            number, rest = term.as_coeff_Mul()
+            sign = "-" if number < 0 else "+"
+            out += f" {sign} " if out else sign.strip("+")
+            out += self._write_product(abs(number), rest)
+        return out
+
+    def _write_product(self, number: sp.Number, rest: sp.Expr) -> str:
+        parts = [f for f in sorted(sp.Mul.make_args(rest), key=str) if f != 1]
+        below = list(filter(_stands_below, parts))
+        factors = [self._print(f) for f in parts if f not in below]
+        if number != 1 or not factors:
+            factors.insert(0, self._print(number))
+        above = self.times.join(factors)
+        return self._fraction(above, self.write(sp.Mul(*[1 / f for f in below]))) if below else above
+
+    def emptyPrinter(self, expr: sp.Expr) -> str:
+        return self._write_product(*expr.as_coeff_Mul())
+
+    def _print_Symbol(self, expr: sp.Symbol) -> str:
+        return self.name(expr.name)
+
+    def _print_Add(self, expr: sp.Add) -> str:
+        return self._group(self.write(expr))
+
+    def _print_Pow(self, expr: sp.Pow) -> str:
+        base, power = expr.args
+        inner = self.write(base)
+        if power == sp.Rational(1, 2):
+            return self._root(inner)
+        return self._power(inner if isinstance(base, sp.Symbol) else self._group(inner), self.write(power))
+
+    def _print_Application(self, expr: Application) -> str:  # Max and Min are no Function
+        return self._call(expr.func.__name__, ", ".join(map(self.write, expr.args)))
+
+    def name(self, name: str) -> str:
+        return name
+
+    def _print_Rational(self, expr: sp.Rational) -> str:
+        return str(expr)
+
+    def _print_Float(self, expr: sp.Float) -> str:
+        mantissa, e, exponent = number_text(float(expr)).partition("e")
+        return f"{mantissa}e{int(exponent)}" if e else mantissa
+
+    def _fraction(self, above: str, below: str) -> str:
+        return f"{above}/({below})"
+
+    def _root(self, inner: str) -> str:
+        return f"√({inner})" if len(inner) > 1 else f"√{inner}"
+
+    def _power(self, base: str, power: str) -> str:
+        return f"{base}^{power}" if re.fullmatch(r"\d+(\.\d+)?", power) else f"{base}^({power})"
+
+    def _group(self, inner: str) -> str:
+        return f"({inner})"
+
+    def _call(self, name: str, inner: str) -> str:
+        return f"{name}({inner})"
+
+
+class LatexPrinter(ReadablePrinter):
+    times = " "
+
+    def name(self, name: str) -> str:
+        head, *rest = [part or r"\_" for part in {"lambda_": "lambda"}.get(name, name).split("_")]
+        word = rf"\{head}" if head in _GREEK else head if len(head) == 1 else rf"\mathrm{{{head}}}"
+        tail = r"\_".join(rest)
+        return word + (f"_{{{tail}}}" if rest else "")
+
+    def _print_Rational(self, expr: sp.Rational) -> str:
+        return str(expr) if expr.q == 1 else self._fraction(expr.p, expr.q)
+
+    def _print_Float(self, expr: sp.Float) -> str:
+        mantissa, e, exponent = number_text(float(expr)).partition("e")
+        return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if e else mantissa
+
+    def _fraction(self, above: object, below: object) -> str:
+        return rf"\frac{{{above}}}{{{below}}}"
+
+    def _root(self, inner: str) -> str:
+        return rf"\sqrt{{{inner}}}"
+
+    def _power(self, base: str, power: str) -> str:
+        return f"{base}^{{{power}}}"
+
+    def _group(self, inner: str) -> str:
+        return rf"\left({inner}\right)"
+
+    def _call(self, name: str, inner: str) -> str:
+        return rf"\operatorname{{{name}}}" + self._group(inner)
+
+
+def _stands_below(factor: sp.Expr) -> bool:
+    """Tell whether a factor is one over a power of a sum."""
+    return isinstance(factor, sp.Pow) and isinstance(factor.base, sp.Add) and factor.exp.could_extract_minus_sign()
+
+
+def reading_order(term: sp.Expr) -> tuple:
+    """Products of many states first, constants last, then by name."""
+    return -len(term.free_symbols), str(term.as_coeff_Mul()[1])
+
+
+def latex_name(name: str) -> str:
+    r"""Return the name of a state in LaTeX.
+
+    >>> latex_name("beta_1")
+    '\\beta_{1}'
+    """
+    return LatexPrinter().name(name)
 
 
 def safe_names(symbols: Sequence[str], taken: Collection[str]) -> dict[str, str]:
@@ -72,20 +188,22 @@ def safe_names(symbols: Sequence[str], taken: Collection[str]) -> dict[str, str]
     >>> safe_names(("S", "double", "double_", "_x", "FLT_MAX"), TAKEN["c"])
     {'S': 'S', 'double': 'double_2', 'double_': 'double_', '_x': 'x_', 'FLT_MAX': 'FLT_MAX_'}
     """
-    kept = {s for s in symbols if _is_free(s, taken)}
-    used, names = set(kept), {}
+    names = {s: s for s in symbols if _is_free(s, taken)}
+    used = set(names)
     for symbol in symbols:
-        name = base = symbol
-        if symbol not in kept:
-            base = symbol.strip("_") or "x"
-            base = base if base[0].isalpha() else f"x{base}"
-            name, count = base if _is_free(base, taken) else f"{base}_", 1
-            while name in used or name in taken:
-                count += 1
-                name = f"{base}_{count}"
-            used.add(name)
-        names[symbol] = name
-    return names
+        if symbol not in names:
+            names[symbol] = _invent(symbol, used, taken)
+            used.add(names[symbol])
+    return {s: names[s] for s in symbols}
+
+
+def _invent(symbol: str, used: Collection[str], taken: Collection[str]) -> str:
+    """Return a free name as near to a symbol as may be."""
+    base = symbol.strip("_") or "x"
+    base = base if base[0].isalpha() else f"x{base}"
+    first = base if _is_free(base, taken) else f"{base}_"
+    names = itertools.chain([first], (f"{base}_{count}" for count in itertools.count(2)))
+    return next(name for name in names if name not in used and name not in taken)
 
 
 def _is_free(name: str, taken: Collection[str]) -> bool:
@@ -216,6 +334,7 @@ class MathPrinter(MathMLPresentationPrinter):
 def write_math(law: Equations) -> list[Markup]:
     """Return each equation as MathML, in block form; only symbols and numbers of the law stand in it.
 
+    >>> from eqdisc.law.equations import Equations
     >>> write_math(Equations.parse({"x": "2"}, ("x",)))[0].partition("<mo>=</mo>")[2]
     Markup('<mrow><mn>2</mn></mrow></math>')
     """

@@ -1,5 +1,7 @@
 """Simulation: a printed law, integrated by SciPy, as far as it goes.
 
+    dx/dt = f(x, u(t)),     x(t_0) = x_0
+
 Whatever goes wrong is a value: the trajectory up to its last valid time and a `Status`. A blow-up is a time, not an
 exception, and nothing runs longer than it may.
 """
@@ -124,30 +126,44 @@ def _walk_pieces(
 
 def _walk(field: Callable, x0: np.ndarray, t: np.ndarray, rtol: float, atol: float) -> Simulation:
     """Step from t[0] to t[-1] and read the state at each time that was passed."""
-    bound = HUGE * max(1.0, float(np.abs(x0).max()))
-    rows, end, mark, status = [x0[None]], float(t[0]), float(t[0]), Status.OK
-    done = 1
+    rows, done, status = [x0[None]], 1, Status.OK
+    watch = _Watch(HUGE * max(1.0, float(np.abs(x0).max())), CRAWL * (t[-1] - t[0]), float(t[0]), float(t[0]))
     try:
         solver = LSODA(field, t[0], x0, t[-1], rtol=rtol, atol=atol)
-        for step in itertools.count(1):
-            if done == len(t):
-                break
+        while done < len(t) and status is Status.OK:
             solver.step()
-            if solver.status == "failed":
-                status = Status.STEP_UNDERFLOW
-            elif not np.abs(solver.y).max() < bound:  # NaN is not below either
-                status, end = Status.DIVERGED, float(solver.t) if np.isfinite(solver.y).all() else end
-            elif step % PATIENCE == 0:
-                status = Status.STEP_UNDERFLOW if solver.t - mark <= CRAWL * (t[-1] - t[0]) else Status.OK
-                mark = float(solver.t)
-            if status is not Status.OK:
-                break
-            end, passed = float(solver.t), int(np.searchsorted(t, solver.t, side="right"))
+            status = watch.judge(solver)
+            passed = int(np.searchsorted(t, watch.end, side="right")) if status is Status.OK else done
             if passed > done:
                 rows.append(solver.dense_output()(t[done:passed]).T)
                 done = passed
     except _Deadline:
         status = Status.TIMEOUT
     x = np.concatenate(rows)
-    valid = len(x) if np.isfinite(x).all() else int(np.isfinite(x).all(1).argmin())
-    return Simulation(t[:valid], x[:valid], status, end)
+    valid = int(np.append(np.isfinite(x).all(1), False).argmin())
+    return Simulation(t[:valid], x[:valid], status, watch.end)
+
+
+@dataclass
+class _Watch:
+    """Tells after each step whether a solution goes on; `end` is the last time at which it did, or blew up."""
+
+    bound: float
+    least: float  # way of so many steps
+    mark: float
+    end: float
+    steps: int = 0
+
+    def judge(self, solver: LSODA) -> Status:
+        self.steps += 1
+        if solver.status == "failed":
+            return Status.STEP_UNDERFLOW
+        if not np.abs(solver.y).max() < self.bound:  # NaN is not below either
+            self.end = float(solver.t) if np.isfinite(solver.y).all() else self.end
+            return Status.DIVERGED
+        if self.steps % PATIENCE == 0:
+            way, self.mark = solver.t - self.mark, float(solver.t)
+            if way <= self.least:
+                return Status.STEP_UNDERFLOW
+        self.end = float(solver.t)
+        return Status.OK

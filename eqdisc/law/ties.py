@@ -93,15 +93,19 @@ def find_ties(
 def _find_simple(a: Coefficients, log_n: float, invariants: Sequence[np.ndarray]) -> tuple[float, list[Tie]]:
     ties, best = _possible_ties(a, log_n), (0.0, list[Tie]())
     while ties and best[0] < sum(t.gain for t in ties) + CONSERVED * len(invariants):
-        delta = np.array([math.log(abs(a.ratio(*t.place) / t.ratio)) for t in ties])
-        inverse = a.weigh([t.place for t in ties], SURE)
-        back = _given_back(ties, a.values, invariants) - delta @ inverse @ delta / 2
-        best = max(best, (float(back), ties), key=lambda found: found[0])
-        taken = (inverse @ delta) ** 2 / np.diag(inverse) / 2  # by each tie, given all others
+        loss, taken = _losses(a, ties)
+        best = max(best, (float(_given_back(ties, a.values, invariants) - loss), ties), key=lambda found: found[0])
         without = [ties[:t] + ties[t + 1 :] for t in range(len(ties))]
         left = [taken[t] + _given_back(rest, a.values, invariants) for t, rest in enumerate(without)]
         ties = without[int(np.argmax(left))]
     return best
+
+
+def _losses(a: Coefficients, ties: Sequence[Tie]) -> tuple[float, Float[np.ndarray, "t"]]:
+    """Return what all ties together take from the likelihood, and what each does, given all others."""
+    delta = np.array([math.log(abs(a.ratio(*t.place) / t.ratio)) for t in ties])
+    inverse = a.weigh([t.place for t in ties], SURE)
+    return delta @ inverse @ delta / 2, (inverse @ delta) ** 2 / np.diag(inverse) / 2
 
 
 def _possible_ties(a: Coefficients, log_n: float) -> list[Tie]:
@@ -134,21 +138,26 @@ def find_yields(a: Coefficients, log_n: float, ties: Sequence[Tie]) -> tuple[flo
     The ratio is the mean of the terms' own, weighted by the inverse of their covariance; it must cost less than the numbers that it saves.
     """
     total, found = 0.0, list[Tie]()
-    used, tied = a.values != 0, {(t.term, t.equation) for t in ties} | {(t.term, t.reference) for t in ties}
+    used, tied = a.values != 0, {(t.term, e) for t in ties for e in (t.equation, t.reference)}
     for r, e in itertools.combinations(range(a.values.shape[1]), 2):
-        terms = [int(j) for j in np.flatnonzero(used[:, r])]
-        if len(terms) < 2 or (used[:, r] != used[:, e]).any() or any((j, q) in tied for j in terms for q in (r, e)):
-            continue
-        ratio = np.array([a.ratio(j, e, r) for j in terms])
-        inverse, logs = a.weigh([(j, e, r) for j in terms], EXACT), np.log(np.abs(ratio))
-        mean = (inverse @ logs).sum() / inverse.sum()
-        gain = (0.5 * log_n + 2.0) * (len(terms) - 1) - YIELD
-        back = gain - (logs - mean) @ inverse @ (logs - mean) / 2
-        if back > 0 and np.abs(logs - mean).max() < FAR and len(set(np.sign(ratio))) == 1:
-            value = float(f"{math.copysign(math.exp(mean), ratio[0]):.{_digits(1 / math.sqrt(inverse.sum()))}g}")
-            found += [Tie(j, e, r, value, gain / len(terms)) for j in terms]
-            total += back
+        terms = np.flatnonzero(used[:, r]).tolist()
+        free = tied.isdisjoint(itertools.product(terms, (r, e)))
+        if len(terms) > 1 and (used[:, r] == used[:, e]).all() and free:
+            back, some = _yield_of([(j, e, r) for j in terms], a, log_n)
+            total, found = total + back, found + some
     return total, found
+
+
+def _yield_of(places: Sequence[tuple[int, int, int]], a: Coefficients, log_n: float) -> tuple[float, list[Tie]]:
+    ratio = np.array([a.ratio(*place) for place in places])
+    inverse, logs = a.weigh(places, EXACT), np.log(np.abs(ratio))
+    mean = (inverse @ logs).sum() / inverse.sum()
+    gain = (0.5 * log_n + 2.0) * (len(places) - 1) - YIELD
+    back = gain - (logs - mean) @ inverse @ (logs - mean) / 2
+    if back <= 0 or np.abs(logs - mean).max() >= FAR or len(set(np.sign(ratio))) > 1:
+        return 0.0, []
+    value = float(f"{math.copysign(math.exp(mean), ratio[0]):.{_digits(1 / math.sqrt(inverse.sum()))}g}")
+    return back, [Tie(*place, value, gain / len(places)) for place in places]
 
 
 def _digits(relative: float) -> int:
@@ -158,15 +167,10 @@ def _digits(relative: float) -> int:
 
 def conserves(invariant: np.ndarray, coefficients: np.ndarray, ties: Sequence[Tie]) -> bool:
     """Tell whether the law keeps sum_e invariant[e] x_e constant by its tied coefficients alone (user's units)."""
-    ratios: dict[int, dict[int, float]] = {}
+    ratios = np.full(coefficients.shape, np.nan)  # to the reference of each term
     for tie in ties:
-        ratios.setdefault(tie.term, {tie.reference: 1.0})[tie.equation] = tie.ratio
-    for j, row in enumerate(coefficients):
-        users = [int(e) for e in np.flatnonzero(invariant) if row[e] != 0]
-        known = ratios.get(j, {})
-        if users and (any(e not in known for e in users) or abs(sum(invariant[e] * known[e] for e in users)) > 1e-6):
-            return False
-    return True
-
-
-__all__ = ["Coefficients", "Tie", "conserves", "find_ties", "find_yields"]
+        if np.isnan(ratios[tie.term]).all():
+            ratios[tie.term, tie.reference] = 1.0
+        ratios[tie.term, tie.equation] = tie.ratio
+    moved = np.where((coefficients != 0) & (invariant != 0), invariant * ratios, 0.0).sum(1)
+    return bool((np.abs(moved) <= 1e-6).all())

@@ -52,6 +52,3 @@ def list_missing(peers: Iterable[Peer] = PEERS) -> list[str]:
     """Return one line for each library that is not installed, with what installs it."""
     lines = [f"{p.library} is not installed; {p.cure}" for p in peers if not p.installed]
     return list(dict.fromkeys(lines))
-
-
-__all__ = ["PEERS", "Peer", "list_missing"]

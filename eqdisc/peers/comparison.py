@@ -1,15 +1,12 @@
 r"""Comparison: eqdisc and its peers on one split of one table, every law simulated again in the same way.
 
 The last quarter of each record is held out, and with two records or more the last one as a whole: `later` asks a law to go on, `new start`
-to begin elsewhere. Each method sees the training part alone. Then each law is simulated along each record from the start at which it
-fits best,
+to begin elsewhere. Each method sees the training part alone, and its law is followed along all parts in the same way (`courses`). Errors are
 
-    x0 = argmin sum_k ((x(t_k; x0) - x_k) / sigma)**2,
+    sqrt(mean(((x(t_k; x0) - x_k) / sigma)**2))
 
-found by the same few Gauss-Newton steps from the smooth curve's first point; on a record's later part it goes on from the start
-that its training part gave. Long records that eqdisc fitted in stretches are followed in stretches of that length, as no law can follow a
-chaotic one from its start. Errors are root mean squares in units of one sigma for all, the larger of what smoothing leaves of the data and what
-their differences say, and no less than a thousandth of a state's spread.
+in units of one sigma for all, the larger of what smoothing leaves of the data and what their differences say, and no less than a
+thousandth of a state's spread.
 """
 
 from __future__ import annotations
@@ -17,9 +14,8 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +23,24 @@ import numpy as np
 import sympy as sp
 from jaxtyping import Float
 
-from ..data.dataset import Dataset, Trajectory
+from ..data.dataset import Dataset
 from ..data.noise import noise_of_differences
 from ..data.scaling import Scaling
 from ..data.smoothing import denoise
 from ..data.tables import as_dataset
-from ..judge.validation import METRIC, Score, Stretch, score
+from ..judge.validation import METRIC, Score
 from ..law.equations import Equations
-from ..law.simulation import RightHandSide, Simulation, simulate
+from ..law.simulation import RightHandSide, Simulation
 from ..peers import PEERS, Peer, list_missing
 from ..work.config import FitConfig
 from ..work.errors import DataError, EqdiscError, OptionError
 from ..work.journal import Journal, TimedJournal
-from ..work.status import Status
+from .courses import Courses
 
 HELD_OUT = 0.25
 SHORTEST = 12  # samples of a record whose end is held out
 LEAST = 1e-3  # of a state's spread: no measurement is counted as more precise
-MOST = 16  # records that the errors are taken over, and stretches of each
 WHOLE = 0.9  # of the longest record: a fit that followed as much at once was not cut
-PATIENCE = 2.0  # seconds of one simulation
-STEPS, STEP, SETTLED = 6, 0.1, 1e-3  # of Gauss-Newton: how many, in sigma, least gain
 LARGE = 2.5  # standard errors of a standard deviation within which two errors are alike
 PEER_SECONDS = 30.0  # of a method that would go on for ever
 OURS = "eqdisc"
@@ -70,6 +63,7 @@ class Split:
 def split(data: Dataset) -> Split:
     """Hold out the last quarter of each record, and the last of several records. Raises DataError where nothing can be spared.
 
+    >>> from eqdisc.data.dataset import Trajectory
     >>> record = lambda name, n: Trajectory(np.arange(n), np.ones((n, 1)), name=name)
     >>> parts = split(Dataset((record("a", 20), record("b", 9)), ("x",)))
     >>> parts.train.sizes, parts.later.sizes, parts.new_start.trajectories[0].name
@@ -106,6 +100,11 @@ class Contender:
     def equations(self) -> list[str]:
         """The law in a readable form, a line a state; nothing for a network."""
         return self.law.readable() if isinstance(self.law, Equations) else []
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the law has, 0 where that is not known."""
+        return self.size or 0
 
     @property
     def unseen(self) -> float:
@@ -187,11 +186,11 @@ def compare(
     running = [p for p in peers if p.installed]
     journal.record(OURS, 0, 1 + len(running))
     ours, horizon = _run_ours(parts.train, seed, time_limit, journal)
-    judge = _Judge.of(parts, sigma, horizon)
-    contenders = [judge.judge(ours)]
+    courses = Courses.of(parts.train, parts.later, parts.new_start, sigma, horizon)
+    contenders = [_contend(ours, courses)]
     for done, peer in enumerate(running, 1):
         journal.record(peer.name, done, 1 + len(running))
-        contenders.append(judge.judge(_run_peer(peer, parts.train, seed, time_limit or PEER_SECONDS)))
+        contenders.append(_contend(_run_peer(peer, parts.train, seed, time_limit or PEER_SECONDS), courses))
     journal.record("compared", 1 + len(running), 1 + len(running))
     conclusion = conclude(contenders, parts.unseen_values)
     return Comparison(table, parts, sigma, tuple(contenders), tuple(list_missing(peers)), conclusion)
@@ -248,149 +247,15 @@ def _run_peer(peer: Peer, train: Dataset, seed: int, seconds: float) -> Ran:
     return peer.name, law, time.monotonic() - started, ""
 
 
-# Judging a law
-
-
-@dataclass(frozen=True, eq=False)
-class _Course:
-    """A record that laws are followed along: stretches with first guesses of their starts, and what comes after them unseen."""
-
-    name: str
-    stretches: tuple[Stretch, ...]
-    later: Trajectory | None = None
-
-    def go_on(self, start: np.ndarray, horizon: float) -> Stretch:
-        """Return the last stretch, from `start`, carried on into the later part, where what was fitted counts no more."""
-        last = self.stretches[-1]
-        if self.later is None:
-            return last._replace(start=start)
-        t, x = last.t, last.x
-        near = self.later.t <= max(t[-1] + horizon, self.later.t[0])
-        nothing = np.full_like(x, np.nan)
-        return Stretch(start, np.r_[t, self.later.t[near]], np.concatenate([nothing, self.later.x[near]]))
-
-
-@dataclass(frozen=True, eq=False)
-class _Judge:
-    """The courses of what was fitted and of what was not, one sigma, and the longest stretch that is followed at once."""
-
-    known: tuple[_Course, ...]
-    new: tuple[_Course, ...]
-    sigma: Float[np.ndarray, "d"]
-    horizon: float
-
-    @classmethod
-    def of(cls, parts: Split, sigma: np.ndarray, horizon: float) -> _Judge:
-        scaling = Scaling.of(parts.train)
-        known = _lay_courses(parts.train, parts.later, scaling, horizon)
-        new = () if parts.new_start is None else _lay_courses(parts.new_start, None, scaling, horizon)
-        return cls(known, new, sigma, horizon)
-
-    def judge(self, ran: Ran) -> Contender:
-        """Simulate the law of one method along everything."""
-        name, law, seconds, note = ran
-        if law is None:
-            return Contender(name, None, None, None, None, None, seconds, note)
-        known, new = ([self._settle(law, c) for c in courses] for courses in (self.known, self.new))
-        going = [(c, c.go_on(s[-1][0], self.horizon)) for c, s in zip(self.known, known, strict=True)]
-        sets = (
-            [s for some in known for s in some],
-            [s for c, s in going if c.later is not None],
-            [s for some in new for s in some],
-        )
-        fitted, later, fresh = (score(law, some, self.sigma, time_limit=PATIENCE) if some else None for some in sets)
-        broken = next((s for s in (fitted, later, fresh) if s is not None and s.status is not Status.OK), None)
-        if broken is not None:
-            word = broken.status.name.lower().replace("_", " ")
-            note = "; ".join(filter(None, [note, f"{word} at {broken.end:.4g}"]))
-        drawn = [(self.known[0].name, s) for s in (*known[0][:-1], going[0][1])]
-        drawn += [(c.name, s) for c, some in zip(self.new, new, strict=True) for s in some]
-        curves = tuple((record, simulate(law, s.start, _fine(s.t), time_limit=PATIENCE)) for record, s in drawn)
-        return Contender(name, law, fitted, later, fresh, count_numbers(law), seconds, note, curves)
-
-    def _settle(self, law: RightHandSide, course: _Course) -> list[Stretch]:
-        """Return the stretches of one record, each from the start at which the law fits it best."""
-        return [s._replace(start=settle(law, s, self.sigma)) for s in course.stretches]
-
-
-def _lay_courses(data: Dataset, later: Dataset | None, scaling: Scaling, horizon: float) -> tuple[_Course, ...]:
-    """Return the courses of the first records, their starts guessed from smooth curves."""
-    smooth = denoise(scaling.apply(data))
-    rest = {} if later is None else {k.name: k for k in later.trajectories}
-    out = []
-    for k, record in enumerate(data.trajectories[:MOST]):
-        pieces = []
-        for piece in cut(record, horizon)[-MOST:]:
-            start = smooth.at(k, (piece.t[:1] - record.t[0]) / scaling.time)[0] * scaling.states
-            pieces.append(Stretch(start, piece.t, piece.x))
-        out.append(_Course(record.name, tuple(pieces), rest.get(record.name)))
-    return tuple(out)
-
-
-def _fine(t: np.ndarray) -> np.ndarray:
-    return np.union1d(t, np.linspace(t[0], t[-1], 300))
-
-
-def cut(record: Trajectory, horizon: float) -> list[Trajectory]:
-    """Cut a record into stretches of about the same number of samples, none much longer than `horizon`.
-
-    >>> [len(k) for k in cut(Trajectory(np.arange(101.0), np.ones((101, 1))), 50.0)]
-    [50, 51]
-    """
-    count = max(1, math.ceil(record.span / horizon - 0.1)) if horizon > 0 else 1
-    edges = np.linspace(0, len(record), min(count, max(1, len(record) // 3)) + 1).round().astype(int)
-    return [record.cut(int(a), int(b)) for a, b in pairwise(edges)]
-
-
-def settle(law: RightHandSide, stretch: Stretch, sigma: Float[np.ndarray, "d"]) -> Float[np.ndarray, "d"]:
-    """Return the start from which `law` follows a stretch best, by Gauss-Newton; where that fails, the start that was given."""
-    start, t, x, _ = stretch
-    low = np.where(start >= 0, 0.0, -np.inf) if np.nanmin(x) >= 0 else np.full(len(start), -np.inf)
-    residual = _residual_of(law, t, x, sigma)
-    r = residual(start)
-    for _ in range(STEPS):
-        if not np.isfinite(r).all():
-            break
-        step = STEP * sigma
-        slopes = np.stack([(residual(start + row) - r) / STEP for row in np.diag(step)], -1)
-        if not np.isfinite(slopes).all():
-            break
-        move = -np.linalg.lstsq(slopes, r, rcond=1e-8)[0] * sigma
-        better = _descend(residual, start, move, low, float(r @ r))
-        if better is None:
-            break
-        gain = 1 - float(better[1] @ better[1]) / max(float(r @ r), 1e-300)
-        start, r = better
-        if gain < SETTLED:
-            break
-    return start
-
-
-def _residual_of(
-    law: RightHandSide, t: np.ndarray, x: np.ndarray, sigma: np.ndarray
-) -> Callable[[np.ndarray], Float[np.ndarray, "k"]]:
-    """Return the residuals of the values that were measured as a function of the start, infinite where the law ends early."""
-    seen = np.isfinite(x)
-
-    def residual(start: np.ndarray) -> np.ndarray:
-        run = simulate(law, start, t, time_limit=PATIENCE)
-        if run.status is not Status.OK:
-            return np.full(int(seen.sum()), np.inf)
-        return ((run.x - x) / sigma)[seen]
-
-    return residual
-
-
-def _descend(
-    residual: Callable, start: np.ndarray, move: np.ndarray, low: np.ndarray, cost: float
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Halve a move until it lowers the cost; None where it does not."""
-    for share in (1.0, 0.5, 0.25, 0.125):
-        there = np.maximum(start + share * move, low)
-        r = residual(there)
-        if np.isfinite(r).all() and float(r @ r) < cost:
-            return there, r
-    return None
+def _contend(ran: Ran, courses: Courses) -> Contender:
+    """Follow the law of one method along everything."""
+    name, law, seconds, note = ran
+    if law is None:
+        return Contender(name, None, None, None, None, None, seconds, note)
+    found = courses.follow(law)
+    note = "; ".join(filter(None, (note, found.broken)))
+    scores = found.fitted, found.later, found.new_start
+    return Contender(name, law, *scores, count_numbers(law), seconds, note, found.curves)
 
 
 def count_numbers(law: RightHandSide) -> int:
@@ -417,33 +282,29 @@ def _count_inside(term: sp.Expr) -> int:
 def conclude(contenders: Sequence[Contender], values: int) -> str:
     """Say in one sentence whether a simpler method suffices; errors are alike within what chance makes of so many values."""
     ours, others = contenders[0], [c for c in contenders[1:] if math.isfinite(c.unseen)]
-    slack = 1 + LARGE / math.sqrt(2 * max(values, 1))
     if not others:
         return "No other method followed what was held out."
+    nearest = min(others, key=lambda c: c.unseen)
     if not math.isfinite(ours.unseen):
-        nearest = min(others, key=lambda c: c.unseen)
         return f"eqdisc's law does not follow what was held out; {nearest.name} comes nearest (error {nearest.unseen:.3g})."
+    best, words = _weigh(ours, others, nearest, 1 + LARGE / math.sqrt(2 * max(values, 1)))
+    numbers = f"error {best.unseen:.3g} to {ours.unseen:.3g}, {best.size} numbers to {ours.size}"
+    return f"{words.format(best.name)} ({numbers})."
+
+
+def _weigh(ours: Contender, others: list[Contender], nearest: Contender, slack: float) -> tuple[Contender, str]:
+    """Return which of the others matters most, and what is to be said of it."""
     alike = [c for c in others if c.unseen <= slack * max(ours.unseen, 1.0)]
-    simple = [c for c in alike if (c.size or 0) <= (ours.size or 0)]
+    simple = [c for c in alike if c.numbers <= ours.numbers]
     if simple:
-        best = min(simple, key=lambda c: (c.size or 0, c.seconds))
-        return (
-            f"{best.name} suffices here: it follows what was held out about as well as eqdisc ({_beside(best, ours)})."
-        )
-    better = min(others, key=lambda c: c.unseen)
-    if better.unseen * slack < ours.unseen and ours.unseen > slack:
-        return f"{better.name} follows what was held out better than eqdisc ({_beside(better, ours)})."
+        best = min(simple, key=lambda c: (c.numbers, c.seconds))
+        return best, "{} suffices here: it follows what was held out about as well as eqdisc"
+    if nearest.unseen * slack < ours.unseen and ours.unseen > slack:
+        return nearest, "{} follows what was held out better than eqdisc"
     if alike:
-        best = min(alike, key=lambda c: (c.size or 0, c.unseen))
-        return (
-            f"{best.name} follows what was held out about as well as eqdisc, but not as simply ({_beside(best, ours)})."
-        )
-    best = min(others, key=lambda c: c.unseen)
-    return f"No other method follows what was held out as well as eqdisc; {best.name} comes nearest ({_beside(best, ours)})."
-
-
-def _beside(other: Contender, ours: Contender) -> str:
-    return f"error {other.unseen:.3g} to {ours.unseen:.3g}, {other.size} numbers to {ours.size}"
+        best = min(alike, key=lambda c: (c.numbers, c.unseen))
+        return best, "{} follows what was held out about as well as eqdisc, but not as simply"
+    return nearest, "No other method follows what was held out as well as eqdisc; {} comes nearest"
 
 
 __all__ = ["Comparison", "Contender", "Split", "compare"]

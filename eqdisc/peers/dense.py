@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..data.dataset import Dataset
 from ..data.scaling import Scaling
+from ..law.ensemble import step
 from ..work.threads import one_thread
 from .smoothed import Smoothed
 
@@ -135,10 +136,7 @@ def _follow(network: nn.Sequential, start: Float[Tensor, "K d"], t: Float[Tensor
     for h in (t.diff(dim=1) / SUBSTEPS).T[..., None]:
         x = states[-1]
         for _ in range(SUBSTEPS):
-            a = network(x)
-            b = network(x + h / 2 * a)
-            c = network(x + h / 2 * b)
-            x = x + h / 6 * (a + 2 * b + 2 * c + network(x + h * c))
+            x = step(network, x, h)
         states.append(x)
     return torch.stack(states, 1)
 

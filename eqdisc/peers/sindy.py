@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..data.dataset import Dataset
+from ..law.ensemble import step
 from ..law.equations import Equations
 from .smoothed import Record, Smoothed
 
@@ -55,16 +56,17 @@ def power_library(smoothed: Smoothed) -> Float[np.ndarray, "m d"]:
     d, unit = smoothed.d, np.eye(smoothed.d)
     rows = [np.zeros(d)]
     for i in range(d):
-        blocked = not smoothed.positive[i] or smoothed.near_zero[i]
-        rows += [
-            p * unit[i]
-            for p in POWERS
-            if (p > 0 or not blocked) and (smoothed.positive[i] or p in (1.0, 2.0, 3.0, 4.0))
-        ]
+        rows += [p * unit[i] for p in _powers_of(smoothed.positive[i], smoothed.near_zero[i])]
     for i, j in itertools.combinations(range(d), 2):
         choices = ((0.5, 1.0) if smoothed.positive[k] else (1.0, 2.0) for k in (i, j))
         rows += [p * unit[i] + q * unit[j] for p, q in itertools.product(*choices)]
     return np.array(rows)
+
+
+def _powers_of(positive: bool, near_zero: bool) -> list[float]:
+    """Return the powers of a state that may be taken: whole ones where it changes sign, none below zero where it comes near it."""
+    wanted = POWERS if positive else (1.0, 2.0, 3.0, 4.0)
+    return [p for p in wanted if p > 0 or not near_zero]
 
 
 def polynomial_library(d: int) -> Float[np.ndarray, "m d"]:
@@ -165,18 +167,25 @@ def _paths(features: np.ndarray, targets: np.ndarray, clean: bool) -> Iterator[F
 
     norm = np.linalg.norm(targets, axis=0)
     norm = np.where(norm > 0, norm, 1.0)
-    common = {"alpha": 1e-6 if clean else 1e-3, "max_iter": 20}
-    runs: list[tuple[Any, Any]] = [(ps.STLSQ(threshold=v, **common), 1.0) for v in np.logspace(-4, 1, 14)]
-    runs += [(ps.STLSQ(threshold=v, normalize_columns=True, **common), norm) for v in np.logspace(-3, 0.7, 14)]
-    runs.append((ps.SSR(alpha=1e-8, max_iter=features.shape[1] - 1, normalize_columns=True), norm))
-    runs.append((ps.FROLS(max_iter=min(8, features.shape[1]), alpha=1e-10, normalize_columns=True), norm))
-    for optimiser, unit in runs:
+    for optimiser, scaled in _optimisers(features.shape[1], 1e-6 if clean else 1e-3):
+        unit = norm if scaled else np.ones_like(norm)
         try:
             optimiser.fit(features, targets / unit)
         except (ValueError, np.linalg.LinAlgError):
             continue  # every term fell below the threshold, or columns are alike
         many = [optimiser.coef_] if isinstance(optimiser, ps.STLSQ) else optimiser.history_
-        yield from (np.reshape(a, (len(norm), -1)) * np.reshape(unit, (-1, 1)) for a in many)
+        yield from (np.reshape(a, (len(norm), -1)) * unit[:, None] for a in many)
+
+
+def _optimisers(terms: int, alpha: float) -> Iterator[tuple[Any, bool]]:
+    """Yield PySINDy's optimisers and whether their targets are scaled."""
+    import pysindy as ps
+
+    common = {"alpha": alpha, "max_iter": 20}
+    yield from ((ps.STLSQ(threshold=v, **common), False) for v in np.logspace(-4, 1, 14))
+    yield from ((ps.STLSQ(threshold=v, normalize_columns=True, **common), True) for v in np.logspace(-3, 0.7, 14))
+    yield ps.SSR(alpha=1e-8, max_iter=terms - 1, normalize_columns=True), True
+    yield ps.FROLS(max_iter=min(8, terms), alpha=1e-10, normalize_columns=True), True
 
 
 # Choosing by forecasts
@@ -218,19 +227,11 @@ class _Forecast:
         with np.errstate(all="ignore"):
             for j in range(self.steps.shape[1]):
                 for _ in range(SUBSTEPS):
-                    x = _step(field, x, self.steps[:, j, None] / SUBSTEPS)
+                    x = step(field, x, self.steps[:, j, None] / SUBSTEPS)
                 error += float(np.mean(((x - self.wanted[:, j]) / self.spread) ** 2)) / self.steps.shape[1]
                 if not error < 1e6:  # NaN too
                     return np.inf
         return error
-
-
-def _step(field: Any, x: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """Take one Runge-Kutta step of fourth order."""
-    a = field(x)
-    b = field(x + h / 2 * a)
-    c = field(x + h / 2 * b)
-    return x + h / 6 * (a + 2 * b + 2 * c + field(x + h * c))
 
 
 def _choose(fits: list[Fit], forecast: _Forecast, deadline: float) -> tuple[tuple[float, float], np.ndarray]:

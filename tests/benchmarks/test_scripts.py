@@ -1,5 +1,6 @@
-"""Experiments: scoring is strict, an ingredient that is left out comes back, the command writes its table."""
+"""Benchmarks: scoring is strict, an ingredient that is left out comes back, the command writes its table."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,13 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from eqdisc import Equations, Parameter, catalogue
-from eqdisc.benchmarks import blanks, descent, engines
+from eqdisc.benchmarks import blanks, descent, engines, fuzzing
 from eqdisc.benchmarks.ablation import INGREDIENTS, Ingredient, main, without
 from eqdisc.benchmarks.comparison import main as compare_peers
 from eqdisc.benchmarks.coverage import Number, compare, write_table
 from eqdisc.benchmarks.scoring import recovered
 from eqdisc.peers import Peer, comparison
-from eqdisc.search import rounds as proposals
+from eqdisc.search import rounds
 
 TRUTH = Equations.parse({"S": "-0.06*S**0.5*I**0.5", "I": "0.06*S**0.5*I**0.5 - 0.05*I"}, ("S", "I"))
 MIDDLE = np.array([20.0, 5.0])
@@ -36,10 +37,10 @@ def test_a_law_is_recovered_when_every_term_is(s: str, i: str, right: bool) -> N
 
 @pytest.mark.parametrize("ingredient", INGREDIENTS, ids=lambda i: i.title)
 def test_every_ingredient_can_be_left_out_and_comes_back(ingredient: Ingredient) -> None:
-    before = proposals.ROUNDS, proposals.ALIVE, proposals.shared_terms
+    before = rounds.ROUNDS, rounds.ALIVE, rounds.shared_terms
     with without(ingredient):
         pass
-    assert (proposals.ROUNDS, proposals.ALIVE, proposals.shared_terms) == before
+    assert (rounds.ROUNDS, rounds.ALIVE, rounds.shared_terms) == before
 
 
 def test_the_command_writes_a_table(tmp_path: Path) -> None:
@@ -101,6 +102,11 @@ def test_steps_of_second_order_end_lower_than_as_many_of_adam(tmp_path: Path, mo
 def test_the_rule_is_timed_in_both_forms() -> None:
     (row,) = engines.compare(1, [(2, 1, 9, 2, 3)])
     assert min(row[f"{what} {road}"] for what in ("defects", "columns") for road in ("compiled", "torch")) > 0
+
+
+@pytest.mark.parametrize("name", fuzzing.AFRESH)
+def test_what_is_read_anew_under_instrumentation_is_there(name: str) -> None:
+    assert find_spec(f"eqdisc.{name}") is not None
 
 
 def test_a_blank_is_not_claimed_and_the_table_counts_it() -> None:

@@ -1,4 +1,4 @@
-"""Diagnosis: every finding on data that have it, none on data that do not, and a noise that is the noise."""
+"""Check: every finding on data that have it, none on data that do not, and a noise that is the noise."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eqdisc.data.check import Diagnosis, Finding, diagnose, estimate_noise
+from eqdisc.data.check import Diagnosis, Finding, diagnose
 from eqdisc.data.dataset import Dataset, Trajectory
+from eqdisc.data.noise import estimate_noise
 
 
 def dataset(t: np.ndarray, *states: np.ndarray, starts: int = 2) -> Dataset:

@@ -166,3 +166,14 @@ def test_the_command_follows_inputs_from_the_table_to_the_report(
 
 def test_the_curve_of_a_dataset_without_inputs_is_none() -> None:
     assert curve_of(Dataset((Trajectory([0, 1], [[1.0], [2.0]]),), ("x",)), 0) is None
+
+
+def test_a_frame_has_the_inputs_beside_the_time_in_their_own_columns() -> None:
+    u = [[0.0, 5.0], [1.0, 6.0]]
+    data = Dataset((Trajectory([0, 1], [[1.0], [2.0]], u=u),), ("x",), inputs=("t", "v"))
+    assert data.to_frame().to_dict("list") == {
+        "trajectory": ["0", "0"],
+        "t": [0.0, 1.0],
+        "x": [1.0, 2.0],
+        "v": [5.0, 6.0],
+    }

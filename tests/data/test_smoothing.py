@@ -1,4 +1,4 @@
-"""Denoising: calibrated noise, signs judged with forgiveness, missing cells passed over."""
+"""Smoothing: calibrated noise, signs judged with forgiveness, missing cells passed over."""
 
 import numpy as np
 import pytest

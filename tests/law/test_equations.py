@@ -15,7 +15,8 @@ from numpy.testing import assert_allclose
 
 from eqdisc.data.dataset import symbols_of
 from eqdisc.law.equations import Equations
-from eqdisc.law.formulas import LONGEST_TEXT, number_text, parse_formula
+from eqdisc.law.formulas import LONGEST_TEXT, parse_formula
+from eqdisc.law.printers import number_text
 from eqdisc.work.errors import FormulaError
 
 STATES = ("S", "x_1", "lambda_")

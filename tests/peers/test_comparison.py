@@ -23,7 +23,8 @@ from eqdisc.law.catalogue import catalogue, simulate_system
 from eqdisc.law.equations import Equations
 from eqdisc.law.simulation import RightHandSide
 from eqdisc.peers import PEERS, Peer, comparison, list_missing
-from eqdisc.peers.comparison import Contender, compare, conclude, count_numbers, cut, settle, split
+from eqdisc.peers.comparison import Contender, compare, conclude, count_numbers, split
+from eqdisc.peers.courses import cut, settle
 from eqdisc.runs.plotting import plot_comparison
 from eqdisc.runs.text import write_comparison
 from eqdisc.work.errors import DataError
