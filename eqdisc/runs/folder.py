@@ -31,7 +31,7 @@ from ..work.files import replacing
 from .plain import as_json, write_latex
 
 if TYPE_CHECKING:
-    from ..discovery import Discovery
+    from ..judge.finding import Finding
 
 from .run import FORMAT, Run, load
 
@@ -78,7 +78,7 @@ class RunFolder:
         return self.path / "checkpoint" / "steps"
 
     def write_discovery(
-        self, found: Discovery, sha256: str | None = None, keep_checkpoint: bool = False
+        self, found: Finding, sha256: str | None = None, keep_checkpoint: bool = False
     ) -> dict[str, Any]:
         """Write everything a fit ends with and return the contents of result.json, which comes first: it is the answer.
 

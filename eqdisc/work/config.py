@@ -99,13 +99,13 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            kind, what = _KINDS[f.name]
+            kind, what = _KINDS.get(str(f.type), _KINDS["str"])
             value = getattr(self, f.name)
             if kind == (tuple,) and isinstance(value, (str, list)):
                 value = (value,) if isinstance(value, str) else tuple(value)
                 object.__setattr__(self, f.name, value)
             if not _is(value, kind):
-                raise OptionError(f"{f.name} is {value!r}; it must be {what}.")
+                raise OptionError(f"{f.name} is {value!r}; it must be {_WHAT.get(f.name, what)}.")
         self._check_words()
         self._check_ranges()
 
@@ -126,26 +126,61 @@ class FitConfig:
             read_bounds(self.exponents)
 
     def _check_ranges(self) -> None:
-        if self.restarts < 1:
-            raise OptionError(f"restarts is {self.restarts}; at least 1 is needed.")
-        if not (0.0 <= self.l1 < math.inf):
-            raise OptionError(f"l1 is {self.l1:g}; a penalty is 0 or more.")
-        if not (0.0 <= self.held_out < 1.0):
-            raise OptionError(f"held_out is {self.held_out:g}; use a share from 0 (nothing) to below 1, such as 0.25.")
-        if self.hidden not in (0, 1):
+        time_limit, memory = (math.inf if v is None else v for v in (self.time_limit, self.memory))
+        for wrong, sentence in (
+            (self.restarts < 1, f"restarts is {self.restarts}; at least 1 is needed."),
+            (not 0.0 <= self.l1 < math.inf, f"l1 is {self.l1:g}; a penalty is 0 or more."),
+            (
+                not 0.0 <= self.held_out < 1.0,
+                f"held_out is {self.held_out:g}; use a share from 0 (nothing) to below 1, such as 0.25.",
+            ),
+            (
+                self.hidden not in (0, 1),
+                f"hidden is {self.hidden}; one state that was not measured can be looked for, so use 0 or 1.",
+            ),
+            (
+                self.bootstrap < 0 or self.bootstrap == 1,
+                f"bootstrap is {self.bootstrap}; use 0 for none, or 2 replicates and more, such as 200.",
+            ),
+            (
+                max(self.restarts, self.bootstrap) > MOST,
+                f"restarts is {self.restarts} and bootstrap {self.bootstrap}; use {MOST:,} at most.",
+            ),
+            (not 0 <= self.seed < 2**63, f"seed is {self.seed}; use a whole number from 0 on."),
+            (not time_limit > 0.0, f"time_limit is {time_limit:g}; use seconds above 0."),
+            (not memory > 0.0, f"memory is {memory:g}; use gigabytes above 0, such as 2."),
+        ):
+            if wrong:
+                raise OptionError(sentence)
+
+    def refuse_together(self, grouped: bool, inputs: bool, unseen: bool) -> None:
+        """Raise OptionError where options do not go together, or not with data that have groups, inputs or records to validate on."""
+        if self.search != "proposals":
+            self._refuse_beside_network("--group" if grouped else "--inputs" if inputs else "")
+        if self.hidden:
+            self._refuse_beside_hidden(grouped, unseen)
+
+    def _refuse_beside_network(self, option: str) -> None:
+        option = option or ("--hidden" if self.hidden else "")
+        if self.knows:
             raise OptionError(
-                f"hidden is {self.hidden}; one state that was not measured can be looked for, so use 0 or 1."
+                f"--search {self.search} fits laws of which nothing is known; leave it out, or what you know."
             )
-        if self.bootstrap < 0 or self.bootstrap == 1:
-            raise OptionError(f"bootstrap is {self.bootstrap}; use 0 for none, or 2 replicates and more, such as 200.")
-        if max(self.restarts, self.bootstrap) > MOST:
-            raise OptionError(f"restarts is {self.restarts} and bootstrap {self.bootstrap}; use {MOST:,} at most.")
-        if not (0 <= self.seed < 2**63):
-            raise OptionError(f"seed is {self.seed}; use a whole number from 0 on.")
-        if self.time_limit is not None and not self.time_limit > 0.0:
-            raise OptionError(f"time_limit is {self.time_limit:g}; use seconds above 0.")
-        if self.memory is not None and not self.memory > 0.0:
-            raise OptionError(f"memory is {self.memory:g}; use gigabytes above 0, such as 2.")
+        if option:
+            raise OptionError(
+                f"--search {self.search} fits laws without inputs, groups and hidden states; leave it out, or leave out {option}."
+            )
+
+    def _refuse_beside_hidden(self, grouped: bool, unseen: bool) -> None:
+        if self.held_out or unseen:
+            raise OptionError(
+                "--hidden leaves nothing to validate on: where the hidden state starts is known only of what was fitted; "
+                "leave out --validate and --held-out."
+            )
+        if grouped:
+            raise OptionError("--hidden and --group are both asked for; one of them at a time can be fitted.")
+        if self.knows:
+            raise OptionError("--hidden finds laws of which nothing is known; leave it out, or what you know.")
 
     @property
     def knows(self) -> tuple[str, ...]:
@@ -205,27 +240,18 @@ def read_noise(noise: str) -> tuple[str, float | None]:
     return (word if word == "relative" else "constant"), share
 
 
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "search": ((str,), "a word"),
-    "chain": ((str,), "a text"),
-    "restarts": ((int,), "a whole number"),
-    "l1": ((int, float), "a number"),
-    "device": ((str,), "a word"),
-    "exponents": ((str,), "a text"),
-    "noise": ((str,), "a word"),
-    "conserve": ((tuple,), "a text or several"),
-    "known": ((tuple,), "a text or several"),
-    "sign": ((tuple,), "a text or several"),
-    "forbid": ((tuple,), "a text or several"),
-    "start_from": ((tuple,), "a text or several"),
-    "dimensional": ((bool,), "True or False"),
-    "hidden": ((int,), "a whole number"),
-    "snap": ((bool,), "True or False"),
-    "held_out": ((int, float), "a number"),
-    "bootstrap": ((int,), "a whole number"),
-    "seed": ((int,), "a whole number"),
-    "time_limit": ((int, float, type(None)), "a number of seconds or None"),
-    "memory": ((int, float, type(None)), "a number of gigabytes or None"),
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {  # what a field of this annotation takes
+    "str": ((str,), "a text"),
+    "bool": ((bool,), "True or False"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "float | None": ((int, float, type(None)), "a number or None"),
+    "tuple[str, ...]": ((tuple,), "a text or several"),
+}
+_WHAT = {  # where more can be said
+    **dict.fromkeys(("search", "device", "noise"), "a word"),
+    "time_limit": "a number of seconds or None",
+    "memory": "a number of gigabytes or None",
 }
 
 

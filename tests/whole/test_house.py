@@ -164,7 +164,7 @@ def test_every_public_name_is_there_and_type_checkers_see_the_same() -> None:
         assert getattr(eqdisc, name) is not None
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     (block,) = [n for n in tree.body if isinstance(n, ast.If)]
-    seen = {a.name for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    seen = {a.asname or a.name for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names}
     assert seen | {"__version__"} == set(eqdisc.__all__) == set(dir(eqdisc))
     assert seen == set(eqdisc._HOME_OF) | {"plotting"}
 
