@@ -31,8 +31,8 @@ from .work.errors import DataWarning, EqdiscError, OptionError, SpeedWarning, pr
 if TYPE_CHECKING:
     from .data.dataset import Dataset
     from .peers.comparison import Comparison
-    from .runs.batch import Batch, Ending
-    from .runs.job import Job
+    from .runs.batch import Batch
+    from .runs.job import Ending, Job
     from .runs.run import Run
     from .work.crew import Crew
 
@@ -77,7 +77,7 @@ class Output:
     def answer(self, text: str, facts: Any, *, one_of_many: bool = False) -> None:
         """Write the answer to standard output: the text, or the facts as JSON, on one line if others follow."""
         if self.json:
-            from .runs.plain import as_json
+            from .work.files import as_json
 
             text = json.dumps(as_json(facts), indent=None if one_of_many else 2, ensure_ascii=False)
         if sys.stdout.isatty():  # no name moves the cursor
@@ -202,13 +202,12 @@ def _fit(job: Job, crew: Crew, output: Output, profiled: bool) -> int:
     """Do one job and answer; return the exit status."""
     from .runs.job import start
     from .runs.progress import open_progress
-    from .runs.run import load
     from .work.timing import Timing
 
     timing = Timing.of_process()
     with open_progress(output.quiet) as progress:
-        interrupted = start(job, progress, output.tell, crew, timing)
-    status = _answer(load(job.folder), output, interrupted)
+        ending = start(job, progress, output.tell, crew, timing)
+    status = _answer(ending, output)
     if profiled:
         from .runs.text import write_timing
 
@@ -217,14 +216,15 @@ def _fit(job: Job, crew: Crew, output: Output, profiled: bool) -> int:
     return status
 
 
-def _answer(run: Run, output: Output, interrupted: bool, title: str = "") -> int:
-    """Print what a run has found; return the exit status."""
+def _answer(ending: Ending, output: Output, title: str = "") -> int:
+    """Print what a fit has found; return the exit status."""
     from .runs.text import write_answer
 
+    run = ending.run
     text = "" if output.json else write_answer(run)
     output.answer(f"{title}\n\n{text}\n" if title else text, run.result, one_of_many=bool(title))
     output.tell(f"saved in {run.folder}")
-    return INTERRUPTED if interrupted else STATUS_OF[run.verdict]
+    return INTERRUPTED if ending.interrupted else STATUS_OF[run.verdict]
 
 
 def _fit_all(batch: Batch, crew: Crew, output: Output) -> int:
@@ -250,11 +250,9 @@ def _fit_all(batch: Batch, crew: Crew, output: Output) -> int:
 
 def _answer_one(job: Job, ending: Ending, output: Output) -> int:
     """Print what was found in one table of many; return its status."""
-    from .runs.run import Run
-
     for note in ending.notes:
         output.tell(note)
-    return _answer(Run(job.folder, ending.result), output, ending.interrupted, os.path.relpath(job.table))
+    return _answer(ending, output, os.path.relpath(job.table))
 
 
 @app.command(help_epilogue="example:  eqdisc check data/fsir.csv")
@@ -502,11 +500,10 @@ def _go_on(folder: Path, crew: Crew, output: Output) -> int:
     """Go on with one fit and answer; return the exit status."""
     from .runs.job import resume
     from .runs.progress import open_progress
-    from .runs.run import load
 
     with open_progress(output.quiet) as progress:
-        interrupted = resume(folder, progress, crew)
-    return _answer(load(folder), output, interrupted)
+        ending = resume(folder, progress, crew)
+    return _answer(ending, output)
 
 
 @app.command(help_epilogue="example:  eqdisc rerun runs/fsir")

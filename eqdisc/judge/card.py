@@ -1,8 +1,9 @@
-"""Card: what a notebook shows for a finding, live or read again."""
+"""Card: what is shown of a finding, live or read again: its card in a notebook, its equations for LaTeX."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -39,4 +40,17 @@ def _front_row(k: int, entry: Mapping[str, Any], selected: int) -> list[Any]:
     return [PICK if k == selected else "", entry["complexity"], entry["parameters"], *errors, ended]
 
 
-__all__ = ["write_finding"]
+def write_latex(result: Mapping[str, Any], law: Equations) -> str:
+    """Return equations.tex: an align environment with one equation a state, numbers in full."""
+    sides = zip(latex_names(law), law.latex().values(), strict=True)
+    rows = [rf"  \frac{{d {left}}}{{dt}} &= {right}" for left, right in sides]
+    head = f"% eqdisc {result['eqdisc']}, verdict: {result['verdict']}; \\usepackage{{amsmath}}\n"
+    return head + "\\begin{align}\n" + " \\\\\n".join(rows) + "\n\\end{align}\n"
+
+
+def latex_names(law: Equations) -> list[str]:
+    """Return the states as they stand in LaTeX: the right-hand sides of dx/dt = x."""
+    return list(replace(law, rhs=law.symbols).latex().values())
+
+
+__all__ = ["latex_names", "write_finding", "write_latex"]

@@ -26,26 +26,16 @@ from .. import __version__
 from ..work.config import FitConfig
 from ..work.crew import Crew
 from ..work.errors import OptionError, RunError
-from ..work.files import read_file, replacing
+from ..work.files import read_file, replacing, write_json
 from .folder import default_folder, locking, refuse_taken
-from .job import Job, is_finished, take_up
-from .plain import as_json
+from .job import Ending, Job, is_finished, take_up
 from .progress import Progress
-from .run import FORMAT, load
+from .run import FORMAT, Run, load
 
 LIST, SUMMARY = "tables.json", "summary.csv"
 HEAD = ("table", "run", "verdict", "equations", "error", "seconds", "message")
 PATIENCE = 60.0  # seconds in which a process that was given up for dead lets go of its run
 RENEWED = 2.0  # seconds between two versions of the summary
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a fit ended: its result.json, whether it was interrupted, and what is to be said of its table."""
-
-    result: Mapping[str, Any]
-    interrupted: bool
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -94,8 +84,7 @@ class Batch:
             "validate": one.validate,
             "tables": [{"table": job.table, "run": job.folder.name} for job in self.jobs],
         }
-        with replacing(self.folder / LIST) as draft:
-            draft.write_text(json.dumps(as_json(about), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(self.folder / LIST, about)
 
     @classmethod
     def read(cls, folder: Path) -> Batch:
@@ -152,8 +141,8 @@ def fit_one(job: Job, shared: Iterable[Path], progress: Progress) -> Ending:
             where = "put tables and run folders on a file system that all machines see, under the same name"
             raise RunError(f"the worker on {socket.gethostname()} does not see {path}; {where}.")
     notes: list[str] = []
-    interrupted = take_up(job, progress, notes.append, PATIENCE)
-    return Ending(load(job.folder).result, interrupted, tuple(notes))
+    ending = take_up(job, progress, notes.append, PATIENCE)
+    return Ending(Run(job.folder, ending.run.result), ending.interrupted, tuple(notes))  # what is soon sent
 
 
 def _in_words(seconds: float) -> str:
@@ -218,7 +207,7 @@ class _Summary:
         if (error := future.exception()) is not None:
             return self.add(job, None, str(error) or type(error).__name__)
         ending = future.result()
-        return self.add(job, ending.result, "interrupted" if ending.interrupted else "")
+        return self.add(job, ending.run.result, "interrupted" if ending.interrupted else "")
 
     def add(self, job: Job, result: Mapping[str, Any] | None, message: str = "") -> str:
         """Fill in the row of a job and return the word for it: the verdict, or failed."""

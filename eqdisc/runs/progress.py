@@ -10,14 +10,14 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..work.checkpoint import Checkpoint
-from ..work.crew import Crew, Task, side_by_side
-from ..work.journal import Form, Journal, T, TimedJournal, digest
+from ..work.checkpoint import Checkpoint, KeptJournal
+from ..work.config import FitConfig
+from ..work.journal import Journal
 from ..work.timing import Timing
 from .folder import RunFolder
 
@@ -115,29 +115,26 @@ class ShownJournal(Journal):
         self.progress.show(stage, done, total, message)
 
 
-class RunJournal(TimedJournal):
+class RunJournal(KeptJournal):
     """The journal of a fit with a run folder.
 
-    `interrupted` is set by Ctrl-C; `stop` is true then, and when `time_limit` seconds have passed, those before an interruption
-    included. A record with the fact `front` (entries as in result.json) replaces front.csv. Steps are kept in a checkpoint.
+    `interrupted` is set by Ctrl-C; `stop` is true then, and when the time or the memory that `config` allows is spent. A record with
+    the fact `front` (entries as in result.json) replaces front.csv.
     """
+
+    interrupted = False
 
     def __init__(
         self,
         folder: RunFolder,
         progress: Progress,
-        time_limit: float | None = None,
-        checkpoint: Checkpoint | None = None,
+        checkpoint: Checkpoint,
+        config: FitConfig = FitConfig(),
         since: float | None = None,
-        memory: float | None = None,
-        crew: Crew = Journal.crew,
         timing: Timing | None = None,
     ) -> None:
-        self.spent = 0.0 if checkpoint is None else checkpoint.spent
-        super().__init__(None if time_limit is None else time_limit - self.spent, since, memory)
-        self.folder, self.progress, self.checkpoint, self.crew = folder, progress, checkpoint, crew
-        self.timing = timing or Timing()
-        self.interrupted = False
+        super().__init__(checkpoint, config.time_limit, since, config.memory, timing)
+        self.folder, self.progress = folder, progress
 
     @property
     def stop(self) -> bool:
@@ -158,58 +155,6 @@ class RunJournal(TimedJournal):
         self.progress.show(stage, done, total, message)
         if facts.get("front"):
             self.folder.write_front(facts["front"])
-
-    def recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:
-        with self.timing.step(step):
-            return self._recall(step, inputs, work, form)
-
-    def _recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:
-        if self.checkpoint is None:
-            return work()
-        key = digest(step, inputs())
-        known = self._find(key, form)
-        return self._keep(key, form, work()) if known is None else known
-
-    def recall_each(
-        self, step: str, inputs: Sequence[Callable[[], Any]], works: Sequence[Callable[[], T]], form: Form[T]
-    ) -> Iterator[T]:
-        keys = [digest(step, each()) for each in inputs] if self.checkpoint is not None else [b""] * len(works)
-        known = [self._find(key, form) for key in keys]
-        done = side_by_side([work for work, one in zip(works, known, strict=True) if one is None])
-        for key, one in zip(keys, known, strict=True):
-            with self.timing.step(step):
-                found = self._keep(key, form, next(done)) if one is None else one
-            yield found
-
-    def spread(
-        self, step: str, inputs: Callable[[], Any], function: Callable[..., T], tasks: Sequence[Task], form: Form[T]
-    ) -> Iterator[tuple[int, T]]:
-        if self.checkpoint is None:
-            yield from super().spread(step, inputs, function, tasks, form)
-            return
-        common = digest(step, inputs())
-        keys, left = [digest(common, number) for number in range(len(tasks))], []
-        for number, key in enumerate(keys):
-            if (known := self._find(key, form)) is None:
-                left.append(number)
-            else:
-                yield number, known
-        for k, found in super().spread(step, inputs, function, [tasks[number] for number in left], form):
-            yield left[k], self._keep(keys[left[k]], form, found)
-
-    def _find(self, key: bytes, form: Form[T]) -> T | None:
-        """Return what was kept under a key, None where there is nothing or something of another form."""
-        known = None if self.checkpoint is None else self.checkpoint.get(key)
-        if known is not None:
-            with suppress(LookupError, ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError):
-                return form.unpack(known)
-        return None
-
-    def _keep(self, key: bytes, form: Form[T], found: T) -> T:
-        """Keep a result, unless the search was told to stop: such a step is not finished."""
-        if self.checkpoint is not None and not self.stop:
-            self.checkpoint.put(key, form.pack(found))
-        return found
 
 
 @contextmanager

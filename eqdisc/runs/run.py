@@ -1,12 +1,6 @@
-r"""Runs: the folder of one fit, complete at every moment, and the same folder read again without torch.
+"""Runs: the folder of one fit (`folder`), read again without torch.
 
-    RUN/config.json  data.csv  validate.csv   there before the search starts; config.json is the last of them
-        checkpoint/  front.csv                while it runs
-        result.json  equations.tex  front.csv  field.safetensors  fit.png
-
-Every file is written beside its place and moved there in one step, so that a reader never meets half a file; whoever writes holds
-the folder's lock (`holding`). Nothing that is read is executed: formulas go through the parser of `Equations`, weights and
-checkpoints are safetensors.
+Nothing that is read is executed: formulas go through the parser of `Equations`, weights and checkpoints are safetensors.
 """
 
 from __future__ import annotations
@@ -29,11 +23,13 @@ from ..data.tables import hash_file, read_table
 from ..judge.card import write_finding
 from ..work.config import FitConfig
 from ..work.errors import OptionError, RunError, did_you_mean
+from ..work.files import as_json
 from .formats import check_beginning, check_result, read_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..judge.finding import Finding
     from ..law.equations import Equations
     from ..law.simulation import Simulation
 
@@ -48,6 +44,14 @@ class Run:
 
     folder: Path
     result: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, found: Finding, folder: Path, table: Mapping[str, Any]) -> Run:
+        """Return what is kept of a finding, `table` what else is known of its table: nothing of it is read or parsed again."""
+        result = as_json(found.result())
+        run = cls(folder, result | {"data": {**table, **result["data"]}})
+        vars(run).update(equations=found.equations, groups=found.groups, data=found.data)
+        return run
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, {self.verdict}, states={self.states})"

@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..judge.card import latex_names
 from ..work.markup import write_interval, write_number
-from .plain import latex_names
 from .run import Run
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..work.timing import Timing
     from .design import Experiment
 
-FORMS = ("unicode", "latex", "sympy")
 WIDTH = 120
 PICK = "→"
 LETTERS = "ABCDEFGHIJ"  # names of forms, the pick first

@@ -16,15 +16,18 @@ import os
 import platform
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from .crew import Task, side_by_side
 from .errors import RunError
 from .files import refuse_strange
-from .journal import Packed
+from .journal import Form, Packed, T, TimedJournal, digest
+from .timing import Timing
 
 INTERVAL = 2.0  # seconds after which what was written is forced to the disk
 LONGEST_HEAD = 10_000
@@ -148,4 +151,63 @@ def _write(file: IO[bytes], record: bytes) -> None:
         view = view[file.write(view) :]
 
 
-__all__ = ["Checkpoint", "count_steps"]
+class KeptJournal(TimedJournal):
+    """A journal whose finished steps stand in a checkpoint, and are not done again; seconds before an interruption are spent.
+
+    What it is told and asked for is timed.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        seconds: float | None = None,
+        since: float | None = None,
+        memory: float | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        super().__init__(None if seconds is None else seconds - checkpoint.spent, since, memory)
+        self.checkpoint, self.spent, self.timing = checkpoint, checkpoint.spent, timing or Timing()
+
+    def recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:
+        with self.timing.step(step):
+            key = digest(step, inputs())
+            known = self._find(key, form)
+            return self._keep(key, form, work()) if known is None else known
+
+    def recall_each(
+        self, step: str, inputs: Sequence[Callable[[], Any]], works: Sequence[Callable[[], T]], form: Form[T]
+    ) -> Iterator[T]:
+        keys = [digest(step, each()) for each in inputs]
+        known = [self._find(key, form) for key in keys]
+        done = side_by_side([work for work, one in zip(works, known, strict=True) if one is None])
+        for key, one in zip(keys, known, strict=True):
+            with self.timing.step(step):
+                found = self._keep(key, form, next(done)) if one is None else one
+            yield found
+
+    def spread(
+        self, step: str, inputs: Callable[[], Any], function: Callable[..., T], tasks: Sequence[Task], form: Form[T]
+    ) -> Iterator[tuple[int, T]]:
+        common, left = digest(step, inputs()), []
+        for number in range(len(tasks)):
+            known = self._find(digest(common, number), form)
+            if known is None:
+                left.append(number)
+            else:
+                yield number, known
+        for k, found in super().spread(step, inputs, function, [tasks[number] for number in left], form):
+            yield left[k], self._keep(digest(common, left[k]), form, found)
+
+    def _find(self, key: bytes, form: Form[T]) -> T | None:
+        """Return what was kept under a key, None where there is nothing or something of another form."""
+        known = self.checkpoint.get(key)
+        if known is not None:
+            with suppress(LookupError, ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError):
+                return form.unpack(known)
+        return None
+
+    def _keep(self, key: bytes, form: Form[T], found: T) -> T:
+        """Keep a result, unless the search was told to stop: such a step is not finished."""
+        if not self.stop:
+            self.checkpoint.put(key, form.pack(found))
+        return found

@@ -74,7 +74,7 @@ def test_an_unfinished_run_goes_on_without_the_steps_of_its_version(old: Path) -
     steps = Checkpoint(old / "checkpoint/steps", {"eqdisc": "0.0.9"})
     steps.put(bytes(16), {"v": np.ones(1)})
     steps.close()
-    assert not resume(old, Progress())
+    assert not resume(old, Progress()).interrupted
     assert load(old).equations.strings() == load(GROWTH).equations.strings()
 
 

@@ -192,7 +192,7 @@ def test_a_fit_that_was_finished_is_not_begun_again(three: Path, monkeypatch: py
         "eqdisc.discovery.discover", lambda data, *_, **__: calls.append(data.file) or discovery_of(data)
     )
     job = Job(three / "0000.csv", three / "run")
-    assert [take_up(job, Progress(), print, 0.0) for _ in range(2)] == [False, False]
+    assert [take_up(job, Progress(), print, 0.0).interrupted for _ in range(2)] == [False, False]
     assert len(calls) == 1
 
 
