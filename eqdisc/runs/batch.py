@@ -27,9 +27,9 @@ from ..work.config import FitConfig
 from ..work.crew import Crew
 from ..work.errors import OptionError, RunError
 from ..work.files import read_file, replacing, write_json
+from ..work.progress import Progress
 from .folder import default_folder, locking, refuse_taken
 from .job import Ending, Job, is_finished, take_up
-from .progress import Progress
 from .run import FORMAT, Run, load
 
 LIST, SUMMARY = "tables.json", "summary.csv"

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..data.tables import read_table
-from ..work.checkpoint import Checkpoint
+from ..work.checkpoint import Checkpoint, KeptJournal
 from ..work.compiler import announcing
 from ..work.config import FitConfig
 from ..work.crew import Crew
 from ..work.errors import DataError, EqdiscError, OptionError
 from ..work.files import as_json
-from ..work.journal import Journal
+from ..work.journal import Journal, Timing
 from ..work.memory import loading, refuse_large
-from ..work.timing import Timing
+from ..work.progress import Progress, ShownJournal
 from .folder import RunFolder, create_run, holding, refuse_taken, versions_of
-from .progress import Progress, RunJournal, ShownJournal, obeying_interrupts
 from .run import Begun, Run, differ, hash_file, load, read_begun
 
 if TYPE_CHECKING:
@@ -29,6 +31,73 @@ if TYPE_CHECKING:
 
 CLOSE = 1e-6  # relative: numbers that differ by less are of the same law, fitted on another machine
 PASSING = ("seconds", "versions", "eqdisc", "device")  # facts of a result that belong to the time it was made
+
+
+class RunJournal(KeptJournal):
+    """The journal of a fit with a run folder.
+
+    `interrupted` is set by Ctrl-C; `stop` is true then, and when the time or the memory that `config` allows is spent. A record with
+    the fact `front` (entries as in result.json) replaces front.csv.
+    """
+
+    interrupted = False
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        progress: Progress,
+        checkpoint: Checkpoint,
+        config: FitConfig = FitConfig(),
+        since: float | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        super().__init__(checkpoint, config.time_limit, since, config.memory, timing)
+        self.folder, self.progress = folder, progress
+
+    @property
+    def stop(self) -> bool:
+        return self.interrupted or super().stop
+
+    @property
+    def late(self) -> bool:
+        return self.interrupted or super().late
+
+    @property
+    def cause(self) -> str:
+        return "Ctrl-C" if self.interrupted else super().cause
+
+    def record(
+        self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
+    ) -> None:
+        self.timing.end(stage)
+        self.progress.show(stage, done, total, message)
+        if facts.get("front"):
+            self.folder.write_front(facts["front"])
+
+
+@contextmanager
+def obeying_interrupts(journal: RunJournal) -> Iterator[None]:
+    """Let the first Ctrl-C ask the journal's search to stop, and the second end the program at once."""
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if journal.interrupted:
+            raise KeyboardInterrupt
+        journal.interrupted = True
+        with suppress(RuntimeError):  # the signal came in the middle of another write to the same stream
+            journal.progress.show("stopping", None, None, "the best so far will be saved; Ctrl-C again ends at once")
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # whoever started this process handles it
+        yield
+        return
+    try:
+        former = signal.signal(signal.SIGINT, on_interrupt)
+    except ValueError:  # not the main thread: whoever runs it handles Ctrl-C
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..peers.comparison import Comparison
-    from ..work.timing import Timing
+    from ..work.journal import Timing
     from .design import Experiment
 
 WIDTH = 120

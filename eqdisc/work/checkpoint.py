@@ -26,8 +26,7 @@ import numpy as np
 from .crew import Task, side_by_side
 from .errors import RunError
 from .files import refuse_strange
-from .journal import Form, Packed, T, TimedJournal, digest
-from .timing import Timing
+from .journal import Form, Packed, T, TimedJournal, Timing, digest
 
 INTERVAL = 2.0  # seconds after which what was written is forced to the disk
 LONGEST_HEAD = 10_000

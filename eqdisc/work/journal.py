@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Generic, TypeVar
 
@@ -155,6 +156,49 @@ class Finishing(Journal):
         return self.journal.recall_each(step, inputs, works, form)
 
 
+class Timing:
+    """Adds up the seconds of a fit (`--profile`): `end` closes a stage, `step` times one step.
+
+    Stages follow one another and add up to the whole process; steps are what the search asks its journal for (`Journal.recall`), many
+    times and in several stages. What a crew does in other processes counts as waiting for it.
+
+    >>> timing = Timing()
+    >>> with timing.step("fit"):
+    ...     pass
+    >>> timing.end("search")
+    >>> list(timing.stages), timing.steps["fit"][0]
+    (['search'], 1)
+    """
+
+    def __init__(self) -> None:
+        self.stages: dict[str, float] = {}
+        self.steps: dict[str, tuple[int, float]] = {}
+        self._since = time.perf_counter()
+
+    @classmethod
+    def of_process(cls) -> Timing:
+        """Return a timing whose first stage began with this process, as its processor time so far tells."""
+        timing = cls()
+        timing._since -= time.process_time()
+        return timing
+
+    def end(self, stage: str) -> None:
+        """Count the time since the last stage ended to this one."""
+        now = time.perf_counter()
+        self.stages[stage] = self.stages.get(stage, 0.0) + now - self._since
+        self._since = now
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Count the time within to a step, once more."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            times, seconds = self.steps.get(name, (0, 0.0))
+            self.steps[name] = times + 1, seconds + time.perf_counter() - began
+
+
 def room_on(device: str, room: float = ROOM) -> float:
     """Return how much of the room the arrays of one step should take on a device, in bytes."""
     return min(room, NEAR) if device.startswith("cpu") else room
@@ -197,4 +241,4 @@ def _feed(state: Any, value: Any) -> None:
         state.update(text.encode())
 
 
-__all__ = ["Finishing", "Form", "Journal", "Packed", "TimedJournal", "digest", "room_on"]
+__all__ = ["Finishing", "Form", "Journal", "Packed", "TimedJournal", "Timing", "digest", "room_on"]

@@ -12,10 +12,10 @@ import torch
 
 from eqdisc.cli import FOUND, main
 from eqdisc.runs.job import resume
-from eqdisc.runs.progress import Progress
 from eqdisc.runs.run import load
 from eqdisc.units.chain import load_chain
 from eqdisc.work.checkpoint import Checkpoint
+from eqdisc.work.progress import Progress
 
 GROWTH = Path(__file__).parents[1] / "kept" / "growth"
 RATE = 0.503

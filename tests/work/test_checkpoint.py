@@ -25,8 +25,7 @@ from eqdisc.law.catalogue import simulate_system
 from eqdisc.law.law import pack_laws, unpack_laws
 from eqdisc.law.terms import Terms
 from eqdisc.runs.folder import RunFolder, create_run, holding
-from eqdisc.runs.job import Job, repeat, resume, start
-from eqdisc.runs.progress import Progress, RunJournal
+from eqdisc.runs.job import Job, RunJournal, repeat, resume, start
 from eqdisc.runs.run import differ, load, read_begun
 from eqdisc.search.problem import Problem
 from eqdisc.work.checkpoint import Checkpoint, count_steps
@@ -34,6 +33,7 @@ from eqdisc.work.config import FitConfig
 from eqdisc.work.errors import RunError
 from eqdisc.work.files import as_json
 from eqdisc.work.journal import Form, digest
+from eqdisc.work.progress import Progress
 
 ABOUT = {"eqdisc": "test"}
 NUMBER: Form[float] = Form(lambda v: {"v": np.array(v)}, lambda packed: float(packed["v"]))

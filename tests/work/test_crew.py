@@ -25,11 +25,11 @@ from eqdisc.law.catalogue import simulate_system
 from eqdisc.runs.batch import LIST, SUMMARY, Batch, expand, fit_one
 from eqdisc.runs.folder import create_run
 from eqdisc.runs.job import Job, start, take_up
-from eqdisc.runs.progress import Progress
 from eqdisc.runs.run import load
 from eqdisc.work.config import FitConfig
 from eqdisc.work.crew import TRIES, Crew
 from eqdisc.work.errors import OptionError, RunError
+from eqdisc.work.progress import Progress
 
 PATIENCE = 60.0
 

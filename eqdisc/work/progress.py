@@ -1,25 +1,14 @@
-"""Progress: what a fit shows while it runs, what it keeps, and when it is asked to end.
-
-A bar on a terminal, plain lines in a log, nothing when asked to be quiet. `RunJournal` is the journal of a fit with a
-run folder: it writes checkpoints and front.csv there, and asks the search to stop after Ctrl-C or when the time allowed
-is spent.
-"""
+"""Progress: what is shown while something long runs: a bar on a terminal, plain lines in a log, nothing when asked to be quiet."""
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..work.checkpoint import Checkpoint, KeptJournal
-from ..work.config import FitConfig
 from ..work.journal import Journal
-from ..work.timing import Timing
-from .folder import RunFolder
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -113,70 +102,3 @@ class ShownJournal(Journal):
         self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
     ) -> None:
         self.progress.show(stage, done, total, message)
-
-
-class RunJournal(KeptJournal):
-    """The journal of a fit with a run folder.
-
-    `interrupted` is set by Ctrl-C; `stop` is true then, and when the time or the memory that `config` allows is spent. A record with
-    the fact `front` (entries as in result.json) replaces front.csv.
-    """
-
-    interrupted = False
-
-    def __init__(
-        self,
-        folder: RunFolder,
-        progress: Progress,
-        checkpoint: Checkpoint,
-        config: FitConfig = FitConfig(),
-        since: float | None = None,
-        timing: Timing | None = None,
-    ) -> None:
-        super().__init__(checkpoint, config.time_limit, since, config.memory, timing)
-        self.folder, self.progress = folder, progress
-
-    @property
-    def stop(self) -> bool:
-        return self.interrupted or super().stop
-
-    @property
-    def late(self) -> bool:
-        return self.interrupted or super().late
-
-    @property
-    def cause(self) -> str:
-        return "Ctrl-C" if self.interrupted else super().cause
-
-    def record(
-        self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
-    ) -> None:
-        self.timing.end(stage)
-        self.progress.show(stage, done, total, message)
-        if facts.get("front"):
-            self.folder.write_front(facts["front"])
-
-
-@contextmanager
-def obeying_interrupts(journal: RunJournal) -> Iterator[None]:
-    """Let the first Ctrl-C ask the journal's search to stop, and the second end the program at once."""
-
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        if journal.interrupted:
-            raise KeyboardInterrupt
-        journal.interrupted = True
-        with suppress(RuntimeError):  # the signal came in the middle of another write to the same stream
-            journal.progress.show("stopping", None, None, "the best so far will be saved; Ctrl-C again ends at once")
-
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # whoever started this process handles it
-        yield
-        return
-    try:
-        former = signal.signal(signal.SIGINT, on_interrupt)
-    except ValueError:  # not the main thread: whoever runs it handles Ctrl-C
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, former)
