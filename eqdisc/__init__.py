@@ -64,42 +64,12 @@ _CALLED = {"Discovery": "Finding"}  # in its home, what has another name there
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Chain",
-    "Comparison",
-    "Crew",
-    "DataError",
-    "DataWarning",
-    "Dataset",
-    "Diagnosis",
-    "Discovery",
-    "EqdiscError",
-    "EquationDiscovery",
-    "Equations",
-    "Experiment",
-    "FitConfig",
-    "FormulaError",
-    "FrontEntry",
-    "Journal",
-    "OptionError",
-    "Parameter",
-    "Run",
-    "RunError",
-    "Simulation",
-    "Status",
-    "Trajectory",
-    "__version__",
-    "as_dataset",
-    "catalogue",
-    "compare",
-    "diagnose",
-    "discover",
-    "load",
-    "plotting",
-    "propose_experiments",
-    "read_table",
-    "simulate",
-    "simulate_system",
-]
+    "Chain", "Comparison", "Crew", "DataError", "DataWarning", "Dataset", "Diagnosis", "Discovery",
+    "EqdiscError", "EquationDiscovery", "Equations", "Experiment", "FitConfig", "FormulaError", "FrontEntry",
+    "Journal", "OptionError", "Parameter", "Run", "RunError", "Simulation", "Status", "Trajectory",
+    "__version__", "as_dataset", "catalogue", "compare", "diagnose", "discover", "load", "plotting",
+    "propose_experiments", "read_table", "simulate", "simulate_system",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -253,6 +253,3 @@ def _chain(problem: Problem, printed: Printed) -> Chain:
     w, a, _ = without_padding(printed.solved.law)
     rows, coefficients = problem.scaling.undo_rows(w), problem.scaling.undo(w, a)
     return Chain.from_terms(torch.as_tensor(rows)[None], torch.as_tensor(coefficients)[None])
-
-
-__all__ = ["discover"]

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from ..work.config import FitConfig
 from ..work.errors import OptionError
 from .fence import FOUND, INTERRUPTED, NOTHING, UNUSABLE, fenced, say
-from .options import OUTPUT, SEARCH, Folder, Output, Roles, Work
+from .options import Folder, Output, Roles, Work, saved, sought
 
 if TYPE_CHECKING:
     from ..runs.batch import Batch
@@ -33,16 +33,16 @@ def fit(
     *,
     out: Annotated[
         Path | None,
-        Parameter(group=OUTPUT, help="Run folder, or folder of runs for several tables [default: runs/NAME-TIME]."),
+        saved(help="Run folder, or folder of runs for several tables [default: runs/NAME-TIME]."),
     ] = None,
     roles: Roles = Roles(),
-    validate: Annotated[Path | None, Parameter(group=SEARCH, help="Table that is simulated and never fitted.")] = None,
-    config: Annotated[FitConfig, Parameter(name="*", group=SEARCH)] = FitConfig(),
+    validate: Annotated[Path | None, sought(help="Table that is simulated and never fitted.")] = None,
+    config: Annotated[FitConfig, sought(name="*")] = FitConfig(),
     work: Work = Work(),
     output: Output = Output(),
     profile: Annotated[
         bool,
-        Parameter(group=OUTPUT, negative="", help="Say on standard error where the time went and how much memory."),
+        saved(negative="", help="Say on standard error where the time went and how much memory."),
     ] = False,
 ) -> int:
     """Find the law behind a table."""
@@ -52,20 +52,20 @@ def fit(
 
     if validate is not None and config.held_out:
         raise OptionError("--validate and --held-out both say what is unseen; use one of them.")
-    tables, words = expand(data), tuple(sys.argv)
+    tables = expand(data)
     if not tables:
         raise OptionError("there is no table to fit; name one.")
-    if len(tables) > 1:
-        if profile:
-            raise OptionError("--profile is of one table; leave it out, or name one.")
-        with work.crew() as crew:
-            batch = Batch.of(tables, out, config, asdict(roles), validate, words)
+    many = len(tables) > 1
+    if profile and many:
+        raise OptionError("--profile is of one table; leave it out, or name one.")
+    with work.crew() as crew:
+        folder = out or default_folder("tables" if many else tables[0])
+        job = Job(tables[0], folder, config, asdict(roles), validate, tuple(sys.argv))
+        if many:
+            batch = Batch.of(tables, job)
             batch.begin()
             return _fit_all(batch, crew, output)
-    with work.crew() as crew:
-        folder = out or default_folder(tables[0])
         refuse_taken(folder)
-        job = Job(tables[0], folder, config, asdict(roles), validate, words)
         return fenced(partial(_fit, job, crew, output, profile), folder)
 
 

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from ..work.errors import OptionError
 from ..work.files import write_text
-from .options import OUTPUT, Folder, Output
+from .options import Folder, Output, saved
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -53,7 +53,7 @@ def simulate(
     *,
     x0: Annotated[str | None, Parameter(help="Initial state, S=99,I=1; states left out start as in the data.")] = None,
     t_end: Annotated[float | None, Parameter(help="Last time [default: the data's times].")] = None,
-    out: Annotated[Path | None, Parameter(group=OUTPUT, help="CSV file [default: standard output].")] = None,
+    out: Annotated[Path | None, saved(help="CSV file [default: standard output].")] = None,
     output: Output = Output(),
 ) -> None:
     """Simulate the law of a run: every trajectory from its estimated start, or one from --x0."""
@@ -105,7 +105,7 @@ def report(
     run: Folder,
     /,
     *,
-    out: Annotated[Path | None, Parameter(group=OUTPUT, help="HTML file [default: RUN/report.html].")] = None,
+    out: Annotated[Path | None, saved(help="HTML file [default: RUN/report.html].")] = None,
     output: Output = Output(),
 ) -> None:
     """Write a run as one page of HTML that needs nothing else."""
@@ -124,7 +124,7 @@ def export(
         Literal["python", "julia", "c", "stan", "sbml", "latex", "sympy", "json"],
         Parameter(help="Programs (python, julia, c), models (stan, sbml), formulas (latex, sympy, json)."),
     ],
-    out: Annotated[Path | None, Parameter(group=OUTPUT, help="File [default: standard output].")] = None,
+    out: Annotated[Path | None, saved(help="File [default: standard output].")] = None,
     output: Output = Output(),
 ) -> None:
     """Write the law of a run in another language."""

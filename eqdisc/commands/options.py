@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 TABLE, SEARCH, WORK = Group("Table", sort_key=1), Group("Search", sort_key=2), Group("Work", sort_key=3)
 OUTPUT = Group("Output", sort_key=4)
 
+saved, sought = partial(Parameter, group=OUTPUT), partial(Parameter, group=SEARCH)
 Table = Annotated[Path, Parameter(help="A table (.csv, .parquet, .xlsx).")]
 Folder = Annotated[Path, Parameter(help="Folder of a finished fit.")]
 

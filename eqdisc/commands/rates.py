@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from ..work.errors import OptionError
-from .options import OUTPUT, Output, Work
+from .options import Output, Work, saved
 
+RATES = Path("runs/benchmark")
+_several = partial(Parameter, consume_multiple=True)
 TARGETS = "fig3; fig4 or fig5 (epidemic); fig6 or tableA2 (simple arithmetic); fig7 or table1 (large-scale); nalm (one unit, nine ranges)."
 
 
@@ -19,20 +22,11 @@ def benchmark(
     ] = "all",
     /,
     *,
-    out: Annotated[
-        Path, Parameter(group=OUTPUT, help="Folder of rows, summary and picture; what is there is not run again.")
-    ] = Path("runs/benchmark"),
-    noise: Annotated[tuple[float, ...], Parameter(consume_multiple=True, help="Shares of the standard deviation.")] = (
-        0.0,
-        0.01,
-        0.02,
-        0.05,
-    ),
-    samples: Annotated[
-        tuple[int, ...], Parameter(consume_multiple=True, help="Samples a record [default: each system's own].")
-    ] = (),
-    starts: Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="Records of each system.")] = (1,),
-    seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True, help="Seeds of noise and search.")] = (0,),
+    out: Annotated[Path, saved(help="Folder of rows, summary and picture; what is there is not run again.")] = RATES,
+    noise: Annotated[tuple[float, ...], _several(help="Shares of the standard deviation.")] = (0.0, 0.01, 0.02, 0.05),
+    samples: Annotated[tuple[int, ...], _several(help="Samples a record [default: each system's own].")] = (),
+    starts: Annotated[tuple[int, ...], _several(help="Records of each system.")] = (1,),
+    seeds: Annotated[tuple[int, ...], _several(help="Seeds of noise and search.")] = (0,),
     time_limit: Annotated[float | None, Parameter(help="Seconds after which one fit ends with what it has.")] = None,
     work: Work = Work(),
     output: Output = Output(),
@@ -68,9 +62,8 @@ def reproduce(
     ] = "smoke",
     out: Annotated[
         Path | None,
-        Parameter(
-            group=OUTPUT,
-            help="Folder of rows, table and picture; what is there is not run again [default: runs/reproduce/TARGET].",
+        saved(
+            help="Folder of rows, table and picture; what is there is not run again [default: runs/reproduce/TARGET]."
         ),
     ] = None,
     output: Output = Output(),

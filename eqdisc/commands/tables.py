@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from ..work.errors import OptionError, did_you_mean
 from ..work.files import replacing
-from .options import OUTPUT, SEARCH, Output, Roles, Table
+from .options import Output, Roles, Table, saved, sought
 
 if TYPE_CHECKING:
     from ..peers.comparison import Comparison
@@ -22,7 +22,7 @@ def check(
     data: Table,
     /,
     *,
-    out: Annotated[Path | None, Parameter(group=OUTPUT, help="Picture of what was read (.png, .svg, .pdf).")] = None,
+    out: Annotated[Path | None, saved(help="Picture of what was read (.png, .svg, .pdf).")] = None,
     roles: Roles = Roles(),
     output: Output = Output(),
 ) -> None:
@@ -46,13 +46,11 @@ def compare(
     /,
     *,
     roles: Roles = Roles(),
-    seed: Annotated[int, Parameter(group=SEARCH, help="Seed of whatever is random.")] = 0,
+    seed: Annotated[int, sought(help="Seed of whatever is random.")] = 0,
     time_limit: Annotated[
-        float | None, Parameter(group=SEARCH, help="Seconds for each method [default: 30 for those that never end].")
+        float | None, sought(help="Seconds for each method [default: 30 for those that never end].")
     ] = None,
-    out: Annotated[
-        Path | None, Parameter(group=OUTPUT, help="Folder for comparison.csv and comparison.png [default: none].")
-    ] = None,
+    out: Annotated[Path | None, saved(help="Folder for comparison.csv and comparison.png [default: none].")] = None,
     output: Output = Output(),
 ) -> None:
     """Run other methods on the same split of a table, and say when a simple one suffices."""
@@ -89,7 +87,7 @@ def systems(
     name: Annotated[str | None, Parameter(help="A system of the catalogue [default: list them all].")] = None,
     /,
     *,
-    out: Annotated[Path | None, Parameter(group=OUTPUT, help="Simulate the system into this table.")] = None,
+    out: Annotated[Path | None, saved(help="Simulate the system into this table.")] = None,
     noise: Annotated[float, Parameter(help="Noise of that table, a share of each state's standard deviation.")] = 0.0,
     seed: Annotated[int, Parameter(help="Seed of that noise.")] = 0,
     output: Output = Output(),

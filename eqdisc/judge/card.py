@@ -25,19 +25,18 @@ def write_finding(
     renamed = [f"{s} stands for {name}" for name, s in zip(result["states"], symbols, strict=True) if s != name]
     parts = [write_heading(result["verdict"]), *write_math(law), write_list(renamed), write_list(result["reasons"])]
     head = ["", "complexity", "parameters", "error fitted", "error unseen", "description length", "ended"]
-    parts.append(write_grid(head, (_front_row(k, e, result["selected"]) for k, e in enumerate(result["front"]))))
+    rows = []
+    for k, entry in enumerate(result["front"]):
+        errors = [entry.get(key) for key in ("train", "unseen", "description_length")]
+        size, ended = [entry["complexity"], entry["parameters"]], entry.get("status", "ok").replace("_", " ")
+        rows.append([PICK if k == result["selected"] else "", *size, *errors, ended])
+    parts.append(write_grid(head, rows))
     if rivals:
         parts.append(Markup("<details><summary>alternatives: {}</summary>").format(len(rivals)))
         for rival in rivals:
             parts.append(Markup("<div>{}</div>").format(Markup("").join(write_math(rival))))
         parts.append(Markup("</details>"))
     return Markup("").join(parts)
-
-
-def _front_row(k: int, entry: Mapping[str, Any], selected: int) -> list[Any]:
-    errors = [entry.get(key) for key in ("train", "unseen", "description_length")]
-    ended = entry.get("status", "ok").replace("_", " ")
-    return [PICK if k == selected else "", entry["complexity"], entry["parameters"], *errors, ended]
 
 
 def write_latex(result: Mapping[str, Any], law: Equations) -> str:
@@ -51,6 +50,3 @@ def write_latex(result: Mapping[str, Any], law: Equations) -> str:
 def latex_names(law: Equations) -> list[str]:
     """Return the states as they stand in LaTeX: the right-hand sides of dx/dt = x."""
     return list(replace(law, rhs=law.symbols).latex().values())
-
-
-__all__ = ["latex_names", "write_finding", "write_latex"]

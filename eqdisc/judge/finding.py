@@ -119,7 +119,9 @@ class Finding:
                 "verdict": self.verdict,
                 "reasons": list(self.reasons),
                 "alternatives": [{"equations": self._sides(self._typical(a).strings())} for a in self.alternatives],
-                "parameters": [_facts_of(p) for p in self.parameters],
+                "parameters": [
+                    {key: value for key, value in asdict(p).items() if key != "group" or value} for p in self.parameters
+                ],
                 "fluxes": [{"rate": str(f.rate), "stoichiometry": dict(f.stoichiometry)} for f in law.fluxes()],
                 "invariants": list(law.invariants()),
                 "flat": list(self.flat),
@@ -169,13 +171,6 @@ class Finding:
         return dict(zip(self.data.states, texts.values(), strict=True))
 
 
-def _facts_of(parameter: Parameter) -> dict[str, Any]:
-    return {key: value for key, value in asdict(parameter).items() if key != "group" or value}
-
-
 def finite(value: float | None) -> float | None:
     """Return a number for JSON, None where it is not finite."""
     return value if value is not None and math.isfinite(value) else None
-
-
-__all__ = ["Finding", "FrontEntry", "finite"]

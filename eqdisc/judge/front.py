@@ -191,6 +191,3 @@ def _doubt(verdict: Verdict, reason: str | None, first: bool = False) -> Verdict
         return verdict
     word = "ambiguous" if verdict.word == "identified" else verdict.word
     return Verdict(word, (reason, *verdict.reasons) if first else (*verdict.reasons, reason))
-
-
-__all__ = ["Reported", "account", "conclude", "judge_front", "score_once", "undominated"]

@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from glob import glob, has_magic
 from pathlib import Path
@@ -28,9 +28,10 @@ from ..work.crew import Crew
 from ..work.errors import OptionError, RunError
 from ..work.files import read_file, replacing, write_json
 from ..work.progress import Progress
-from .folder import default_folder, locking, refuse_taken
+from .folder import locking, refuse_taken
+from .formats import FORMAT
 from .job import Ending, Job, is_finished, take_up
-from .run import FORMAT, Run, load
+from .run import Run, load
 
 LIST, SUMMARY = "tables.json", "summary.csv"
 HEAD = ("table", "run", "verdict", "equations", "error", "seconds", "message")
@@ -46,21 +47,11 @@ class Batch:
     jobs: tuple[Job, ...]
 
     @classmethod
-    def of(
-        cls,
-        tables: Sequence[Path],
-        folder: Path | None,
-        config: FitConfig,
-        roles: Mapping[str, Any],
-        validate: Path | None,
-        words: tuple[str, ...],
-    ) -> Batch:
-        """Give every table a run in `folder`, runs/tables-TIME without one; paths become absolute, as workers may be elsewhere."""
-        folder = (folder or default_folder("tables")).absolute()
-        unseen = None if validate is None else validate.absolute()
-        named = zip(tables, name_runs(tables), strict=True)
-        jobs = (Job(path.absolute(), folder / name, config, roles, unseen, words) for path, name in named)
-        return cls(folder, tuple(jobs))
+    def of(cls, tables: Sequence[Path], job: Job) -> Batch:
+        """Do a job with every table, its run in the folder of the job; paths become absolute, as workers may be elsewhere."""
+        folder, unseen = job.folder.absolute(), job.validate and job.validate.absolute()
+        each = {folder / name: path.absolute() for path, name in zip(tables, name_runs(tables), strict=True)}
+        return cls(folder, tuple(replace(job, table=t, folder=run, validate=unseen) for run, t in each.items()))
 
     def begin(self) -> None:
         """Write tables.json. Raises OptionError where the folder holds a batch, or a run or a file that would be overwritten."""
@@ -68,9 +59,8 @@ class Batch:
             cure = f"eqdisc resume {self.folder} goes on with it, or name another folder with --out"
             raise OptionError(f"{self.folder} holds a batch of tables already; {cure}.")
         if (self.folder / SUMMARY).exists():
-            raise OptionError(
-                f"{self.folder} holds a {SUMMARY} that would be overwritten; name another folder with --out."
-            )
+            cure = "name another folder with --out"
+            raise OptionError(f"{self.folder} holds a {SUMMARY} that would be overwritten; {cure}.")
         for job in self.jobs:
             refuse_taken(job.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -92,12 +82,10 @@ class Batch:
         folder = folder.absolute()
         try:
             about = json.loads(read_file(folder / LIST))
-            config, roles, words = FitConfig(**about["config"]), dict(about["roles"]), tuple(about["command"])
             unseen = None if about["validate"] is None else Path(about["validate"])
-            jobs = tuple(
-                Job(Path(one["table"]), folder / Path(one["run"]).name, config, roles, unseen, words)
-                for one in about["tables"]
-            )
+            rest = FitConfig(**about["config"]), dict(about["roles"]), unseen, tuple(about["command"])
+            places = ((Path(one["table"]), folder / Path(one["run"]).name) for one in about["tables"])
+            jobs = tuple(Job(table, run, *rest) for table, run in places)
             if any(job.folder.parent != folder or job.folder.name == ".." for job in jobs):
                 raise ValueError("a run is not in the folder")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OptionError) as error:
@@ -226,6 +214,3 @@ class _Summary:
             writer.writeheader()
             writer.writerows(self.rows.values())
         self.written = time.monotonic()
-
-
-__all__ = ["Batch", "Ending", "expand"]

@@ -73,7 +73,7 @@ def propose_experiments(run: Run) -> tuple[Experiment, ...]:
         raise RunError(
             f"{run.folder}: no other form stands beside the law, so that no measurement could separate them."
         )
-    sigma = _precision(run)
+    sigma = np.maximum(run.sigma, LEAST * np.nanstd(run.data.stacked(), axis=0))
     candidates = [c for c in _candidates(run) if simulate(forms[0], *c).status is Status.OK]
     if not candidates:
         raise RunError(f"{run.folder}: the law reaches the end of the data from no start; nothing can be proposed.")
@@ -91,11 +91,6 @@ def _judge(
     nats = np.array([_behind(r, h, f, x0, t, sigma) for r, h, f in zip(apart, known, forms[1:], strict=True)])
     at, state = np.unravel_index(np.abs(apart[int(nats.argmin())]).argmax(), apart[0].shape)
     return Experiment(x0, t, nats, int(state), float(t[at]), repeat)
-
-
-def _precision(run: Run) -> Float[np.ndarray, "d"]:
-    spread = np.nanstd(run.data.stacked(), axis=0)
-    return np.maximum(run.sigma, LEAST * spread)
 
 
 def _candidates(run: Run) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -196,6 +191,3 @@ def _vary_inside(term: sp.Expr, change: Callable[[sp.Number], sp.Expr]) -> Itera
         number, rest = total.as_coeff_Add()
         if number != 0:
             yield term.xreplace({total: change(number) + rest})
-
-
-__all__ = ["Experiment", "propose_experiments"]

@@ -28,7 +28,8 @@ from ..judge.card import write_latex
 from ..work.config import FitConfig
 from ..work.errors import OptionError, RunError
 from ..work.files import replacing, write_json, write_text
-from .run import FORMAT, Run
+from .formats import FORMAT
+from .run import Run
 
 if TYPE_CHECKING:
     from ..judge.finding import Finding

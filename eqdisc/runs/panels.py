@@ -121,7 +121,8 @@ def write_laws(axes: np.ndarray, equations: Equations) -> None:
     """Write each law over its panel, all of them or none: a law without its sisters misleads."""
     lefts = replace(equations, rhs=equations.symbols).latex().values()  # dx/dt = x: the names as LaTeX has them
     laws = [_round_numbers(left, right) for left, right in zip(lefts, equations.latex().values(), strict=True)]
-    if all(_width(law) <= LONGEST_TITLE for law in laws):
+    seen = (re.sub(r"\\([a-z]+|,)|[{}$^_ ]", "", law) for law in laws)  # about
+    if all(len(law) <= LONGEST_TITLE for law in seen):
         for ax, law in zip(axes, laws, strict=True):
             ax.set_title(law, loc="left", fontsize=9, pad=4)
 
@@ -136,8 +137,3 @@ def _round_numbers(name: str, right: str) -> str:
     sign = "=" if short == right else r"\approx"
     spaced = re.sub(r"(?<![+-]) (?![+-])", r"\\,", re.sub(r"^-", "{-}", short))
     return rf"$d {name}/dt {sign} {spaced}$"
-
-
-def _width(law: str) -> int:
-    """Count what is seen of a law, about."""
-    return len(re.sub(r"\\([a-z]+|,)|[{}$^_ ]", "", law))

@@ -360,18 +360,6 @@ def _write_legend(ax: Axes) -> None:
 
 
 __all__ = [
-    "label",
-    "new_figure",
-    "new_row",
-    "phase_planes",
-    "plot_check",
-    "plot_comparison",
-    "plot_curves",
-    "plot_experiment",
-    "plot_fit",
-    "plot_front",
-    "plot_phase",
-    "plot_recovery",
-    "plot_residuals",
-    "render",
-]
+    "label", "new_figure", "new_row", "phase_planes", "plot_check", "plot_comparison", "plot_curves",
+    "plot_experiment", "plot_fit", "plot_front", "plot_phase", "plot_recovery", "plot_residuals", "render",
+]  # fmt: skip

@@ -21,8 +21,9 @@ from ..law.printers import MathPrinter, write_math
 from ..law.simulation import HUGE, simulate
 from ..work.markup import write_interval, write_number
 from ..work.status import Status
+from .formats import read_beginning
 from .residuals import Residual, residuals_of, test_residuals
-from .run import Run, read_origin
+from .run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -129,7 +130,8 @@ def _front(run: Run) -> Iterator[dict[str, Any]]:
 
 def _read_origin(run: Run) -> dict[str, Any]:
     """Return when, with what and by which command the run was made, as far as config.json says."""
-    about = read_origin(run.folder)
+    place = run.folder / "config.json"
+    about = read_beginning(place) if place.exists() else {}
     words = about.get("command", [])
     return {
         "line": shlex.join(["eqdisc", *words[1:]]) if words else "",

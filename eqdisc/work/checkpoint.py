@@ -63,14 +63,13 @@ class Checkpoint:
 
     def _scan(self, file: IO[bytes], start: int) -> int:
         """Learn where each record is; return the end of the last good one."""
-        size, end = os.fstat(file.fileno()).st_size, start
-        while end + _RECORD.size <= size:
-            file.seek(end)
-            key, seal, spent, length = _RECORD.unpack(file.read(_RECORD.size))
-            if end + _RECORD.size + length > size or _seal(key, spent, file.read(length)) != seal:
+        end = start
+        file.seek(start)
+        for key, seal, spent, content in _read_records(file):
+            if _seal(key, spent, content) != seal:
                 break
-            self._places[key] = (end + _RECORD.size, length)
-            self.spent, end = spent, end + _RECORD.size + length
+            self._places[key] = (end + _RECORD.size, len(content))
+            self.spent, end = spent, end + _RECORD.size + len(content)
         return end
 
     def __len__(self) -> int:
@@ -126,13 +125,20 @@ def count_steps(path: Path) -> int:
         refuse_strange(path, LARGEST)
     except OSError as error:
         raise RunError(f"{path} is no log of steps: {error.strerror}.") from None
-    found = 0
     with path.open("rb") as file:
         file.readline(LONGEST_HEAD)
-        while len(head := file.read(_RECORD.size)) == _RECORD.size:
-            length = _RECORD.unpack(head)[3]
-            found += len(file.read(min(length, path.stat().st_size))) == length
-    return found
+        return sum(1 for _ in _read_records(file))
+
+
+def _read_records(file: IO[bytes]) -> Iterator[tuple[bytes, bytes, float, bytes]]:
+    """Yield key, digest, seconds and content of each record that is whole."""
+    size = os.fstat(file.fileno()).st_size
+    while len(head := file.read(_RECORD.size)) == _RECORD.size:
+        key, seal, spent, length = _RECORD.unpack(head)
+        content = file.read(min(length, size))
+        if len(content) < length:
+            return
+        yield key, seal, spent, content
 
 
 def _starts_with(path: Path, head: bytes) -> bool:

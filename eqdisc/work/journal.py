@@ -140,20 +140,8 @@ class Finishing(Journal):
     """A journal for work that is done to its end although the search was asked to stop; the rest goes to the journal it stands for."""
 
     def __init__(self, journal: Journal) -> None:
-        self.journal, self.room = journal, journal.room
-
-    def record(
-        self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
-    ) -> None:
-        self.journal.record(stage, done, total, message, **facts)
-
-    def recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:
-        return self.journal.recall(step, inputs, work, form)
-
-    def recall_each(
-        self, step: str, inputs: Sequence[Callable[[], Any]], works: Sequence[Callable[[], T]], form: Form[T]
-    ) -> Iterator[T]:
-        return self.journal.recall_each(step, inputs, works, form)
+        self.room = journal.room
+        vars(self).update({name: getattr(journal, name) for name in ("record", "recall", "recall_each")})
 
 
 class Timing:
@@ -239,6 +227,3 @@ def _feed(state: Any, value: Any) -> None:
         raise TypeError(f"a {type(value).__name__} has no digest")
     else:
         state.update(text.encode())
-
-
-__all__ = ["Finishing", "Form", "Journal", "Packed", "TimedJournal", "Timing", "digest", "room_on"]
