@@ -46,18 +46,14 @@ def fit(
     ] = False,
 ) -> int:
     """Find the law behind a table."""
-    from ..runs.batch import Batch, expand
+    from ..runs.batch import Batch
     from ..runs.folder import default_folder, refuse_taken
     from ..runs.job import Job
 
     if validate is not None and config.held_out:
         raise OptionError("--validate and --held-out both say what is unseen; use one of them.")
-    tables = expand(data)
-    if not tables:
-        raise OptionError("there is no table to fit; name one.")
+    tables = _expand(data, profile)
     many = len(tables) > 1
-    if profile and many:
-        raise OptionError("--profile is of one table; leave it out, or name one.")
     with work.crew() as crew:
         folder = out or default_folder("tables" if many else tables[0])
         job = Job(tables[0], folder, config, asdict(roles), validate, tuple(sys.argv))
@@ -67,6 +63,18 @@ def fit(
             return _fit_all(batch, crew, output)
         refuse_taken(folder)
         return fenced(partial(_fit, job, crew, output, profile), folder)
+
+
+def _expand(data: tuple[Path, ...], profile: bool) -> list[Path]:
+    """Return the tables that are meant; refuse none, and several where one is profiled."""
+    from ..runs.batch import expand
+
+    tables = expand(data)
+    if not tables:
+        raise OptionError("there is no table to fit; name one.")
+    if profile and len(tables) > 1:
+        raise OptionError("--profile is of one table; leave it out, or name one.")
+    return tables
 
 
 def _fit(job: Job, crew: Crew, output: Output, profiled: bool) -> int:

@@ -97,10 +97,7 @@ def systems(
 
     known = catalogue()
     if name is None:
-        if out is not None or noise:
-            raise OptionError("--out and --noise need a system; name one, such as eqdisc systems fsir --out fsir.csv.")
-        lines = [f"{s.name:28s}{s.title}" for s in known.values()]
-        output.answer("\n".join(lines), [asdict(s) for s in known.values()])
+        _list_systems(list(known.values()), out is not None or noise != 0.0, output)
     elif name not in known:
         raise OptionError(f"the catalogue has no {name!r}.{did_you_mean(name, known)} eqdisc systems lists them all.")
     elif out is not None:
@@ -109,6 +106,12 @@ def systems(
         raise OptionError("--noise needs --out: it is added to the table that is simulated.")
     else:
         output.answer(_describe(known[name]), asdict(known[name]))
+
+
+def _list_systems(known: list[Any], one: bool, output: Output) -> None:
+    if one:
+        raise OptionError("--out and --noise need a system; name one, such as eqdisc systems fsir --out fsir.csv.")
+    output.answer("\n".join(f"{s.name:28s}{s.title}" for s in known), [asdict(s) for s in known])
 
 
 def _write_system(name: str, out: Path, noise: float, seed: int, output: Output) -> None:

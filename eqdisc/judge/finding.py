@@ -106,48 +106,52 @@ class Finding:
     def result(self) -> dict[str, Any]:
         """Return the contents of result.json."""
         data, law = self.data, self.equations
+        return {
+            "format": 1,
+            "eqdisc": self.versions["eqdisc"],
+            "states": list(data.states),
+            "inputs": [f"{name}:hold" if name in data.held else name for name in data.inputs],
+            "time": data.time,
+            "symbols": dict(data.symbols),
+            **self._texts(law),
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "alternatives": [{"equations": self._sides(self._typical(a).strings())} for a in self.alternatives],
+            "parameters": self._numbers(),
+            "fluxes": [{"rate": str(f.rate), "stoichiometry": dict(f.stoichiometry)} for f in law.fluxes()],
+            "invariants": list(law.invariants()),
+            "flat": list(self.flat),
+            "initial": list(self.initial),
+            "sigma": self.sigma,
+            "errors": self.errors,
+            "front": self._entries(),
+            "selected": self.selected,
+            "ci_level": LEVEL,
+            "data": {
+                "file": data.file,
+                "rows": data.rows,
+                "trajectories": len(data.trajectories),
+                "fitted": self.fitted,
+            },
+            "config": asdict(self.config),
+            "seed": self.seed,
+            "device": self.device,
+            "seconds": self.seconds,
+            "versions": self.versions,
+            "formula_names": list(data.formula_names),
+        } | self._more()
+
+    def _more(self) -> dict[str, Any]:
+        """Return what only some results have: groups, hidden states, a bootstrap."""
         groups = {g: self._texts(of) for g, of in self.groups.items()}
         return (
-            {
-                "format": 1,
-                "eqdisc": self.versions["eqdisc"],
-                "states": list(data.states),
-                "inputs": [f"{name}:hold" if name in data.held else name for name in data.inputs],
-                "time": data.time,
-                "symbols": dict(data.symbols),
-                **self._texts(law),
-                "verdict": self.verdict,
-                "reasons": list(self.reasons),
-                "alternatives": [{"equations": self._sides(self._typical(a).strings())} for a in self.alternatives],
-                "parameters": [
-                    {key: value for key, value in asdict(p).items() if key != "group" or value} for p in self.parameters
-                ],
-                "fluxes": [{"rate": str(f.rate), "stoichiometry": dict(f.stoichiometry)} for f in law.fluxes()],
-                "invariants": list(law.invariants()),
-                "flat": list(self.flat),
-                "initial": list(self.initial),
-                "sigma": self.sigma,
-                "errors": self.errors,
-                "front": self._entries(),
-                "selected": self.selected,
-                "ci_level": LEVEL,
-                "data": {
-                    "file": data.file,
-                    "rows": data.rows,
-                    "trajectories": len(data.trajectories),
-                    "fitted": self.fitted,
-                },
-                "config": asdict(self.config),
-                "seed": self.seed,
-                "device": self.device,
-                "seconds": self.seconds,
-                "versions": self.versions,
-                "formula_names": list(data.formula_names),
-            }
-            | ({"group": data.group, "groups": groups} if groups else {})
-            | ({"hidden": list(data.hidden)} if data.hidden else {})
+            ({"group": self.data.group, "groups": groups} if groups else {})
+            | ({"hidden": list(self.data.hidden)} if self.data.hidden else {})
             | ({} if self.bootstrap is None else {"bootstrap": asdict(self.bootstrap)})
         )
+
+    def _numbers(self) -> list[dict[str, Any]]:
+        return [{key: v for key, v in asdict(p).items() if key != "group" or v} for p in self.parameters]
 
     def _entries(self) -> list[dict[str, Any]]:
         return [

@@ -187,7 +187,7 @@ def refuse_taken(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise OptionError(f"--out {path} is a file; name a folder.")
     taken = [name for name in FILES if (path / name).exists() and not _only_locked(path / name)]
-    if "result.json" in taken or "config.json" in taken:
+    if {"result.json", "config.json"} & set(taken):
         state = "a run" if "result.json" in taken else "a run without a result"
         raise OptionError(f"{path} holds {state} already; name another folder with --out or remove it.")
     if taken:

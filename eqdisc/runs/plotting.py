@@ -84,14 +84,7 @@ def plot_check(data: Dataset, diagnosis: Diagnosis) -> Figure:
     figure, axes = new_figure(data.d + len(data.inputs))
     shown = data.trajectories[:MOST_DRAWN]
     for i, ax in enumerate(axes[: data.d]):
-        noise = diagnosis.states[i].noise or 0.0
-        for k, (line, dots) in zip(shown, colours(len(shown)), strict=True):
-            x = k.x[:, i]
-            ax.fill_between(k.t, x - 2 * noise, x + 2 * noise, color=line, alpha=0.15, lw=0)
-            ax.plot(k.t, x, "-", color=line, lw=0.8, zorder=2)
-            ax.plot(k.t, x, "o", ms=2.6, mfc="none", mec=dots, mew=0.7, zorder=3)
-            for a, b in _unmeasured(x) if len(shown) == 1 else ():
-                ax.axvspan(k.t[a], k.t[b], color=DOTS, alpha=0.15, lw=0)
+        _draw_measured(ax, shown, i, diagnosis.states[i].noise or 0.0)
         finish(ax, y=name_of(data, data.states[i]))
     for i, ax in enumerate(axes[data.d :]):
         how = "steps-post" if data.inputs[i] in data.held else "default"
@@ -102,6 +95,16 @@ def plot_check(data: Dataset, diagnosis: Diagnosis) -> Figure:
     more = f", {MOST_DRAWN} of {len(data)} trajectories" if len(data) > MOST_DRAWN else ""
     figure.suptitle(f"{Path(diagnosis.file).name}: {diagnosis.rows} rows{more}; bands are twice the noise", fontsize=9)
     return figure
+
+
+def _draw_measured(ax: Axes, shown: Sequence[Trajectory], state: int, noise: float) -> None:
+    for k, (line, dots) in zip(shown, colours(len(shown)), strict=True):
+        x = k.x[:, state]
+        ax.fill_between(k.t, x - 2 * noise, x + 2 * noise, color=line, alpha=0.15, lw=0)
+        ax.plot(k.t, x, "-", color=line, lw=0.8, zorder=2)
+        ax.plot(k.t, x, "o", ms=2.6, mfc="none", mec=dots, mew=0.7, zorder=3)
+        for a, b in _unmeasured(x) if len(shown) == 1 else ():
+            ax.axvspan(k.t[a], k.t[b], color=DOTS, alpha=0.15, lw=0)
 
 
 def _unmeasured(x: np.ndarray) -> list[tuple[int, int]]:
@@ -167,23 +170,10 @@ def plot_phase(
     """
     pairs = phase_planes(data.d)
     axes = open_axes(len(pairs) or 1) if axes is None else np.asarray(axes)
-    x = data.stacked()
     if not pairs:
-        name = name_of(data, data.states[0])
-        if equations.autonomous:
-            _draw_rate(axes[0], equations, x[:, 0], name)
-        else:
-            _draw_rates_followed(axes[0], simulations, name)
-    for ax, (a, b) in zip(axes, pairs, strict=False):
-        ax.plot(x[:, a], x[:, b], "o", ms=2.2, mfc="none", mec=DOTS, mew=0.6, zorder=2)
-        limits = ax.get_xlim(), ax.get_ylim()
-        if data.d == 2 and equations.autonomous:
-            _draw_field(ax, equations)
-        for curve in simulations.values():
-            ax.plot(curve.x[:, a], curve.x[:, b], color=INK, lw=1.0, zorder=3)
-        ax.set_xlim(*limits[0])
-        ax.set_ylim(*limits[1])
-        finish(ax, name_of(data, data.states[a]), name_of(data, data.states[b]))
+        _draw_rates_over_state(axes[0], equations, simulations, data)
+    for ax, pair in zip(axes, pairs, strict=False):
+        _draw_plane(ax, pair, simulations, data, equations if data.d == 2 and equations.autonomous else None)
     return axes
 
 
@@ -216,7 +206,20 @@ def plot_curves(
     return axes
 
 
-def _draw_rate(ax: Axes, equations: Equations, x: np.ndarray, name: str) -> None:
+def _draw_rates_over_state(
+    ax: Axes, equations: Equations, simulations: Mapping[str, Simulation], data: Dataset
+) -> None:
+    """Draw the rate of a state over its values; only on the ways that were taken where inputs or time drive it."""
+    if equations.autonomous:
+        _draw_rate(ax, equations, data.stacked()[:, 0])
+    else:
+        for curve in (k for k in simulations.values() if len(k.t) > 2):
+            ax.plot(curve.x[:, 0], np.gradient(curve.x[:, 0], curve.t), color=INK, lw=1.0)
+        ax.axhline(0.0, color=DOTS, lw=0.7)
+    finish(ax, name_of(data, data.states[0]), "rate of change")
+
+
+def _draw_rate(ax: Axes, equations: Equations, x: np.ndarray) -> None:
     low, high = float(np.nanmin(x)), float(np.nanmax(x))
     room = 0.15 * (high - low)
     start = 0.0 if 0.0 <= low < 2 * room else low - room  # a state that is never negative begins at zero
@@ -226,16 +229,23 @@ def _draw_rate(ax: Axes, equations: Equations, x: np.ndarray, name: str) -> None
     ax.axhline(0.0, color=DOTS, lw=0.7)
     ax.axvspan(low, high, color=DOTS, alpha=0.12, lw=0)
     ax.plot(grid, np.where(np.isfinite(rate), rate, np.nan), color=INK, lw=1.3)
-    finish(ax, name, "rate of change")
 
 
-def _draw_rates_followed(ax: Axes, simulations: Mapping[str, Simulation], name: str) -> None:
-    """Draw the rate over the state on the way that was taken: where inputs or time drive it, no curve tells it for all states."""
+def _draw_plane(
+    ax: Axes, pair: tuple[int, int], simulations: Mapping[str, Simulation], data: Dataset, field: Equations | None
+) -> None:
+    """Draw the records in the plane of two states, over the law's field there if it is given."""
+    a, b = pair
+    x = data.stacked()
+    ax.plot(x[:, a], x[:, b], "o", ms=2.2, mfc="none", mec=DOTS, mew=0.6, zorder=2)
+    limits = ax.get_xlim(), ax.get_ylim()
+    if field is not None:
+        _draw_field(ax, field)
     for curve in simulations.values():
-        if len(curve.t) > 2:
-            ax.plot(curve.x[:, 0], np.gradient(curve.x[:, 0], curve.t), color=INK, lw=1.0)
-    ax.axhline(0.0, color=DOTS, lw=0.7)
-    finish(ax, name, "rate of change")
+        ax.plot(curve.x[:, a], curve.x[:, b], color=INK, lw=1.0, zorder=3)
+    ax.set_xlim(*limits[0])
+    ax.set_ylim(*limits[1])
+    finish(ax, name_of(data, data.states[a]), name_of(data, data.states[b]))
 
 
 def _draw_field(ax: Axes, equations: Equations) -> None:
@@ -317,39 +327,39 @@ def plot_recovery(summary: pd.DataFrame, interval: Callable[[int, int], tuple[fl
     """
     varied = [name for name in ("samples", "starts") if name in summary]
     rows = list(summary.groupby(varied)) if varied else [((), summary)]
-    kinds = list(summary["kind"].unique())
     figure = Figure(figsize=(8.0, 0.5 + 2.3 * len(rows)), dpi=200, layout="constrained")
     axes = figure.subplots(len(rows), 3, sharey=True, sharex=True, squeeze=False)
     for panels, (at, part) in zip(axes, rows, strict=True):
         for ax, name in zip(panels, ("recovered", "claimed and right", "of recovered claimed"), strict=True):
-            for q, kind in enumerate(kinds):
-                _draw_rates(ax, part[part["kind"] == kind], name, q, len(kinds), interval)
-            ax.set_title(name, loc="left", fontsize=9)
-            ax.set_ylim(-2.0, 102.0)
-            finish(ax)
+            _draw_rates(ax, part, name, list(summary["kind"].unique()), interval)
         place = ", ".join(f"{value} {name}" for name, value in zip(varied, at, strict=True))
         panels[0].set_ylabel("% of fits" + (f", {place}" if place else ""), fontsize=8)
     for ax in axes[-1]:
         ax.set_xlabel("noise, % of each state's std", fontsize=8)
     # a kind that is never recovered may yet be claimed
     lines = {label: line for ax in axes.flat for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(lines.values(), lines, frameon=False, fontsize=8, loc="outside upper center", ncols=len(kinds))
+    figure.legend(
+        lines.values(), lines, frameon=False, fontsize=8, loc="outside upper center", ncols=summary["kind"].nunique()
+    )
     return figure
 
 
 def _draw_rates(
-    ax: Axes, part: pd.DataFrame, name: str, q: int, kinds: int, interval: Callable[[int, int], tuple[float, float]]
+    ax: Axes, part: pd.DataFrame, name: str, kinds: Sequence[str], interval: Callable[[int, int], tuple[float, float]]
 ) -> None:
-    """Draw one kind's rates, their bars a little beside those of the other kinds."""
-    part = part[part[f"{name} of"] > 0]
-    ends = [interval(int(n), int(of)) for n, of in zip(part[name], part[f"{name} of"], strict=True)]
-    share = 100 * (part[name] / part[f"{name} of"]).to_numpy(float)
-    bars = np.array([[s - 100 * low, 100 * high - s] for s, (low, high) in zip(share, ends, strict=True)]).reshape(
-        -1, 2
-    )
-    x = 100 * part["noise"].to_numpy(float) + 0.09 * (q - (kinds - 1) / 2)
-    kind, colour, width = ("all", INK, 1.8) if q == 0 else (part["kind"].iloc[0] if len(part) else None, f"C{q}", 0.9)
-    ax.errorbar(x, share, np.maximum(bars.T, 0.0), marker="o", ms=3, capsize=2, label=kind, color=colour, lw=width)
+    """Draw the rates of each kind, the bars a little beside each other."""
+    for q, kind in enumerate(kinds):
+        some = part[(part["kind"] == kind) & (part[f"{name} of"] > 0)]
+        share = 100 * (some[name] / some[f"{name} of"]).to_numpy(float)
+        ends = [interval(int(n), int(of)) for n, of in zip(some[name], some[f"{name} of"], strict=True)]
+        low, high = 100 * np.array(ends).reshape(-1, 2).T
+        x = 100 * some["noise"].to_numpy(float) + 0.09 * (q - (len(kinds) - 1) / 2)
+        style: dict[str, Any] = {"label": kind if len(some) else None, "color": f"C{q}", "lw": 0.9}
+        style = style if q else {"label": "all", "color": INK, "lw": 1.8}
+        ax.errorbar(x, share, np.maximum([share - low, high - share], 0.0), marker="o", ms=3, capsize=2, **style)
+    ax.set_title(name, loc="left", fontsize=9)
+    ax.set_ylim(-2.0, 102.0)
+    finish(ax)
 
 
 def _write_legend(ax: Axes) -> None:

@@ -178,20 +178,22 @@ def write_experiments(run: Run, experiments: Sequence[Experiment]) -> str:
     record = f"{len(best.t)} samples from {time} = {best.t[0]:.4g} to {best.t[-1]:.4g}"
     lines += ["", f"measure next: start at {_start(run, best)}, {record}, as precisely as before; {apart}.", ""]
     lines.append("nats by which each form would fall behind A (six nats are odds of 400 to 1):")
-    table = open_table("start", f">last {time}", *(f">{letter}" for letter in LETTERS[1 : len(forms)]))
-    for e in experiments:
-        again = " (a repeat)" if e.repeat else ""
-        table.add_row(_start(run, e) + again, f"{e.t[-1]:.4g}", *(f"{v:.1f}" for v in e.nats))
-    lines.append(render_table(table))
+    lines.append(_tabulate_experiments(run, experiments, LETTERS[1 : len(forms)]))
     alike = [letter for letter, v in zip(LETTERS[1:], best.nats, strict=False) if v < ALIKE]
     if alike:
-        lines += [
-            "",
-            f"{' and '.join(alike)} would stay: too much like A to be told apart by one record of this precision.",
-        ]
+        why = "too much like A to be told apart by one record of this precision"
+        lines += ["", f"{' and '.join(alike)} would stay: {why}."]
     name = str(run.result["data"]["file"]).rpartition("/")[2]
     how = "below the old rows, told apart by a column 'trajectory', and fit again"
     return "\n".join([*lines, "", f"Put the new rows into {name} {how}."])
+
+
+def _tabulate_experiments(run: Run, experiments: Sequence[Experiment], rivals: str) -> str:
+    table = open_table("start", f">last {run.result['time']}", *(f">{letter}" for letter in rivals))
+    for e in experiments:
+        again = " (a repeat)" if e.repeat else ""
+        table.add_row(_start(run, e) + again, f"{e.t[-1]:.4g}", *(f"{v:.1f}" for v in e.nats))
+    return render_table(table)
 
 
 def write_comparison(found: Comparison) -> str:
