@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from .data.check import Diagnosis, diagnose
     from .data.dataset import Dataset, Trajectory
     from .data.tables import as_dataset, read_table
-    from .discovery import Discovery, FrontEntry, discover
+    from .discovery import discover
     from .estimator import EquationDiscovery
+    from .judge.finding import Finding as Discovery
+    from .judge.finding import FrontEntry
     from .law.catalogue import catalogue, simulate_system
     from .law.equations import Equations, Parameter
     from .law.simulation import Simulation, simulate
@@ -44,7 +46,8 @@ _HOMES = {
     "work.config": ("FitConfig",),
     "runs.design": ("Experiment", "propose_experiments"),
     "data.check": ("Diagnosis", "diagnose"),
-    "discovery": ("Discovery", "FrontEntry", "discover"),
+    "discovery": ("discover",),
+    "judge.finding": ("Discovery", "FrontEntry"),
     "law.equations": ("Equations", "Parameter"),
     "work.errors": ("DataError", "DataWarning", "EqdiscError", "FormulaError", "OptionError", "RunError"),
     "estimator": ("EquationDiscovery",),
@@ -57,51 +60,22 @@ _HOMES = {
     "data.tables": ("as_dataset", "read_table"),
     "data.dataset": ("Dataset", "Trajectory"),
 }
+_CALLED = {"Discovery": "Finding"}  # in its home, what has another name there
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Chain",
-    "Comparison",
-    "Crew",
-    "DataError",
-    "DataWarning",
-    "Dataset",
-    "Diagnosis",
-    "Discovery",
-    "EqdiscError",
-    "EquationDiscovery",
-    "Equations",
-    "Experiment",
-    "FitConfig",
-    "FormulaError",
-    "FrontEntry",
-    "Journal",
-    "OptionError",
-    "Parameter",
-    "Run",
-    "RunError",
-    "Simulation",
-    "Status",
-    "Trajectory",
-    "__version__",
-    "as_dataset",
-    "catalogue",
-    "compare",
-    "diagnose",
-    "discover",
-    "load",
-    "plotting",
-    "propose_experiments",
-    "read_table",
-    "simulate",
-    "simulate_system",
-]
+    "Chain", "Comparison", "Crew", "DataError", "DataWarning", "Dataset", "Diagnosis", "Discovery",
+    "EqdiscError", "EquationDiscovery", "Equations", "Experiment", "FitConfig", "FormulaError", "FrontEntry",
+    "Journal", "OptionError", "Parameter", "Run", "RunError", "Simulation", "Status", "Trajectory",
+    "__version__", "as_dataset", "catalogue", "compare", "diagnose", "discover", "load", "plotting",
+    "propose_experiments", "read_table", "simulate", "simulate_system",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its module when it is first used."""
     if name in _HOME_OF:
-        value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+        value = getattr(import_module(f".{_HOME_OF[name]}", __name__), _CALLED.get(name, name))
     elif name == "plotting":
         value = import_module(".runs.plotting", __name__)
     else:

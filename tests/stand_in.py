@@ -21,7 +21,9 @@ def discovery_of(data: Dataset, verdict: str = "identified") -> Any:
     result = _result_of(data, verdict)
     law = {n: result["equations"][s] for s, n in zip(data.states, data.formula_names, strict=True)}
     equations = Equations.parse(law, data.formula_names)
-    return SimpleNamespace(result=lambda: result, equations=equations, chain=None, verdict=verdict)
+    return SimpleNamespace(
+        result=lambda: result, equations=equations, groups={}, data=data, chain=None, verdict=verdict
+    )
 
 
 def _result_of(data: Dataset, verdict: str = "identified") -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Card: what a notebook shows for a finding, live or read again."""
+"""Card: what is shown of a finding, live or read again: its card in a notebook, its equations for LaTeX."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -24,7 +25,12 @@ def write_finding(
     renamed = [f"{s} stands for {name}" for name, s in zip(result["states"], symbols, strict=True) if s != name]
     parts = [write_heading(result["verdict"]), *write_math(law), write_list(renamed), write_list(result["reasons"])]
     head = ["", "complexity", "parameters", "error fitted", "error unseen", "description length", "ended"]
-    parts.append(write_grid(head, (_front_row(k, e, result["selected"]) for k, e in enumerate(result["front"]))))
+    rows = []
+    for k, entry in enumerate(result["front"]):
+        errors = [entry.get(key) for key in ("train", "unseen", "description_length")]
+        size, ended = [entry["complexity"], entry["parameters"]], entry.get("status", "ok").replace("_", " ")
+        rows.append([PICK if k == result["selected"] else "", *size, *errors, ended])
+    parts.append(write_grid(head, rows))
     if rivals:
         parts.append(Markup("<details><summary>alternatives: {}</summary>").format(len(rivals)))
         for rival in rivals:
@@ -33,10 +39,14 @@ def write_finding(
     return Markup("").join(parts)
 
 
-def _front_row(k: int, entry: Mapping[str, Any], selected: int) -> list[Any]:
-    errors = [entry.get(key) for key in ("train", "unseen", "description_length")]
-    ended = entry.get("status", "ok").replace("_", " ")
-    return [PICK if k == selected else "", entry["complexity"], entry["parameters"], *errors, ended]
+def write_latex(result: Mapping[str, Any], law: Equations) -> str:
+    """Return equations.tex: an align environment with one equation a state, numbers in full."""
+    sides = zip(latex_names(law), law.latex().values(), strict=True)
+    rows = [rf"  \frac{{d {left}}}{{dt}} &= {right}" for left, right in sides]
+    head = f"% eqdisc {result['eqdisc']}, verdict: {result['verdict']}; \\usepackage{{amsmath}}\n"
+    return head + "\\begin{align}\n" + " \\\\\n".join(rows) + "\n\\end{align}\n"
 
 
-__all__ = ["write_finding"]
+def latex_names(law: Equations) -> list[str]:
+    """Return the states as they stand in LaTeX: the right-hand sides of dx/dt = x."""
+    return list(replace(law, rhs=law.symbols).latex().values())

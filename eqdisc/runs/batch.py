@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from glob import glob, has_magic
 from pathlib import Path
@@ -26,26 +26,17 @@ from .. import __version__
 from ..work.config import FitConfig
 from ..work.crew import Crew
 from ..work.errors import OptionError, RunError
-from ..work.files import read_file, replacing
-from .folder import default_folder, locking, refuse_taken
-from .job import Job, is_finished, take_up
-from .plain import as_json
-from .progress import Progress
-from .run import FORMAT, load
+from ..work.files import read_file, replacing, write_json
+from ..work.progress import Progress
+from .folder import locking, refuse_taken
+from .formats import FORMAT
+from .job import Ending, Job, is_finished, take_up
+from .run import Run, load
 
 LIST, SUMMARY = "tables.json", "summary.csv"
 HEAD = ("table", "run", "verdict", "equations", "error", "seconds", "message")
 PATIENCE = 60.0  # seconds in which a process that was given up for dead lets go of its run
 RENEWED = 2.0  # seconds between two versions of the summary
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a fit ended: its result.json, whether it was interrupted, and what is to be said of its table."""
-
-    result: Mapping[str, Any]
-    interrupted: bool
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,21 +47,11 @@ class Batch:
     jobs: tuple[Job, ...]
 
     @classmethod
-    def of(
-        cls,
-        tables: Sequence[Path],
-        folder: Path | None,
-        config: FitConfig,
-        roles: Mapping[str, Any],
-        validate: Path | None,
-        words: tuple[str, ...],
-    ) -> Batch:
-        """Give every table a run in `folder`, runs/tables-TIME without one; paths become absolute, as workers may be elsewhere."""
-        folder = (folder or default_folder("tables")).absolute()
-        unseen = None if validate is None else validate.absolute()
-        named = zip(tables, name_runs(tables), strict=True)
-        jobs = (Job(path.absolute(), folder / name, config, roles, unseen, words) for path, name in named)
-        return cls(folder, tuple(jobs))
+    def of(cls, tables: Sequence[Path], job: Job) -> Batch:
+        """Do a job with every table, its run in the folder of the job; paths become absolute, as workers may be elsewhere."""
+        folder, unseen = job.folder.absolute(), job.validate and job.validate.absolute()
+        each = {folder / name: path.absolute() for path, name in zip(tables, name_runs(tables), strict=True)}
+        return cls(folder, tuple(replace(job, table=t, folder=run, validate=unseen) for run, t in each.items()))
 
     def begin(self) -> None:
         """Write tables.json. Raises OptionError where the folder holds a batch, or a run or a file that would be overwritten."""
@@ -78,9 +59,8 @@ class Batch:
             cure = f"eqdisc resume {self.folder} goes on with it, or name another folder with --out"
             raise OptionError(f"{self.folder} holds a batch of tables already; {cure}.")
         if (self.folder / SUMMARY).exists():
-            raise OptionError(
-                f"{self.folder} holds a {SUMMARY} that would be overwritten; name another folder with --out."
-            )
+            cure = "name another folder with --out"
+            raise OptionError(f"{self.folder} holds a {SUMMARY} that would be overwritten; {cure}.")
         for job in self.jobs:
             refuse_taken(job.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -94,8 +74,7 @@ class Batch:
             "validate": one.validate,
             "tables": [{"table": job.table, "run": job.folder.name} for job in self.jobs],
         }
-        with replacing(self.folder / LIST) as draft:
-            draft.write_text(json.dumps(as_json(about), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(self.folder / LIST, about)
 
     @classmethod
     def read(cls, folder: Path) -> Batch:
@@ -103,12 +82,10 @@ class Batch:
         folder = folder.absolute()
         try:
             about = json.loads(read_file(folder / LIST))
-            config, roles, words = FitConfig(**about["config"]), dict(about["roles"]), tuple(about["command"])
             unseen = None if about["validate"] is None else Path(about["validate"])
-            jobs = tuple(
-                Job(Path(one["table"]), folder / Path(one["run"]).name, config, roles, unseen, words)
-                for one in about["tables"]
-            )
+            rest = FitConfig(**about["config"]), dict(about["roles"]), unseen, tuple(about["command"])
+            places = ((Path(one["table"]), folder / Path(one["run"]).name) for one in about["tables"])
+            jobs = tuple(Job(table, run, *rest) for table, run in places)
             if any(job.folder.parent != folder or job.folder.name == ".." for job in jobs):
                 raise ValueError("a run is not in the folder")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OptionError) as error:
@@ -152,8 +129,8 @@ def fit_one(job: Job, shared: Iterable[Path], progress: Progress) -> Ending:
             where = "put tables and run folders on a file system that all machines see, under the same name"
             raise RunError(f"the worker on {socket.gethostname()} does not see {path}; {where}.")
     notes: list[str] = []
-    interrupted = take_up(job, progress, notes.append, PATIENCE)
-    return Ending(load(job.folder).result, interrupted, tuple(notes))
+    ending = take_up(job, progress, notes.append, PATIENCE)
+    return Ending(Run(job.folder, ending.run.result), ending.interrupted, tuple(notes))  # what is soon sent
 
 
 def _in_words(seconds: float) -> str:
@@ -218,7 +195,7 @@ class _Summary:
         if (error := future.exception()) is not None:
             return self.add(job, None, str(error) or type(error).__name__)
         ending = future.result()
-        return self.add(job, ending.result, "interrupted" if ending.interrupted else "")
+        return self.add(job, ending.run.result, "interrupted" if ending.interrupted else "")
 
     def add(self, job: Job, result: Mapping[str, Any] | None, message: str = "") -> str:
         """Fill in the row of a job and return the word for it: the verdict, or failed."""
@@ -237,6 +214,3 @@ class _Summary:
             writer.writeheader()
             writer.writerows(self.rows.values())
         self.written = time.monotonic()
-
-
-__all__ = ["Batch", "Ending", "expand"]

@@ -63,17 +63,8 @@ def propose_experiments(run: Run) -> tuple[Experiment, ...]:
 
     Raises RunError where no other form stands beside the pick.
     """
-    if run.inputs:
-        raise RunError(
-            f"{run.folder}: the law has inputs, for which no measurement is proposed yet; vary them and fit both records."
-        )
-    run.refuse_hidden("fit the law to two records and see which forms fail")
-    forms = [run.equations, *run.alternatives[:RIVALS]]
-    if len(forms) < 2:
-        raise RunError(
-            f"{run.folder}: no other form stands beside the law, so that no measurement could separate them."
-        )
-    sigma = _precision(run)
+    forms = _forms_of(run)
+    sigma = np.maximum(run.sigma, LEAST * np.nanstd(run.data.stacked(), axis=0))
     candidates = [c for c in _candidates(run) if simulate(forms[0], *c).status is Status.OK]
     if not candidates:
         raise RunError(f"{run.folder}: the law reaches the end of the data from no start; nothing can be proposed.")
@@ -82,6 +73,20 @@ def propose_experiments(run: Run) -> tuple[Experiment, ...]:
     known = [_curvature(form, run, sigma) for form in forms[1:]]
     found = [_judge(forms, known, *candidates[q], sigma, repeat=q == 0) for q in kept]
     return (*sorted(found[1:], key=lambda e: e.open), found[0])
+
+
+def _forms_of(run: Run) -> list[Equations]:
+    """Return the pick and its rivals; raises RunError where nothing can be proposed for them."""
+    if run.inputs:
+        cure = "vary them and fit both records"
+        raise RunError(f"{run.folder}: the law has inputs, for which no measurement is proposed yet; {cure}.")
+    run.refuse_hidden("fit the law to two records and see which forms fail")
+    rivals = run.alternatives[:RIVALS]
+    if not rivals:
+        raise RunError(
+            f"{run.folder}: no other form stands beside the law, so that no measurement could separate them."
+        )
+    return [run.equations, *rivals]
 
 
 def _judge(
@@ -93,24 +98,26 @@ def _judge(
     return Experiment(x0, t, nats, int(state), float(t[at]), repeat)
 
 
-def _precision(run: Run) -> Float[np.ndarray, "d"]:
-    spread = np.nanstd(run.data.stacked(), axis=0)
-    return np.maximum(run.sigma, LEAST * spread)
-
-
 def _candidates(run: Run) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield starts and times: the first record's, then starts around it, each to the same end and to twice that."""
     first = run.data.trajectories[0]
-    start, all_x = run.start_of(first.name), run.data.stacked()
-    low, high, spread = np.nanmin(all_x, axis=0), np.nanmax(all_x, axis=0), np.nanstd(all_x, axis=0)
-    options = [_options(*facts) for facts in zip(start, low, high, spread, strict=True)]
-    alone = [[v if i == e else start[i] for i in range(len(start))] for e, o in enumerate(options) for v in o]
-    starts = list(itertools.product(*options)) if len(start) <= 2 else [*alone, *zip(*options, strict=False)]
-    yield start, first.t
-    for x0 in starts:
-        for stretch in (1.0, 2.0):
-            if stretch > 1.0 or not np.allclose(x0, start, rtol=0.1, atol=0.0):
-                yield np.array([float(f"{v:.2g}") for v in x0]), first.t[0] + stretch * (first.t - first.t[0])
+    start, t = run.start_of(first.name), first.t
+    yield start, t
+    for x0 in _starts_around(start, run.data.stacked()):
+        rounded = np.array([float(f"{v:.2g}") for v in x0])
+        if not np.allclose(x0, start, rtol=0.1, atol=0.0):
+            yield rounded, t[0] + 1.0 * (t - t[0])
+        yield rounded, t[0] + 2.0 * (t - t[0])
+
+
+def _starts_around(start: np.ndarray, x: np.ndarray) -> list[tuple[float, ...]]:
+    """Return every combination of the options of two states; of more, one state changed and all of them at once."""
+    facts = zip(start, np.nanmin(x, axis=0), np.nanmax(x, axis=0), np.nanstd(x, axis=0), strict=True)
+    options = [_options(*of) for of in facts]
+    if len(start) <= 2:
+        return list(itertools.product(*options))
+    alone = [(*start[:e], v, *start[e + 1 :]) for e, some in enumerate(options) for v in some]
+    return [*alone, *zip(*options, strict=False)]
 
 
 def _options(start: float, low: float, high: float, spread: float) -> list[float]:
@@ -196,6 +203,3 @@ def _vary_inside(term: sp.Expr, change: Callable[[sp.Number], sp.Expr]) -> Itera
         number, rest = total.as_coeff_Add()
         if number != 0:
             yield term.xreplace({total: change(number) + rest})
-
-
-__all__ = ["Experiment", "propose_experiments"]

@@ -16,25 +16,28 @@ import io
 import json
 import string
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 from xml.sax.saxutils import escape
 
 import numpy as np
 
 from .. import __version__
+from ..judge.card import write_latex
 from ..law import printers
 from ..law.simulation import TIGHT_ATOL, TIGHT_RTOL
 from ..work.errors import OptionError, RunError, did_you_mean
-from .plain import as_json, write_latex
+from ..work.files import as_json
 
 if TYPE_CHECKING:
     import sympy as sp
 
-    from .run import Run
+    from ..data.dataset import Dataset
+    from ..law.equations import Equations
 
 Target = Literal["python", "julia", "c", "stan", "sbml", "latex", "sympy", "json"]
 TARGETS: tuple[str, ...] = get_args(Target)
@@ -43,7 +46,25 @@ WIDTH = 110
 _FACTS = ("eqdisc", "verdict", "reasons", "time", "states", "symbols", "equations", "parameters", "initial")
 
 
-def export(run: Run, to: str) -> str:
+class Exported(Protocol):
+    """What an export needs of a `Run`, which can export itself."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def result(self) -> Mapping[str, Any]: ...
+    @property
+    def states(self) -> tuple[str, ...]: ...
+    @property
+    def symbols(self) -> tuple[str, ...]: ...
+    @property
+    def equations(self) -> Equations: ...
+    @property
+    def data(self) -> Dataset: ...
+    def start_of(self, trajectory: str) -> np.ndarray: ...
+
+
+def export(run: Exported, to: str) -> str:
     """Return the law of a run as a text in the language `to`.
 
     Raises OptionError for a language that is not known, or whose library is missing, RunError for a run without a law.
@@ -58,14 +79,9 @@ def export(run: Run, to: str) -> str:
     law = run.result["equations"] or {}
     if not all(law.get(name) for name in run.states):
         raise RunError(f"{run.folder} holds no law to export; run the fit again.")
-    if run.inputs and to in _RUNNING:
-        raise OptionError(
-            f"{to} programs hold laws without inputs; use latex, sympy or json, or eqdisc simulate {run.folder}."
-        )
-    if run.groups and to in _RUNNING:
-        raise OptionError(
-            f"{to} programs hold one law for all records; use latex, sympy or json, or eqdisc simulate {run.folder}."
-        )
+    for key, what in (("inputs", "laws without inputs"), ("groups", "one law for all records")):
+        if to in _RUNNING and run.result.get(key):
+            raise OptionError(f"{to} programs hold {what}; use latex, sympy or json, or eqdisc simulate {run.folder}.")
     return _WRITERS[to](run)
 
 
@@ -82,15 +98,16 @@ def one_line(text: str) -> str:
     return f"{line}." if line.endswith(("\\", "??/")) else line  # in C, these would swallow the end of the line
 
 
-def write_facts(run: Run, names: Mapping[str, str]) -> list[str]:
+def write_facts(run: Exported, names: Mapping[str, str]) -> list[str]:
     """Return the verdict with its reasons, what each identifier stands for and its unit, one line each."""
-    units = run.data.units
-    time = run.result["time"]
-    facts = [f"eqdisc {run.result.get('eqdisc', __version__)}, verdict: {run.verdict}", *run.reasons]
+    units, time = run.data.units, run.result["time"]
+    facts = [f"eqdisc {run.result.get('eqdisc', __version__)}, verdict: {run.result['verdict']}"]
+    facts += run.result["reasons"]
     for name, symbol in zip(run.states, run.symbols, strict=True):
-        stands = f"{names[symbol]} stands for {json.dumps(name, ensure_ascii=False)}" if names[symbol] != name else ""
-        unit = f"unit of {names[symbol]}: {units[name]}" if name in units else ""
-        facts += [fact for fact in (stands, unit) if fact]
+        if names[symbol] != name:
+            facts.append(f"{names[symbol]} stands for {json.dumps(name, ensure_ascii=False)}")
+        if name in units:
+            facts.append(f"unit of {names[symbol]}: {units[name]}")
     if time != "t" or time in units:
         facts.append(f"t is {json.dumps(time, ensure_ascii=False)}" + (f" in {units[time]}" if time in units else ""))
     return [one_line(fact) for fact in facts]
@@ -105,7 +122,7 @@ class _Start:
     t: list[float]
 
 
-def _starts(run: Run) -> list[_Start]:
+def _starts(run: Exported) -> list[_Start]:
     found = [_Start(k.name, run.start_of(k.name).tolist(), k.t.tolist()) for k in run.data.trajectories]
     for start in found:
         if not np.isfinite(start.x0).all():
@@ -117,10 +134,11 @@ def _starts(run: Run) -> list[_Start]:
 class _Source:
     """The law of a run in the words of one language."""
 
-    run: Run
+    run: Exported
     language: str
     comment: str
     printer: Callable[[Mapping[str, str]], Any]
+    first: int = 0  # place of the first element of an array
 
     @cached_property
     def names(self) -> dict[str, str]:
@@ -133,14 +151,17 @@ class _Source:
         printer = self.printer(self.names)
         return [printer.doprint(side) for side in self.run.equations.rhs]
 
-    @property
-    def states(self) -> Iterator[tuple[int, str, bool]]:
-        """Place, identifier and whether it is kept from falling below zero, of each state that the law uses."""
+    def unpack(self, line: str, clamp: str) -> str:
+        """Write `line`, of a name and its value, for each state that the law uses; `clamp` keeps a value from falling below zero."""
         law = self.run.equations
         used: set[sp.Symbol] = set().union(*(side.free_symbols for side in law.rhs))
-        for k, (symbol, rooted) in enumerate(zip(law.symbols, law.rooted, strict=True)):
-            if symbol in used:
-                yield k, self.names[symbol.name], rooted
+        states = enumerate(zip(law.symbols, law.rooted, strict=True), self.first)
+        values = ((k, symbol, clamp if rooted else "{}") for k, (symbol, rooted) in states if symbol in used)
+        return _lines((line.format(self.names[symbol.name], form.format(f"x[{k}]")) for k, symbol, form in values), 4)
+
+    def sides(self, line: str) -> str:
+        """Write `line`, of a place and a right-hand side, for each state."""
+        return _lines((line.format(k, side) for k, side in enumerate(self.rights, self.first)), 4)
 
     def fill(self, **parts: Any) -> str:
         """Fill the template of the language."""
@@ -151,7 +172,7 @@ class _Source:
         )
 
 
-def _columns(run: Run) -> list[str]:
+def _columns(run: Exported) -> list[str]:
     return ["trajectory", run.result["time"], *run.states]
 
 
@@ -175,7 +196,7 @@ def _lines(lines: Iterable[str], indent: int) -> str:
 # Programs
 
 
-def _write_python(run: Run) -> str:
+def _write_python(run: Exported) -> str:
     source = _Source(run, "python", "#", printers.PythonPrinter)
     rooted = ["0.0" if root else "-numpy.inf" for root in run.equations.rooted]
     return source.fill(
@@ -191,7 +212,7 @@ def _write_python(run: Run) -> str:
     )
 
 
-def _write_sympy(run: Run) -> str:
+def _write_sympy(run: Exported) -> str:
     source = _Source(run, "sympy", "#", printers.SymbolicPrinter)
     names = source.names
     rows = zip(names.values(), source.rights, strict=True)
@@ -215,7 +236,7 @@ def quote_c(text: str) -> str:
     return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in text.encode("utf-8", "replace")) + '"'
 
 
-def _write_c(run: Run) -> str:
+def _write_c(run: Exported) -> str:
     source = _Source(run, "c", "//", printers.CPrinter)
     starts = _starts(run)
     arrays = [
@@ -226,10 +247,8 @@ def _write_c(run: Run) -> str:
     cells = [quote_c(_cells([k.name, "0"]).removesuffix(",0")) for k in starts]
     return source.fill(
         columns=quote_c(_cells(_columns(run))),
-        unpack=_lines(
-            (f"double {n} = {f'fmax(x[{k}], 0)' if root else f'x[{k}]'};" for k, n, root in source.states), 4
-        ),
-        rhs=_lines((f"dx[{k}] = {side};" for k, side in enumerate(source.rights)), 4),
+        unpack=source.unpack("double {} = {};", "fmax({}, 0)"),
+        rhs=source.sides("dx[{}] = {};"),
         trajectories="\n".join(arrays),
         list=_lines((f"{{{cell}, START_{n}, TIMES_{n}, {len(starts[n].t)}}}," for n, cell in enumerate(cells)), 4),
     )
@@ -245,24 +264,22 @@ def quote_julia(text: str) -> str:
     return '"' + "".join(c if ord(c) in plain else f"\\U{ord(c):08x}" for c in text) + '"'
 
 
-def _write_julia(run: Run) -> str:
-    source = _Source(run, "julia", "#", printers.JuliaPrinter)
+def _write_julia(run: Exported) -> str:
+    source = _Source(run, "julia", "#", printers.JuliaPrinter, first=1)
     units = ", ".join(f"{quote_julia(name)} => {quote_julia(unit)}" for name, unit in run.data.units.items())
     return source.fill(
         columns=f"[{', '.join(map(quote_julia, _columns(run)))}]",
         units=f"Dict{{String, String}}({units})",
-        unpack=_lines(
-            (f"{n} = {f'max(x[{k + 1}], 0.0)' if root else f'x[{k + 1}]'}" for k, n, root in source.states), 4
-        ),
-        rhs=_lines((f"dx[{k}] = {side}" for k, side in enumerate(source.rights, 1)), 4),
+        unpack=source.unpack("{} = {}", "max({}, 0.0)"),
+        rhs=source.sides("dx[{}] = {}"),
         trajectories=_lines(
             (f"({quote_julia(k.name)}, [{_numbers(k.x0, 8)}], [{_numbers(k.t, 8)}])," for k in _starts(run)), 4
         ),
     )
 
 
-def _write_stan(run: Run) -> str:
-    source = _Source(run, "stan", "//", printers.StanPrinter)
+def _write_stan(run: Exported) -> str:
+    source = _Source(run, "stan", "//", printers.StanPrinter, first=1)
     data, simulations = [], []
     for n, k in enumerate(_starts(run), 1):
         data += [f"// trajectory {one_line(json.dumps(k.name, ensure_ascii=False))}, from t = {k.t[0]!r}"]
@@ -274,10 +291,8 @@ def _write_stan(run: Run) -> str:
             solve = f"ode_bdf_tol(law, start_{n}, {k.t[0]!r}, times_{n}, {TIGHT_RTOL!r}, {small!r}, 1000000)"
             simulations += [f"array[{later}] vector[{len(k.x0)}] states_{n} = {solve};"]
     return source.fill(
-        unpack=_lines(
-            (f"real {n} = {f'fmax(x[{k + 1}], 0)' if root else f'x[{k + 1}]'};" for k, n, root in source.states), 4
-        ),
-        rhs=_lines((f"dx[{k}] = {side};" for k, side in enumerate(source.rights, 1)), 4),
+        unpack=source.unpack("real {} = {};", "fmax({}, 0)"),
+        rhs=source.sides("dx[{}] = {};"),
         data=_lines(data, 2),
         simulations=_lines(simulations, 2),
     )
@@ -286,23 +301,25 @@ def _write_stan(run: Run) -> str:
 # Texts
 
 
-def _write_latex(run: Run) -> str:
+def _write_latex(run: Exported) -> str:
     facts = write_facts(run, {symbol: symbol for symbol in run.symbols})
     lines = [f"start of trajectory {k.name}: " + _pairs(run, k) for k in _starts(run)]
     head = "".join(f"% {one_line(line)}\n" for line in [*facts, *lines])
-    return head + write_latex({**run.result, "eqdisc": __version__, "verdict": one_line(run.verdict)}, run.equations)
+    return head + write_latex(
+        {**run.result, "eqdisc": __version__, "verdict": one_line(run.result["verdict"])}, run.equations
+    )
 
 
-def _pairs(run: Run, start: _Start) -> str:
+def _pairs(run: Exported, start: _Start) -> str:
     return ", ".join(f"{symbol} = {value!r}" for symbol, value in zip(run.symbols, start.x0, strict=True))
 
 
-def _write_json(run: Run) -> str:
+def _write_json(run: Exported) -> str:
     facts = {key: run.result[key] for key in _FACTS if key in run.result} | {"units": dict(run.data.units)}
     return json.dumps(as_json(facts), indent=2, allow_nan=False) + "\n"
 
 
-def _write_sbml(run: Run) -> str:
+def _write_sbml(run: Exported) -> str:
     """Write SBML Level 3: every state a parameter with a rate rule, from the start of the first trajectory."""
     try:
         import libsbml
@@ -333,13 +350,13 @@ def _write_sbml(run: Run) -> str:
     return libsbml.writeSBMLToString(document)
 
 
-def _clamped(run: Run, names: Mapping[str, str]) -> dict[str, str]:
+def _clamped(run: Exported, names: Mapping[str, str]) -> dict[str, str]:
     """Return what stands in a formula of SBML for each symbol: a state under a root never falls below zero."""
     roots = zip(run.symbols, run.equations.rooted, strict=True)
     return {s: f"piecewise({names[s]}, {names[s]} > 0, 0)" if root else names[s] for s, root in roots} | {"t": "time"}
 
 
-_WRITERS: dict[str, Callable[[Run], str]] = {
+_WRITERS: dict[str, Callable[[Exported], str]] = {
     "python": _write_python,
     "julia": _write_julia,
     "c": _write_c,

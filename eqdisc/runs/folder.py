@@ -11,7 +11,6 @@ the folder's lock (`holding`).
 from __future__ import annotations
 
 import csv
-import json
 import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,15 +24,15 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..data.dataset import Dataset
 from ..data.tables import hash_file, write_table
+from ..judge.card import write_latex
 from ..work.config import FitConfig
 from ..work.errors import OptionError, RunError
-from ..work.files import replacing
-from .plain import as_json, write_latex
+from ..work.files import replacing, write_json, write_text
+from .formats import FORMAT
+from .run import Run
 
 if TYPE_CHECKING:
-    from ..discovery import Discovery
-
-from .run import FORMAT, Run, load
+    from ..judge.finding import Finding
 
 PACKAGES = ("torch", "sympy", "scipy", "numpy", "pandas")
 FILES = (
@@ -56,11 +55,6 @@ class RunFolder:
 
     path: Path
 
-    def write_text(self, name: str, text: str) -> None:
-        """Replace one file by a text."""
-        with replacing(self.path / name) as draft:
-            draft.write_text(text, encoding="utf-8")
-
     def write_front(self, entries: Sequence[Mapping[str, Any]], selected: int | None = None) -> None:
         """Replace front.csv: one law a row, as in result.json's `front`; the pick has a 1."""
         states = list(entries[0]["equations"]) if entries else []
@@ -69,37 +63,34 @@ class RunFolder:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["pick", *keys, *(f"d{name}/dt" for name in states)])
             for k, entry in enumerate(entries):
-                cells = ["" if entry.get(key) is None else entry[key] for key in keys]
-                writer.writerow([int(k == selected), *cells, *(entry["equations"][name] for name in states)])
+                sides = (entry["equations"][name] for name in states)
+                writer.writerow([int(k == selected), *map(entry.get, keys), *sides])
 
     @property
     def steps(self) -> Path:
         """The log of the search's finished steps (`checkpoint`)."""
         return self.path / "checkpoint" / "steps"
 
-    def write_discovery(
-        self, found: Discovery, sha256: str | None = None, keep_checkpoint: bool = False
-    ) -> dict[str, Any]:
-        """Write everything a fit ends with and return the contents of result.json, which comes first: it is the answer.
+    def write_discovery(self, found: Finding, sha256: str | None = None, keep_checkpoint: bool = False) -> Run:
+        """Write everything a fit ends with, result.json first, which is the answer, and return it as a run.
 
         `sha256` is that of the table that was fitted; the checkpoint goes unless it is kept for an interrupted search.
         """
-        result = as_json(found.result())
-        result["data"] = {"sha256": sha256 or hash_file(self.path / "data.csv")} | result["data"]
-        self.write_text("result.json", json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        self.write_text("equations.tex", write_latex(result, found.equations))
-        self.write_front(result["front"], result["selected"])
+        run = Run.of(found, self.path, {"sha256": sha256 or hash_file(self.path / "data.csv")})
+        write_json(self.path / "result.json", run.result)
+        write_text(self.path / "equations.tex", write_latex(run.result, run.equations))
+        self.write_front(run.front, run.result["selected"])
         if found.chain is not None:
             from ..units.chain import save_chain
 
             with replacing(self.path / "field.safetensors") as draft:
                 save_chain(found.chain, draft)
-        self._draw(load(self.path))
+        self._draw(run)
         if not keep_checkpoint:
             self.steps.unlink(missing_ok=True)
             with suppress(OSError):  # the lock goes last, with whoever holds it
                 self.steps.parent.rmdir()
-        return result
+        return run
 
     def _draw(self, run: Run) -> None:
         from .plotting import new_figure, plot_fit
@@ -166,7 +157,6 @@ def create_run(
     """
     refuse_taken(path)
     path.mkdir(parents=True, exist_ok=True)
-    folder = RunFolder(path)
     for name, table in (("data.csv", data), ("validate.csv", unseen)):
         if table is not None:
             with replacing(path / name) as draft:
@@ -188,8 +178,8 @@ def create_run(
         "fitted": hash_file(path / "data.csv"),
         "validate": None if unseen is None else unseen.file,
     }
-    folder.write_text("config.json", json.dumps(as_json(about), indent=2, ensure_ascii=False) + "\n")
-    return folder
+    write_json(path / "config.json", about)
+    return RunFolder(path)
 
 
 def refuse_taken(path: Path) -> None:
@@ -197,7 +187,7 @@ def refuse_taken(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise OptionError(f"--out {path} is a file; name a folder.")
     taken = [name for name in FILES if (path / name).exists() and not _only_locked(path / name)]
-    if "result.json" in taken or "config.json" in taken:
+    if {"result.json", "config.json"} & set(taken):
         state = "a run" if "result.json" in taken else "a run without a result"
         raise OptionError(f"{path} holds {state} already; name another folder with --out or remove it.")
     if taken:

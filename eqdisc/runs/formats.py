@@ -6,17 +6,18 @@ are those of the states, is checked here too. Keys that are not listed are kept 
 """
 
 # no "from __future__ import annotations": texts would hide from TypedDict which keys are not required
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
+from .. import __version__
 from ..data.dataset import stands
 from ..work.errors import RunError
 from ..work.files import read_file
 from ..work.status import Status
 
+FORMAT = 1
 LARGEST = 2**27  # bytes of a result.json: starts of a million trajectories
 Number = float | None
 Texts = dict[str, str]
@@ -135,59 +136,50 @@ class Beginning(TypedDict):
     versions: NotRequired[Texts]
 
 
-def read_json(place: Path, what: str) -> dict[str, Any]:
-    """Read a JSON object that has a format. Raises RunError: `what` it is not, or why the file cannot be read."""
+def read_result(place: Path) -> dict[str, Any]:
+    """Read a result.json. Raises RunError, which names the file and the value, where it is not one of this format."""
+    facts = _read(place, "a result", Result)
+    states, symbols, hidden = facts["states"], facts.get("symbols", {}), set(facts.get("hidden", ()))
+    inputs = [name.removesuffix(":hold") for name in facts.get("inputs", ())]
+    named = [symbols.get(name, name) for name in (*states, *inputs)]
+    laws = [facts, *facts["alternatives"], *facts["front"], *facts.get("groups", {}).values()]
+    ends = {entry.get("status", "ok").upper() for entry in facts["front"]}
+    damages = {
+        "states are not distinct names": not set(states) - hidden or len(set(states)) < len(states),
+        "a state has no symbol that can stand in a formula": not all(map(stands, named[: len(states)])),
+        "an input has no symbol that can stand in a formula": not all(stands(s) or s == "t" for s in named),
+        "two columns have one symbol": len(set(named)) < len(named),
+        "a hidden state is none of the states": not hidden <= set(states),
+        "a law lacks the equation of a state": any(set(states) - set(law["equations"]) for law in laws),
+        "a start lacks a state": any(set(states) - set(start["x0"]) for start in facts["initial"]),
+        "a law ended in no known way": not ends <= set(Status.__members__),
+        "the law that was selected is not on the front": not 0 <= facts["selected"] < len(facts["front"]),
+    }
+    for damage in (words for words, there in damages.items() if there):
+        raise RunError(f"{place} is damaged: {damage}; run the fit again.")
+    return facts
+
+
+def read_beginning(place: Path) -> dict[str, Any]:
+    """Read a config.json. Raises RunError, which names the file and the value, where it is not one of this format."""
+    return _read(place, "a configuration", Beginning)
+
+
+def _read(place: Path, what: str, kind: Any) -> dict[str, Any]:
     try:
         facts = msgspec.json.decode(read_file(place, LARGEST))
-        _ = facts["format"]
+        known = facts["format"] == FORMAT
     except OSError as error:
         raise RunError(f"{place} cannot be read ({error.strerror or error}).") from None
     except (ValueError, KeyError, TypeError, RecursionError):  # msgspec's errors are ValueErrors
         raise RunError(f"{place} is not {what} of eqdisc; run the fit again.") from None
-    return facts
-
-
-def check_result(place: Path, facts: dict[str, Any]) -> None:
-    """Raise RunError, which names the file and the value, unless these are the contents of a result.json."""
-    _check_types(place, facts, Result)
-    states, symbols = facts["states"], facts.get("symbols", {})
-    named = [symbols.get(name, name) for name in (*states, *_inputs_of(facts))]
-    groups = facts.get("groups", {})
-    laws = [facts, *facts["alternatives"], *facts["front"], *groups.values()]
-    measured = set(states) - set(facts.get("hidden", ()))
-    for wrong, cause in (
-        (not measured or len(set(states)) < len(states), "states are not distinct names"),
-        (any(not stands(s) for s in named[: len(states)]), "a state has no symbol that can stand in a formula"),
-        (any(not (stands(s) or s == "t") for s in named), "an input has no symbol that can stand in a formula"),
-        (len(set(named)) < len(named), "two columns have one symbol"),
-        (not set(facts.get("hidden", ())) <= set(states), "a hidden state is none of the states"),
-        (any(set(states) - set(law["equations"]) for law in laws), "a law lacks the equation of a state"),
-        (any(set(states) - set(start["x0"]) for start in facts["initial"]), "a start lacks a state"),
-        (
-            any(e.get("status", "ok").upper() not in Status.__members__ for e in facts["front"]),
-            "a law ended in no known way",
-        ),
-        (not 0 <= facts["selected"] < len(facts["front"]), "the law that was selected is not on the front"),
-    ):
-        if wrong:
-            raise RunError(f"{place} is damaged: {cause}; run the fit again.")
-
-
-def _inputs_of(facts: Mapping[str, Any]) -> list[str]:
-    return [name.removesuffix(":hold") for name in facts.get("inputs", ())]
-
-
-def check_beginning(place: Path, facts: dict[str, Any]) -> None:
-    """Raise RunError, which names the file and the value, unless these are the contents of a config.json."""
-    _check_types(place, facts, Beginning)
-
-
-def _check_types(place: Path, facts: dict[str, Any], kind: Any) -> None:
-    required = sorted(kind.__required_keys__, key=list(kind.__annotations__).index)
-    missing = next((key for key in required if key not in facts), None)
+    if not known:
+        raise RunError(f"{place} has format {facts['format']!r}; eqdisc {__version__} reads format {FORMAT}.")
+    missing = next((key for key in kind.__annotations__ if key in kind.__required_keys__ and key not in facts), None)
     if missing:
         raise RunError(f"{place} lacks {missing!r}; run the fit again.")
     try:
         msgspec.convert(facts, kind)
     except (msgspec.ValidationError, RecursionError) as error:
         raise RunError(f"{place} is damaged: {error}; run the fit again.") from None
+    return facts

@@ -2,33 +2,102 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..data.tables import read_table
-from ..work.checkpoint import Checkpoint
+from ..work.checkpoint import Checkpoint, KeptJournal
 from ..work.compiler import announcing
 from ..work.config import FitConfig
 from ..work.crew import Crew
 from ..work.errors import DataError, EqdiscError, OptionError
-from ..work.journal import Journal
+from ..work.files import as_json
+from ..work.journal import Journal, Timing
 from ..work.memory import loading, refuse_large
-from ..work.timing import Timing
+from ..work.progress import Progress, ShownJournal
 from .folder import RunFolder, create_run, holding, refuse_taken, versions_of
-from .plain import as_json
-from .progress import Progress, RunJournal, ShownJournal, obeying_interrupts
-from .run import Begun, differ, hash_file, load, read_begun
+from .run import Begun, Run, differ, hash_file, load, read_begun
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
 
 CLOSE = 1e-6  # relative: numbers that differ by less are of the same law, fitted on another machine
 PASSING = ("seconds", "versions", "eqdisc", "device")  # facts of a result that belong to the time it was made
+
+
+class RunJournal(KeptJournal):
+    """The journal of a fit with a run folder.
+
+    `interrupted` is set by Ctrl-C; `stop` is true then, and when the time or the memory that `config` allows is spent. A record with
+    the fact `front` (entries as in result.json) replaces front.csv.
+    """
+
+    interrupted = False
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        progress: Progress,
+        checkpoint: Checkpoint,
+        config: FitConfig = FitConfig(),
+        since: float | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        super().__init__(checkpoint, config.time_limit, since, config.memory, timing)
+        self.folder, self.progress = folder, progress
+
+    @property
+    def stop(self) -> bool:
+        return self.interrupted or super().stop
+
+    @property
+    def late(self) -> bool:
+        return self.interrupted or super().late
+
+    @property
+    def cause(self) -> str:
+        return "Ctrl-C" if self.interrupted else super().cause
+
+    def record(
+        self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
+    ) -> None:
+        self.timing.end(stage)
+        self.progress.show(stage, done, total, message)
+        if facts.get("front"):
+            self.folder.write_front(facts["front"])
+
+
+@contextmanager
+def obeying_interrupts(journal: RunJournal) -> Iterator[None]:
+    """Let the first Ctrl-C ask the journal's search to stop, and the second end the program at once."""
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if journal.interrupted:
+            raise KeyboardInterrupt
+        journal.interrupted = True
+        with suppress(RuntimeError):  # the signal came in the middle of another write to the same stream
+            journal.progress.show("stopping", None, None, "the best so far will be saved; Ctrl-C again ends at once")
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # whoever started this process handles it
+        yield
+        return
+    try:
+        former = signal.signal(signal.SIGINT, on_interrupt)
+    except ValueError:  # not the main thread: whoever runs it handles Ctrl-C
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 @dataclass(frozen=True)
@@ -43,14 +112,23 @@ class Job:
     words: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a fit ended: its run, whether it was interrupted, and what is to be said of its table."""
+
+    run: Run
+    interrupted: bool = False
+    notes: tuple[str, ...] = ()
+
+
 def start(
     job: Job,
     progress: Progress,
     tell: Callable[[str], None],
     crew: Crew = Journal.crew,
     timing: Timing | None = None,
-) -> bool:
-    """Fit a table; return whether the search was interrupted. `tell` passes on what was mended in the table."""
+) -> Ending:
+    """Fit a table. `tell` passes on what was mended in the table."""
     since, timing = time.monotonic(), timing or Timing()
     timing.end("starting")
     refuse_taken(job.folder)
@@ -69,19 +147,19 @@ def start(
             raise
 
 
-def resume(path: Path, progress: Progress, crew: Crew = Journal.crew) -> bool:
-    """Go on with a run; return whether the search was interrupted. What is finished is left as it is."""
+def resume(path: Path, progress: Progress, crew: Crew = Journal.crew) -> Ending:
+    """Go on with a run. What is finished is left as it is."""
     begun = read_begun(path)
     if is_finished(path):
-        return False
+        return Ending(load(path))
     with holding(path):
-        return False if is_finished(path) else _search(RunFolder(path), begun, progress, crew, Timing())
+        return Ending(load(path)) if is_finished(path) else _search(RunFolder(path), begun, progress, crew, Timing())
 
 
-def take_up(job: Job, progress: Progress, tell: Callable[[str], None], patience: float) -> bool:
+def take_up(job: Job, progress: Progress, tell: Callable[[str], None], patience: float) -> Ending:
     """Fit a table, or go on with what was begun of it; what may be asked for until it is done, by whoever does it.
 
-    Waits for `patience` in seconds where another process seems to be at it still; returns whether the search was interrupted.
+    Waits for `patience` in seconds where another process seems to be at it still.
     """
     begun = job.folder / "config.json"  # the last that is written before a search starts
     if job.folder.exists():
@@ -113,11 +191,11 @@ def _tell_sample(part: Dataset, data: Dataset, tell: Callable[[str], None]) -> N
 
 def _search(
     folder: RunFolder, begun: Begun, progress: Progress, crew: Crew, timing: Timing, since: float | None = None
-) -> bool:
-    """Search, save, and tell whether the search was interrupted."""
+) -> Ending:
+    """Search and save."""
     checkpoint = Checkpoint(folder.steps, {"eqdisc": __version__, "versions": versions_of()})
-    config = begun.config
-    journal = RunJournal(folder, progress, config.time_limit, checkpoint, since, config.memory, crew, timing)
+    journal = RunJournal(folder, progress, checkpoint, begun.config, since, timing)
+    journal.crew = crew
     progress.show("loading", None, None, "")
     before = time.monotonic()
     with loading():
@@ -128,7 +206,7 @@ def _search(
     wait = partial(progress.show, "compiling", None, None, "half a minute, for the first fit only")
     try:
         with obeying_interrupts(journal), announcing(wait):
-            found = discover(begun.data, config, validate=begun.unseen, journal=journal)
+            found = discover(begun.data, begun.config, validate=begun.unseen, journal=journal)
     except EqdiscError:
         if journal.interrupted:
             raise KeyboardInterrupt from None
@@ -137,9 +215,9 @@ def _search(
         checkpoint.close()
     timing.end("verdict")
     progress.show("saving", None, None, "")
-    folder.write_discovery(found, begun.sha256, keep_checkpoint=journal.interrupted)
+    run = folder.write_discovery(found, begun.sha256, keep_checkpoint=journal.interrupted)
     timing.end("saving")
-    return journal.interrupted
+    return Ending(run, journal.interrupted)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from ..law.printers import MathPrinter, write_math
 from ..law.simulation import HUGE, simulate
 from ..work.markup import write_interval, write_number
 from ..work.status import Status
+from .formats import read_beginning
 from .residuals import Residual, residuals_of, test_residuals
-from .run import Run, read_origin
+from .run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,7 +88,7 @@ def write_report(run: Run) -> str:
 
 def _facts(run: Run) -> dict[str, Any]:
     result = run.result
-    found, astray = residuals_of(run)
+    (found, astray), foretold = residuals_of(run), list(_foretell(run))
     title = str(result["data"]["file"]).rpartition("/")[2] or str(run.folder)
     return {
         "result": result,
@@ -104,9 +105,9 @@ def _facts(run: Run) -> dict[str, Any]:
         "bootstrap": result.get("bootstrap"),
         "tests": test_residuals(run),
         "astray": astray,
-        "pictures": dict(_draw(run, found)),
+        "pictures": {name: _picture(run, name, figure) for name, figure in _draw(run, found, foretold)},
         "check": diagnose(replace(run.data, file=title)),
-        "foretold": list(_foretell(run)),
+        "foretold": foretold,
         "citation": [line.format(result.get("eqdisc", __version__)) for line in CITATION],
         "origin": _read_origin(run),
     }
@@ -129,7 +130,8 @@ def _front(run: Run) -> Iterator[dict[str, Any]]:
 
 def _read_origin(run: Run) -> dict[str, Any]:
     """Return when, with what and by which command the run was made, as far as config.json says."""
-    about = read_origin(run.folder)
+    place = run.folder / "config.json"
+    about = read_beginning(place) if place.exists() else {}
     words = about.get("command", [])
     return {
         "line": shlex.join(["eqdisc", *words[1:]]) if words else "",
@@ -142,34 +144,37 @@ def _read_origin(run: Run) -> dict[str, Any]:
 # Pictures
 
 
-def _draw(run: Run, found: tuple[Residual, ...]) -> Iterator[tuple[str, Picture]]:
-    """Yield every picture of a run by its name; residuals only where a record can be followed."""
+def _draw(run: Run, found: tuple[Residual, ...], foretold: list[Foretold]) -> Iterator[tuple[str, Figure]]:
+    """Yield every figure of a run by its name; residuals only where a record can be followed."""
     from . import plotting as draw
 
     d, curves = len(run.states), run.simulate(smooth=True, most=len(run.shown))
-    figures = {name: draw.new_figure(d) for name in ("fit", "foretold")}
-    figures |= {"residuals": draw.new_figure(len(run.measured))}
-    figures |= {"front": draw.new_row(1), "phase": draw.new_row(max(len(draw.phase_planes(d)), 1))}
-    axes = {name: made for name, (_, made) in figures.items()}
-    draw.plot_fit(run.shown, curves, axes=axes["fit"])
-    draw.plot_front(run.front, run.result["selected"], ax=axes["front"][0])
-    draw.plot_phase(run.equations, curves, run.shown, axes=axes["phase"])
-    draw.plot_curves([(f"from {k.start}", k.t, k.x) for k in _foretell(run)], run.data, axes=axes["foretold"])
+    figure, axes = draw.new_figure(d)
+    draw.plot_fit(run.shown, curves, axes=axes)
+    yield "fit", figure
     if found:
-        draw.plot_residuals(found, run.measured, time=run.data.time, axes=axes["residuals"])
-    for name, (figure, _) in figures.items():
-        if found or name != "residuals":
-            alt, caption = CAPTIONS[name]
-            words = PORTRAITS[min(d, 3)] if name == "phase" else caption
-            yield name, _picture(figure, alt.format(", ".join(run.states)), words)
+        figure, axes = draw.new_figure(len(run.measured))
+        draw.plot_residuals(found, run.measured, time=run.data.time, axes=axes)
+        yield "residuals", figure
+    figure, axes = draw.new_row(1)
+    draw.plot_front(run.front, run.result["selected"], ax=axes[0])
+    yield "front", figure
+    figure, axes = draw.new_row(len(draw.phase_planes(d)) or 1)
+    draw.plot_phase(run.equations, curves, run.shown, axes=axes)
+    yield "phase", figure
+    figure, axes = draw.new_figure(d)
+    draw.plot_curves([(f"from {k.start}", k.t, k.x) for k in foretold], run.data, axes=axes)
+    yield "foretold", figure
 
 
-def _picture(figure: Figure, alt: str, caption: str) -> Picture:
+def _picture(run: Run, name: str, figure: Figure) -> Picture:
     from .plotting import render
 
+    alt, caption = CAPTIONS[name]
     dots = sum(np.size(line.get_xdata()) for ax in figure.axes for line in ax.lines)
     form, kind = ("svg", "svg+xml") if dots < MANY_DOTS else ("png", "png")
-    return Picture(f"data:image/{kind};base64,{base64.b64encode(render(figure, form)).decode()}", alt, caption)
+    uri = f"data:image/{kind};base64,{base64.b64encode(render(figure, form)).decode()}"
+    return Picture(uri, alt.format(", ".join(run.states)), caption or PORTRAITS[min(len(run.states), 3)])
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from ..data.dataset import Trajectory
 from ..work.status import Status
 
 if TYPE_CHECKING:
@@ -66,16 +65,14 @@ def residuals_of(run: Run) -> tuple[tuple[Residual, ...], tuple[str, ...]]:
     found, astray = [], []
     seen = np.isin(run.states, run.measured)
     for k, curve in zip(run.shown.trajectories, run.simulate(most=len(run.shown)).values(), strict=True):
-        r = _subtract(k, curve.x, run.sigma_of(k.name))[:, seen] if curve.status is Status.OK else None
+        sigma = run.sigma_of(k.name)
+        whole = curve.status is Status.OK
+        r = ((k.x - curve.x) / np.where(sigma > 0, sigma, 1.0))[:, seen] if whole else None
         if r is None or np.sqrt(np.nanmean(r**2)) > ASTRAY:
             astray.append(k.name)
         else:
             found.append(Residual(k.name, k.t, r))
     return tuple(found), tuple(astray)
-
-
-def _subtract(k: Trajectory, x: np.ndarray, sigma: np.ndarray) -> Float[np.ndarray, "n d"]:
-    return (k.x - x) / np.where(sigma > 0, sigma, 1.0)
 
 
 def test_residuals(run: Run) -> tuple[ResidualTest, ...]:

@@ -1,12 +1,6 @@
-r"""Runs: the folder of one fit, complete at every moment, and the same folder read again without torch.
+"""Runs: the folder of one fit (`folder`), read again without torch.
 
-    RUN/config.json  data.csv  validate.csv   there before the search starts; config.json is the last of them
-        checkpoint/  front.csv                while it runs
-        result.json  equations.tex  front.csv  field.safetensors  fit.png
-
-Every file is written beside its place and moved there in one step, so that a reader never meets half a file; whoever writes holds
-the folder's lock (`holding`). Nothing that is read is executed: formulas go through the parser of `Equations`, weights and
-checkpoints are safetensors.
+Nothing that is read is executed: formulas go through the parser of `Equations`, weights and checkpoints are safetensors.
 """
 
 from __future__ import annotations
@@ -29,15 +23,16 @@ from ..data.tables import hash_file, read_table
 from ..judge.card import write_finding
 from ..work.config import FitConfig
 from ..work.errors import OptionError, RunError, did_you_mean
-from .formats import check_beginning, check_result, read_json
+from ..work.files import as_json
+from .formats import read_beginning, read_result
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..judge.finding import Finding
     from ..law.equations import Equations
     from ..law.simulation import Simulation
 
-FORMAT = 1
 MANY, SHOWN = 100, 12  # of more records than these, so many stand in pictures and in tests of residuals
 SAMPLES = 201  # times of a simulation whose end was asked for
 
@@ -48,6 +43,14 @@ class Run:
 
     folder: Path
     result: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, found: Finding, folder: Path, table: Mapping[str, Any]) -> Run:
+        """Return what is kept of a finding, `table` what else is known of its table: nothing of it is read or parsed again."""
+        result = as_json(found.result())
+        run = cls(folder, result | {"data": {**table, **result["data"]}})
+        vars(run).update(equations=found.equations, groups=found.groups, data=found.data)
+        return run
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, {self.verdict}, states={self.states})"
@@ -303,10 +306,8 @@ def read_begun(folder: Path) -> Begun:
 
     Raises RunError when the folder is missing, when nothing was started in it, and when its data are not those that were fitted.
     """
-    place = _find(folder, "config.json", f"{folder} has no config.json: nothing was started there; run eqdisc fit.")
-    about = read_json(place, "a configuration")
-    _refuse_format(place, about)
-    check_beginning(place, about)
+    place = _find(folder, "config.json", "has no config.json: nothing was started there; run eqdisc fit")
+    about = read_beginning(place)
     facts, unseen, table = about["data"], about["validate"], folder / "data.csv"
     try:
         config = FitConfig(**about["config"])
@@ -314,8 +315,7 @@ def read_begun(folder: Path) -> Begun:
         raise RunError(f"{place} is not that of a run of eqdisc {__version__} ({error}).") from None
     data = replace(read_fitted(table, about), file=facts["file"], notes=tuple(facts.get("notes", ())))
     other = None if unseen is None else replace(read_fitted(folder / "validate.csv", about), file=unseen)
-    same = hash_file(table) == about["fitted"]
-    if not same:
+    if hash_file(table) != about["fitted"]:
         raise RunError(f"{table} was changed after the run began; run eqdisc fit on it instead.")
     return Begun(data, other, config, facts.get("sha256"))
 
@@ -326,39 +326,16 @@ def load(folder: str | Path) -> Run:
     Raises RunError when the folder is missing, has no result yet, or was written in a format that is not known here.
     """
     folder = Path(folder)
-    going = (folder / "config.json").exists()
-    what = (
-        f"has no result yet; its fit still runs, or eqdisc resume {folder} goes on with it"
-        if going
-        else "is not a run of eqdisc"
-    )
-    place = _find(folder, "result.json", f"{folder} {what}.")
-    result = read_json(place, "a result")
-    _refuse_format(place, result)
-    check_result(place, result)
-    return Run(folder, result)
+    going = f"has no result yet; its fit still runs, or eqdisc resume {folder} goes on with it"
+    what = going if (folder / "config.json").exists() else "is not a run of eqdisc"
+    return Run(folder, read_result(_find(folder, "result.json", what)))
 
 
-def read_origin(folder: Path) -> dict[str, Any]:
-    """Return what config.json says of how a run was made, nothing where there is none. Raises RunError for one that is damaged."""
-    place = folder / "config.json"
-    if not place.exists():
-        return {}
-    about = read_json(place, "a configuration")
-    check_beginning(place, about)
-    return about
-
-
-def _refuse_format(place: Path, facts: Mapping[str, Any]) -> None:
-    if facts["format"] != FORMAT:
-        raise RunError(f"{place} has format {facts['format']!r}; eqdisc {__version__} reads format {FORMAT}.")
-
-
-def _find(folder: Path, name: str, missing: str) -> Path:
-    """Return the path of a file of a run; raises RunError where it or the folder is not there."""
+def _find(folder: Path, name: str, what: str) -> Path:
+    """Return the path of a file of a run; raises RunError where the folder is not there, or `what` it is without the file."""
     if not folder.is_dir():
         siblings = [str(p) for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
         raise RunError(f"there is no folder {folder}.{did_you_mean(str(folder), siblings)}")
     if not (folder / name).exists():
-        raise RunError(missing)
+        raise RunError(f"{folder} {what}.")
     return folder / name

@@ -6,46 +6,36 @@ Everything comes from the run folder, so that `eqdisc fit` and `eqdisc show` say
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
 
+from ..judge.card import latex_names
 from ..work.markup import write_interval, write_number
-from .plain import latex_names
 from .run import Run
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ..peers.comparison import Comparison
-    from ..work.timing import Timing
+    from ..work.journal import Timing
     from .design import Experiment
 
-FORMS = ("unicode", "latex", "sympy")
 WIDTH = 120
 PICK = "→"
 LETTERS = "ABCDEFGHIJ"  # names of forms, the pick first
 SHOWN = 6  # alternatives that are printed
-COMPARED = (("fitted", "error fitted"), ("later", "error later"), ("new_start", "error new start"))
+COMPARED = {"fitted": "error fitted", "later": "error later", "new_start": "error new start"}
 LEAST = 5e-324  # which stands for a number of zero in a geometric mean
 ALIKE = 3.0  # nats below which a rival is not put aside
 
 
 def write_answer(run: Run) -> str:
     """Return what `eqdisc fit` prints: law, front, verdict."""
-    return "\n\n".join(
-        part
-        for part in (
-            write_law(run),
-            write_names(run),
-            write_groups(run),
-            write_front(run),
-            write_numbers(run),
-            write_bootstrap(run),
-            write_verdict(run),
-        )
-        if part
-    )
+    law = (write_law(run), write_names(run), write_groups(run), write_front(run))
+    return "\n\n".join(filter(None, (*law, write_numbers(run), write_bootstrap(run), write_verdict(run))))
 
 
 def write_timing(timing: Timing) -> str:
@@ -53,10 +43,7 @@ def write_timing(timing: Timing) -> str:
     from ..work.memory import peak
 
     whole = sum(timing.stages.values())
-    table = open_table()
-    table.add_column("stage, and steps of the search")
-    for heading in ("times", "seconds", "share"):
-        table.add_column(heading, justify="right")
+    table = open_table("stage, and steps of the search", ">times", ">seconds", ">share")
     for name, seconds in timing.stages.items():
         table.add_row(name, "", f"{seconds:.2f}", f"{seconds / whole:.0%}")
     table.add_row("whole process", "", f"{whole:.2f}", "100%", end_section=True)
@@ -97,25 +84,24 @@ def write_groups(run: Run) -> str:
     """Return which coefficients differ between groups, or that none does; nothing where there are none."""
     if not run.groups:
         return f"no coefficient differs between the groups of {run.group!r}" if run.group else ""
-    numbers = run.result["parameters"]
-    differ = {f"{p['name']} ({p.get('term', '')})": p["where"] for p in numbers if p.get("group")}
-    alike = [f"{p['name']} ({p.get('term', '')})" for p in numbers if p["name"].startswith("k") and not p.get("group")]
-    same = f"; the same for all: {', '.join(alike)}" if alike else ""
+    named = [(f"{p['name']} ({p.get('term', '')})", p) for p in run.result["parameters"]]
+    differ = ", ".join(dict.fromkeys(name for name, p in named if p.get("group")))
+    alike = ", ".join(name for name, p in named if name.startswith("k") and not p.get("group"))
+    groups = f"between the {len(run.groups)} groups of {run.group!r}"
     if not differ:
-        return f"no coefficient differs between the {len(run.groups)} groups of {run.group!r}"
-    return f"differs between the {len(run.groups)} groups of {run.group!r}, shown as their geometric mean: {', '.join(differ)}{same}"
+        return f"no coefficient differs {groups}"
+    same = f"; the same for all: {alike}" if alike else ""
+    return f"differs {groups}, shown as their geometric mean: {differ}{same}"
 
 
 def write_front(run: Run, equations: bool = False) -> str:
     """Return the front as a table by rising complexity, the pick marked; with each law's equations if asked for."""
+    table = render_table(_tabulate(run))
     if not equations:
-        return render_table(_tabulate(run))
-    lines = render_table(_tabulate(run)).split("\n")
-    head, rows = lines[:2], lines[2:]
-    out = list(head)
-    for row, entry in zip(rows, run.front, strict=True):
-        out += [row, *(f"      {line}" for line in run.law(entry["equations"]).readable())]
-    return "\n".join(out)
+        return table
+    lines = table.split("\n")
+    laws = ([f"      {line}" for line in run.law(entry["equations"]).readable()] for entry in run.front)
+    return "\n".join([*lines[:2], *(line for row, law in zip(lines[2:], laws, strict=True) for line in (row, *law))])
 
 
 def write_numbers(run: Run) -> str:
@@ -125,9 +111,7 @@ def write_numbers(run: Run) -> str:
     numbers = run.result.get("parameters")
     if not numbers:
         return ""
-    table = open_table()
-    for heading in ("number", "value", f"{run.result['ci_level']:.0%} interval"):
-        table.add_column(heading, justify="right" if heading == "value" else "left")
+    table = open_table("number", ">value", f"{run.result['ci_level']:.0%} interval")
     for heading in ("term", "of", ""):
         table.add_column(heading, overflow="fold")
     for p in (*_by_name(numbers), *(p for p in numbers if not p.get("group"))):
@@ -145,9 +129,7 @@ def _by_name(numbers: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     names = dict.fromkeys(p["name"] for p in numbers if p.get("group"))
     for name in names:
         some = sorted((p for p in numbers if p["name"] == name), key=lambda p: p["value"])
-        mean = math.copysign(
-            math.exp(sum(math.log(abs(p["value"]) or LEAST) for p in some) / len(some)), some[0]["value"]
-        )
+        mean = math.copysign(geometric_mean(abs(p["value"]) or LEAST for p in some), some[0]["value"])
         span = f"groups from {write_number(some[0]['value'], 4)} to {write_number(some[-1]['value'], 4)}"
         yield dict(some[0]) | {"value": float(f"{mean:.4g}"), "ci": None, "span": span}
 
@@ -165,11 +147,7 @@ def write_bootstrap(run: Run) -> str:
     found = run.result.get("bootstrap")
     if not found:
         return ""
-    table = open_table()
-    for heading in ("equation", "term"):
-        table.add_column(heading)
-    for heading in ("included", "coefficient", f"{found['level']:.0%} interval", "powers"):
-        table.add_column(heading, justify="right")
+    table = open_table("equation", "term", ">included", ">coefficient", f">{found['level']:.0%} interval", ">powers")
     for row in found["terms"]:
         value = row["coefficient"]
         numbers = [f"{value[0]:.4g}", f"{value[1]:.4g} to {value[2]:.4g}"] if value else ["-", "-"]
@@ -197,26 +175,25 @@ def write_experiments(run: Run, experiments: Sequence[Experiment]) -> str:
     forms = [run.equations, *run.alternatives[: len(best.nats)]]
     lines = [f"{letter}  {line}" for letter, law in zip(LETTERS, forms, strict=False) for line in law.readable()]
     apart = f"they part most at {time} = {best.time:.4g}, in {run.states[best.state]}"
-    lines += ["", f"measure next: {_place(run, best)}, as precisely as before; {apart}.", ""]
+    record = f"{len(best.t)} samples from {time} = {best.t[0]:.4g} to {best.t[-1]:.4g}"
+    lines += ["", f"measure next: start at {_start(run, best)}, {record}, as precisely as before; {apart}.", ""]
     lines.append("nats by which each form would fall behind A (six nats are odds of 400 to 1):")
-    table = open_table()
-    table.add_column("start")
-    table.add_column(f"last {time}", justify="right")
-    for letter in LETTERS[1 : len(forms)]:
-        table.add_column(letter, justify="right")
-    for e in experiments:
-        again = " (a repeat)" if e.repeat else ""
-        table.add_row(_start(run, e) + again, f"{e.t[-1]:.4g}", *(f"{v:.1f}" for v in e.nats))
-    lines.append(render_table(table))
+    lines.append(_tabulate_experiments(run, experiments, LETTERS[1 : len(forms)]))
     alike = [letter for letter, v in zip(LETTERS[1:], best.nats, strict=False) if v < ALIKE]
     if alike:
-        lines += [
-            "",
-            f"{' and '.join(alike)} would stay: too much like A to be told apart by one record of this precision.",
-        ]
+        why = "too much like A to be told apart by one record of this precision"
+        lines += ["", f"{' and '.join(alike)} would stay: {why}."]
     name = str(run.result["data"]["file"]).rpartition("/")[2]
     how = "below the old rows, told apart by a column 'trajectory', and fit again"
     return "\n".join([*lines, "", f"Put the new rows into {name} {how}."])
+
+
+def _tabulate_experiments(run: Run, experiments: Sequence[Experiment], rivals: str) -> str:
+    table = open_table("start", f">last {run.result['time']}", *(f">{letter}" for letter in rivals))
+    for e in experiments:
+        again = " (a repeat)" if e.repeat else ""
+        table.add_row(_start(run, e) + again, f"{e.t[-1]:.4g}", *(f"{v:.1f}" for v in e.nats))
+    return render_table(table)
 
 
 def write_comparison(found: Comparison) -> str:
@@ -224,34 +201,17 @@ def write_comparison(found: Comparison) -> str:
     from rich.text import Text
 
     facts = found.facts()
-    laws = [(row["method"], line) for row in facts["methods"] for line in row["equations"]]
-    width = max((len(name) for name, _ in laws), default=0)
-    lines = [f"{name:{width}s}  {line}" for name, line in _named_once(laws)]
-    table = open_table()
-    table.add_column("method")
-    unseen = [(key, head) for key, head in COMPARED if facts["split"][key] is not None]
-    for heading in (*(head for _, head in unseen), "numbers", "seconds"):
-        table.add_column(heading, justify="right")
+    width = max((len(row["method"]) for row in facts["methods"] if row["equations"]), default=0)
+    unseen = {key: head for key, head in COMPARED.items() if facts["split"][key] is not None}
+    table = open_table("method", *(f">{head}" for head in unseen.values()), ">numbers", ">seconds")
     table.add_column("", overflow="fold")
+    lines = []
     for row in facts["methods"]:
-        errors = [_number(row, key, ".3g") for key, _ in unseen]
-        size = "-" if row["size"] is None else str(row["size"])
-        table.add_row(*(Text(c) for c in (row["method"], *errors, size, f"{row['seconds']:.1f}", row["note"])))
-    said = [render_table(table), *found.missing, "", found.conclusion]
-    return "\n".join([*lines, "", *said])
-
-
-def _named_once(laws: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yield the lines of each method, its name beside the first."""
-    last = ""
-    for name, line in laws:
-        yield ("" if name == last else name), line
-        last = name
-
-
-def _place(run: Run, e: Experiment) -> str:
-    first, last = f"{e.t[0]:.4g}", f"{e.t[-1]:.4g}"
-    return f"start at {_start(run, e)}, {len(e.t)} samples from {run.result['time']} = {first} to {last}"
+        names = itertools.chain([row["method"]], itertools.repeat(""))  # beside the first equation
+        lines += [f"{name:{width}s}  {line}" for name, line in zip(names, row["equations"], strict=False)]
+        errors, size = (_number(row, key, ".3g") for key in unseen), _number(row, "size", "d")
+        table.add_row(*map(Text, (row["method"], *errors, size, f"{row['seconds']:.1f}", row["note"])))
+    return "\n".join([*lines, "", render_table(table), *found.missing, "", found.conclusion])
 
 
 def _start(run: Run, e: Experiment) -> str:
@@ -270,19 +230,15 @@ def _rivals(run: Run) -> Iterator[str]:
 def _tabulate(run: Run) -> Table:
     from rich.text import Text
 
-    table = open_table()
-    table.add_column("")
+    table = open_table("")
     for heading in ("complexity", "parameters", "error fitted", "error unseen", "description length"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("ended", no_wrap=True)
+    forms = {"train": ".3g", "unseen": ".3g", "description_length": ".1f"}
     for k, entry in enumerate(run.front):
-        numbers = [
-            _number(entry, "train", ".3g"),
-            _number(entry, "unseen", ".3g"),
-            _number(entry, "description_length", ".1f"),
-        ]
+        numbers = (_number(entry, key, form) for key, form in forms.items())
         cells = [PICK if k == run.result["selected"] else "", str(entry["complexity"]), str(entry["parameters"])]
-        table.add_row(*(Text(c) for c in [*cells, *numbers, entry.get("status", "ok").replace("_", " ")]))
+        table.add_row(*map(Text, (*cells, *numbers, entry.get("status", "ok").replace("_", " "))))
     return table
 
 
@@ -291,12 +247,15 @@ def _number(entry: Mapping[str, Any], key: str, form: str) -> str:
     return "-" if value is None or not math.isfinite(value) else format(value, form)
 
 
-def open_table() -> Table:
-    """Return an empty table without a frame."""
+def open_table(*headings: str) -> Table:
+    """Return an empty table without a frame; what stands under a heading that begins with > is flush right."""
     from rich import box
     from rich.table import Table
 
-    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style=None)
+    for heading in headings:
+        table.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
+    return table
 
 
 def render_table(table: Table, width: int = WIDTH) -> str:

@@ -16,15 +16,17 @@ import os
 import platform
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from .crew import Task, side_by_side
 from .errors import RunError
 from .files import refuse_strange
-from .journal import Packed
+from .journal import Form, Packed, T, TimedJournal, Timing, digest
 
 INTERVAL = 2.0  # seconds after which what was written is forced to the disk
 LONGEST_HEAD = 10_000
@@ -61,14 +63,13 @@ class Checkpoint:
 
     def _scan(self, file: IO[bytes], start: int) -> int:
         """Learn where each record is; return the end of the last good one."""
-        size, end = os.fstat(file.fileno()).st_size, start
-        while end + _RECORD.size <= size:
-            file.seek(end)
-            key, seal, spent, length = _RECORD.unpack(file.read(_RECORD.size))
-            if end + _RECORD.size + length > size or _seal(key, spent, file.read(length)) != seal:
+        end = start
+        file.seek(start)
+        for key, seal, spent, content in _read_records(file):
+            if _seal(key, spent, content) != seal:
                 break
-            self._places[key] = (end + _RECORD.size, length)
-            self.spent, end = spent, end + _RECORD.size + length
+            self._places[key] = (end + _RECORD.size, len(content))
+            self.spent, end = spent, end + _RECORD.size + len(content)
         return end
 
     def __len__(self) -> int:
@@ -124,13 +125,20 @@ def count_steps(path: Path) -> int:
         refuse_strange(path, LARGEST)
     except OSError as error:
         raise RunError(f"{path} is no log of steps: {error.strerror}.") from None
-    found = 0
     with path.open("rb") as file:
         file.readline(LONGEST_HEAD)
-        while len(head := file.read(_RECORD.size)) == _RECORD.size:
-            length = _RECORD.unpack(head)[3]
-            found += len(file.read(min(length, path.stat().st_size))) == length
-    return found
+        return sum(1 for _ in _read_records(file))
+
+
+def _read_records(file: IO[bytes]) -> Iterator[tuple[bytes, bytes, float, bytes]]:
+    """Yield key, digest, seconds and content of each record that is whole."""
+    size = os.fstat(file.fileno()).st_size
+    while len(head := file.read(_RECORD.size)) == _RECORD.size:
+        key, seal, spent, length = _RECORD.unpack(head)
+        content = file.read(min(length, size))
+        if len(content) < length:
+            return
+        yield key, seal, spent, content
 
 
 def _starts_with(path: Path, head: bytes) -> bool:
@@ -148,4 +156,63 @@ def _write(file: IO[bytes], record: bytes) -> None:
         view = view[file.write(view) :]
 
 
-__all__ = ["Checkpoint", "count_steps"]
+class KeptJournal(TimedJournal):
+    """A journal whose finished steps stand in a checkpoint, and are not done again; seconds before an interruption are spent.
+
+    What it is told and asked for is timed.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        seconds: float | None = None,
+        since: float | None = None,
+        memory: float | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        super().__init__(None if seconds is None else seconds - checkpoint.spent, since, memory)
+        self.checkpoint, self.spent, self.timing = checkpoint, checkpoint.spent, timing or Timing()
+
+    def recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:
+        with self.timing.step(step):
+            key = digest(step, inputs())
+            known = self._find(key, form)
+            return self._keep(key, form, work()) if known is None else known
+
+    def recall_each(
+        self, step: str, inputs: Sequence[Callable[[], Any]], works: Sequence[Callable[[], T]], form: Form[T]
+    ) -> Iterator[T]:
+        keys = [digest(step, each()) for each in inputs]
+        known = [self._find(key, form) for key in keys]
+        done = side_by_side([work for work, one in zip(works, known, strict=True) if one is None])
+        for key, one in zip(keys, known, strict=True):
+            with self.timing.step(step):
+                found = self._keep(key, form, next(done)) if one is None else one
+            yield found
+
+    def spread(
+        self, step: str, inputs: Callable[[], Any], function: Callable[..., T], tasks: Sequence[Task], form: Form[T]
+    ) -> Iterator[tuple[int, T]]:
+        common, left = digest(step, inputs()), []
+        for number in range(len(tasks)):
+            known = self._find(digest(common, number), form)
+            if known is None:
+                left.append(number)
+            else:
+                yield number, known
+        for k, found in super().spread(step, inputs, function, [tasks[number] for number in left], form):
+            yield left[k], self._keep(digest(common, left[k]), form, found)
+
+    def _find(self, key: bytes, form: Form[T]) -> T | None:
+        """Return what was kept under a key, None where there is nothing or something of another form."""
+        known = self.checkpoint.get(key)
+        if known is not None:
+            with suppress(LookupError, ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError):
+                return form.unpack(known)
+        return None
+
+    def _keep(self, key: bytes, form: Form[T], found: T) -> T:
+        """Keep a result, unless the search was told to stop: such a step is not finished."""
+        if not self.stop:
+            self.checkpoint.put(key, form.pack(found))
+        return found

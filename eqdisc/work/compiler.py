@@ -56,6 +56,3 @@ def inlined(function: Callable) -> Callable:
     from numba import njit
 
     return njit(function, forceinline=True, error_model="numpy")
-
-
-__all__ = ["announcing", "compiled", "inlined", "is_compiler_here"]

@@ -99,53 +99,67 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            kind, what = _KINDS[f.name]
+            kind, what = _KINDS.get(str(f.type), _KINDS["str"])
             value = getattr(self, f.name)
             if kind == (tuple,) and isinstance(value, (str, list)):
                 value = (value,) if isinstance(value, str) else tuple(value)
                 object.__setattr__(self, f.name, value)
-            if not _is(value, kind):
-                raise OptionError(f"{f.name} is {value!r}; it must be {what}.")
+            if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind):
+                raise OptionError(f"{f.name} is {value!r}; it must be {_WHAT.get(f.name, what)}.")
         self._check_words()
         self._check_ranges()
 
     def _check_words(self) -> None:
-        if self.search not in SEARCHES:
-            raise OptionError(
-                f"search is {self.search!r}; use {_either(SEARCHES)}.{did_you_mean(self.search, SEARCHES)}"
-            )
+        near, like = did_you_mean(self.search, SEARCHES), did_you_mean(self.device, ["auto", "cpu", "cuda"])
+        cure = "write units with their widths, the last without, such as realnpu:9,nau"
+        known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device)
+        _refuse(
+            {
+                f"search is {self.search!r}; use {_either(SEARCHES)}.{near}": self.search not in SEARCHES,
+                f"chain is {self.chain!r}; {cure}.": not _CHAIN.fullmatch(self.chain),
+                f"device is {self.device!r}; use auto, cpu, cuda or cuda:N.{like}": not known,
+            }
+        )
         read_noise(self.noise)
-        if not _CHAIN.fullmatch(self.chain):
-            raise OptionError(
-                f"chain is {self.chain!r}; write units with their widths, the last without, such as realnpu:9,nau."
-            )
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            near = did_you_mean(self.device, ["auto", "cpu", "cuda"])
-            raise OptionError(f"device is {self.device!r}; use auto, cpu, cuda or cuda:N.{near}")
         if self.exponents not in ("menu", "real"):
             read_bounds(self.exponents)
 
     def _check_ranges(self) -> None:
-        if self.restarts < 1:
-            raise OptionError(f"restarts is {self.restarts}; at least 1 is needed.")
-        if not (0.0 <= self.l1 < math.inf):
-            raise OptionError(f"l1 is {self.l1:g}; a penalty is 0 or more.")
-        if not (0.0 <= self.held_out < 1.0):
-            raise OptionError(f"held_out is {self.held_out:g}; use a share from 0 (nothing) to below 1, such as 0.25.")
-        if self.hidden not in (0, 1):
-            raise OptionError(
-                f"hidden is {self.hidden}; one state that was not measured can be looked for, so use 0 or 1."
+        time_limit, memory = (math.inf if v is None else v for v in (self.time_limit, self.memory))
+        one = "one state that was not measured can be looked for, so use 0 or 1"
+        none = "use 0 for none, or 2 replicates and more, such as 200"
+        share, most = "use a share from 0 (nothing) to below 1, such as 0.25", max(self.restarts, self.bootstrap)
+        _refuse(
+            {
+                f"restarts is {self.restarts}; at least 1 is needed.": self.restarts < 1,
+                f"l1 is {self.l1:g}; a penalty is 0 or more.": not 0.0 <= self.l1 < math.inf,
+                f"held_out is {self.held_out:g}; {share}.": not 0.0 <= self.held_out < 1.0,
+                f"hidden is {self.hidden}; {one}.": self.hidden not in (0, 1),
+                f"bootstrap is {self.bootstrap}; {none}.": self.bootstrap < 0 or self.bootstrap == 1,
+                f"restarts is {self.restarts} and bootstrap {self.bootstrap}; use {MOST:,} at most.": most > MOST,
+                f"seed is {self.seed}; use a whole number from 0 on.": not 0 <= self.seed < 2**63,
+                f"time_limit is {time_limit:g}; use seconds above 0.": not time_limit > 0.0,
+                f"memory is {memory:g}; use gigabytes above 0, such as 2.": not memory > 0.0,
+            }
+        )
+
+    def refuse_together(self, grouped: bool, inputs: bool, unseen: bool) -> None:
+        """Raise OptionError where options do not go together, or not with data that have groups, inputs or records to validate on."""
+        if self.search != "proposals":
+            option = "--group" if grouped else "--inputs" if inputs else "--hidden" if self.hidden else ""
+            refused = "laws without inputs, groups and hidden states; leave it out, or leave out"
+            known = "laws of which nothing is known; leave it out, or what you know"
+            _refuse({f"--search {self.search} fits {known}.": bool(self.knows)})
+            _refuse({f"--search {self.search} fits {refused} {option}.": bool(option)})
+        if self.hidden:
+            only = "where the hidden state starts is known only of what was fitted; leave out --validate and --held-out"
+            _refuse(
+                {
+                    f"--hidden leaves nothing to validate on: {only}.": bool(self.held_out) or unseen,
+                    "--hidden and --group are both asked for; one of them at a time can be fitted.": grouped,
+                    "--hidden finds laws of which nothing is known; leave it out, or what you know.": bool(self.knows),
+                }
             )
-        if self.bootstrap < 0 or self.bootstrap == 1:
-            raise OptionError(f"bootstrap is {self.bootstrap}; use 0 for none, or 2 replicates and more, such as 200.")
-        if max(self.restarts, self.bootstrap) > MOST:
-            raise OptionError(f"restarts is {self.restarts} and bootstrap {self.bootstrap}; use {MOST:,} at most.")
-        if not (0 <= self.seed < 2**63):
-            raise OptionError(f"seed is {self.seed}; use a whole number from 0 on.")
-        if self.time_limit is not None and not self.time_limit > 0.0:
-            raise OptionError(f"time_limit is {self.time_limit:g}; use seconds above 0.")
-        if self.memory is not None and not self.memory > 0.0:
-            raise OptionError(f"memory is {self.memory:g}; use gigabytes above 0, such as 2.")
 
     @property
     def knows(self) -> tuple[str, ...]:
@@ -205,32 +219,26 @@ def read_noise(noise: str) -> tuple[str, float | None]:
     return (word if word == "relative" else "constant"), share
 
 
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "search": ((str,), "a word"),
-    "chain": ((str,), "a text"),
-    "restarts": ((int,), "a whole number"),
-    "l1": ((int, float), "a number"),
-    "device": ((str,), "a word"),
-    "exponents": ((str,), "a text"),
-    "noise": ((str,), "a word"),
-    "conserve": ((tuple,), "a text or several"),
-    "known": ((tuple,), "a text or several"),
-    "sign": ((tuple,), "a text or several"),
-    "forbid": ((tuple,), "a text or several"),
-    "start_from": ((tuple,), "a text or several"),
-    "dimensional": ((bool,), "True or False"),
-    "hidden": ((int,), "a whole number"),
-    "snap": ((bool,), "True or False"),
-    "held_out": ((int, float), "a number"),
-    "bootstrap": ((int,), "a whole number"),
-    "seed": ((int,), "a whole number"),
-    "time_limit": ((int, float, type(None)), "a number of seconds or None"),
-    "memory": ((int, float, type(None)), "a number of gigabytes or None"),
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {  # what a field of this annotation takes
+    "str": ((str,), "a text"),
+    "bool": ((bool,), "True or False"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "float | None": ((int, float, type(None)), "a number or None"),
+    "tuple[str, ...]": ((tuple,), "a text or several"),
+}
+_WHAT = {  # where more can be said
+    **dict.fromkeys(("search", "device", "noise"), "a word"),
+    "time_limit": "a number of seconds or None",
+    "memory": "a number of gigabytes or None",
 }
 
 
-def _is(value: object, kinds: tuple[type, ...]) -> bool:
-    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+def _refuse(faults: dict[str, bool]) -> None:
+    """Raise OptionError with the first sentence that holds."""
+    for sentence, holds in faults.items():
+        if holds:
+            raise OptionError(sentence)
 
 
 def _either(words: tuple[str, ...]) -> str:

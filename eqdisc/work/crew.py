@@ -297,6 +297,3 @@ def _work_alone(work: Callable[[], T], version: str) -> T:
         raise RunError(f"the worker on {socket.gethostname()} has eqdisc {__version__}; install {version} there.")
     with _ALONE:
         return work()
-
-
-__all__ = ["Crew", "cores", "side_by_side"]

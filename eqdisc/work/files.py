@@ -1,4 +1,4 @@
-"""Files: what is read from outside is a file of its own, and no larger than it may be.
+"""Files: what is written is there whole or not at all; what is read is a file of its own, and no larger than it may be.
 
 A pipe or a device under the name of a table or a result could keep a reader waiting for ever, or never end; so could a folder of someone
 else's that holds one. Every reader of eqdisc opens its files here, or asks here first.
@@ -9,11 +9,14 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import json
+import math
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import OptionError
 
@@ -37,6 +40,38 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by a text."""
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, facts: Any) -> None:
+    """Replace a file by facts as strict JSON."""
+    write_text(path, json.dumps(as_json(facts), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def as_json(value: Any) -> Any:
+    """Return plain values that JSON can hold: arrays as lists, numbers that are not finite as null.
+
+    >>> import numpy as np
+    >>> as_json({"a": np.float64("nan"), "b": (1, np.arange(2)), "c": Path("x")})
+    {'a': None, 'b': [1, [0, 1]], 'c': 'x'}
+    """
+    match value.tolist() if hasattr(value, "tolist") else value:  # arrays and numbers of NumPy
+        case None | bool() | str() as plain:
+            return plain
+        case int() as number:
+            return int(number)
+        case float() as number:
+            return number if math.isfinite(number) else None
+        case Mapping() as facts:
+            return {str(key): as_json(v) for key, v in facts.items()}
+        case Iterable() as values:
+            return [as_json(v) for v in values]
+    return str(value)
 
 
 def refuse_strange(path: Path, most: int = LARGEST) -> None:

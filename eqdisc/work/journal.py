@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Generic, TypeVar
 
@@ -139,20 +140,51 @@ class Finishing(Journal):
     """A journal for work that is done to its end although the search was asked to stop; the rest goes to the journal it stands for."""
 
     def __init__(self, journal: Journal) -> None:
-        self.journal, self.room = journal, journal.room
+        self.room = journal.room
+        vars(self).update({name: getattr(journal, name) for name in ("record", "recall", "recall_each")})
 
-    def record(
-        self, stage: str, done: int | None = None, total: int | None = None, message: str = "", **facts: Any
-    ) -> None:
-        self.journal.record(stage, done, total, message, **facts)
 
-    def recall(self, step: str, inputs: Callable[[], Any], work: Callable[[], T], form: Form[T]) -> T:
-        return self.journal.recall(step, inputs, work, form)
+class Timing:
+    """Adds up the seconds of a fit (`--profile`): `end` closes a stage, `step` times one step.
 
-    def recall_each(
-        self, step: str, inputs: Sequence[Callable[[], Any]], works: Sequence[Callable[[], T]], form: Form[T]
-    ) -> Iterator[T]:
-        return self.journal.recall_each(step, inputs, works, form)
+    Stages follow one another and add up to the whole process; steps are what the search asks its journal for (`Journal.recall`), many
+    times and in several stages. What a crew does in other processes counts as waiting for it.
+
+    >>> timing = Timing()
+    >>> with timing.step("fit"):
+    ...     pass
+    >>> timing.end("search")
+    >>> list(timing.stages), timing.steps["fit"][0]
+    (['search'], 1)
+    """
+
+    def __init__(self) -> None:
+        self.stages: dict[str, float] = {}
+        self.steps: dict[str, tuple[int, float]] = {}
+        self._since = time.perf_counter()
+
+    @classmethod
+    def of_process(cls) -> Timing:
+        """Return a timing whose first stage began with this process, as its processor time so far tells."""
+        timing = cls()
+        timing._since -= time.process_time()
+        return timing
+
+    def end(self, stage: str) -> None:
+        """Count the time since the last stage ended to this one."""
+        now = time.perf_counter()
+        self.stages[stage] = self.stages.get(stage, 0.0) + now - self._since
+        self._since = now
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Count the time within to a step, once more."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            times, seconds = self.steps.get(name, (0, 0.0))
+            self.steps[name] = times + 1, seconds + time.perf_counter() - began
 
 
 def room_on(device: str, room: float = ROOM) -> float:
@@ -195,6 +227,3 @@ def _feed(state: Any, value: Any) -> None:
         raise TypeError(f"a {type(value).__name__} has no digest")
     else:
         state.update(text.encode())
-
-
-__all__ = ["Finishing", "Form", "Journal", "Packed", "TimedJournal", "digest", "room_on"]

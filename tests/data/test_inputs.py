@@ -12,11 +12,11 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 
+from eqdisc import Discovery, discover
 from eqdisc.cli import FOUND, MISTYPED, UNUSABLE, main
 from eqdisc.data.dataset import Dataset, Trajectory
 from eqdisc.data.inputs import InputCurve, curve_of, join_inputs, part_inputs
 from eqdisc.data.tables import as_dataset, read_table, write_table
-from eqdisc.discovery import Discovery, discover
 from eqdisc.law.equations import Equations
 from eqdisc.law.simulation import simulate
 from eqdisc.work.errors import DataError, OptionError

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eqdisc import Discovery, discover
 from eqdisc.data.dataset import Dataset, Trajectory
-from eqdisc.discovery import Discovery, discover
 from eqdisc.judge.bootstrap import MANY, draw_blocks
 from eqdisc.work.config import FitConfig
 

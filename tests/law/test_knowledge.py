@@ -10,11 +10,11 @@ import pytest
 import sympy as sp
 from scipy.integrate import solve_ivp
 
+from eqdisc import Discovery, discover
 from eqdisc.cli import NOTHING, UNUSABLE, main
 from eqdisc.data.dataset import Dataset, Trajectory
 from eqdisc.data.scaling import Scaling
 from eqdisc.data.tables import write_table
-from eqdisc.discovery import Discovery, discover
 from eqdisc.law.catalogue import simulate_system
 from eqdisc.law.equations import Equations
 from eqdisc.law.knowledge import read_knowledge, verify

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from eqdisc.data.dataset import Dataset, Trajectory
 from eqdisc.law.equations import Equations
-from eqdisc.runs.plotting import COLUMN, new_figure, plot_fit, plot_front
+from eqdisc.runs.panels import COLUMN, new_figure
+from eqdisc.runs.plotting import plot_fit, plot_front
 
 FRONT = [
     {"complexity": 3, "train": 40.0, "unseen": None, "status": "ok"},

@@ -13,11 +13,10 @@ from stand_in import RATE, discovery_of
 
 from eqdisc.data.dataset import Dataset, Trajectory
 from eqdisc.runs.folder import FILES, create_run, default_folder, refuse_taken
-from eqdisc.runs.plain import as_json
 from eqdisc.runs.run import Run, load
 from eqdisc.work.config import FitConfig
 from eqdisc.work.errors import FormulaError, OptionError, RunError
-from eqdisc.work.files import replacing
+from eqdisc.work.files import as_json, replacing
 from eqdisc.work.status import Status
 
 

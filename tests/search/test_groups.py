@@ -12,9 +12,9 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 
+from eqdisc import Discovery, discover
 from eqdisc.cli import FOUND, UNUSABLE, main
 from eqdisc.data.tables import as_dataset, read_table, write_table
-from eqdisc.discovery import Discovery, discover
 from eqdisc.law.equations import Equations
 from eqdisc.search.groups import encode_groups, law_of_group
 from eqdisc.work.errors import DataError

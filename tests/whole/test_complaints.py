@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
+from eqdisc import Discovery, discover
 from eqdisc.cli import UNUSABLE, main
 from eqdisc.data.tables import read_table, write_table
-from eqdisc.discovery import Discovery, discover
 from eqdisc.judge.validation import score, stretches_unseen
 from eqdisc.law.catalogue import simulate_system
 from eqdisc.law.equations import Equations

@@ -9,9 +9,9 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 
+from eqdisc import Discovery, discover
 from eqdisc.data.dataset import Dataset, Trajectory
 from eqdisc.data.scaling import Scaling
-from eqdisc.discovery import Discovery, discover
 from eqdisc.law.catalogue import simulate_system
 from eqdisc.law.equations import Equations
 from eqdisc.law.extraction import disagreement

@@ -12,10 +12,10 @@ import torch
 
 from eqdisc.cli import FOUND, main
 from eqdisc.runs.job import resume
-from eqdisc.runs.progress import Progress
 from eqdisc.runs.run import load
 from eqdisc.units.chain import load_chain
 from eqdisc.work.checkpoint import Checkpoint
+from eqdisc.work.progress import Progress
 
 GROWTH = Path(__file__).parents[1] / "kept" / "growth"
 RATE = 0.503
@@ -74,7 +74,7 @@ def test_an_unfinished_run_goes_on_without_the_steps_of_its_version(old: Path) -
     steps = Checkpoint(old / "checkpoint/steps", {"eqdisc": "0.0.9"})
     steps.put(bytes(16), {"v": np.ones(1)})
     steps.close()
-    assert not resume(old, Progress())
+    assert not resume(old, Progress()).interrupted
     assert load(old).equations.strings() == load(GROWTH).equations.strings()
 
 

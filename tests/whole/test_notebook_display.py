@@ -11,7 +11,7 @@ import pytest
 from stand_in import RATE, run_of
 
 import eqdisc as eq
-from eqdisc.discovery import Discovery, FrontEntry
+from eqdisc import Discovery, FrontEntry
 
 EVIL = "<script>alert(1)</script>"
 T = np.linspace(0.0, 4.0, 30)

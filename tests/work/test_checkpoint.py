@@ -25,15 +25,15 @@ from eqdisc.law.catalogue import simulate_system
 from eqdisc.law.law import pack_laws, unpack_laws
 from eqdisc.law.terms import Terms
 from eqdisc.runs.folder import RunFolder, create_run, holding
-from eqdisc.runs.job import Job, repeat, resume, start
-from eqdisc.runs.plain import as_json
-from eqdisc.runs.progress import Progress, RunJournal
+from eqdisc.runs.job import Job, RunJournal, repeat, resume, start
 from eqdisc.runs.run import differ, load, read_begun
 from eqdisc.search.problem import Problem
 from eqdisc.work.checkpoint import Checkpoint, count_steps
 from eqdisc.work.config import FitConfig
 from eqdisc.work.errors import RunError
+from eqdisc.work.files import as_json
 from eqdisc.work.journal import Form, digest
+from eqdisc.work.progress import Progress
 
 ABOUT = {"eqdisc": "test"}
 NUMBER: Form[float] = Form(lambda v: {"v": np.array(v)}, lambda packed: float(packed["v"]))
@@ -86,7 +86,7 @@ def whole() -> dict[str, Any]:
 def journal(folder: Path, kind: Any = RunJournal, **more: Any) -> Any:
     folder.mkdir(exist_ok=True)
     run = RunFolder(folder)
-    return kind(run, Progress(), None, Checkpoint(run.steps, ABOUT), **more)
+    return kind(run, Progress(), Checkpoint(run.steps, ABOUT), **more)
 
 
 @pytest.mark.parametrize("after", [3, 60])
@@ -152,8 +152,8 @@ def test_the_seconds_before_an_interruption_count(tmp_path: Path) -> None:
     log.close()
     again = Checkpoint(tmp_path / "checkpoint/steps", ABOUT)
     assert 100.0 < again.spent < 110.0
-    assert RunJournal(RunFolder(tmp_path), Progress(), 90.0, again).stop
-    assert not RunJournal(RunFolder(tmp_path), Progress(), 200.0, again).stop
+    assert RunJournal(RunFolder(tmp_path), Progress(), again, FitConfig(time_limit=90.0)).stop
+    assert not RunJournal(RunFolder(tmp_path), Progress(), again, FitConfig(time_limit=200.0)).stop
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

@@ -25,11 +25,11 @@ from eqdisc.law.catalogue import simulate_system
 from eqdisc.runs.batch import LIST, SUMMARY, Batch, expand, fit_one
 from eqdisc.runs.folder import create_run
 from eqdisc.runs.job import Job, start, take_up
-from eqdisc.runs.progress import Progress
 from eqdisc.runs.run import load
 from eqdisc.work.config import FitConfig
 from eqdisc.work.crew import TRIES, Crew
 from eqdisc.work.errors import OptionError, RunError
+from eqdisc.work.progress import Progress
 
 PATIENCE = 60.0
 
@@ -145,7 +145,7 @@ def test_many_tables_end_alike_from_two_workers_and_are_taken_up_where_they_were
     whole = json.loads((three / "one" / LIST).read_text(encoding="utf-8"))
     (three / "bad.csv").unlink()
     # The second batch was interrupted: one run is finished, one begun, one half made, one not there
-    batch = Batch.of(expand([three / "*.csv"]), three / "two", FitConfig(), {}, None, ())
+    batch = Batch.of(expand([three / "*.csv"]), Job(three, three / "two"))
     batch.begin()
     start(batch.jobs[0], Progress(), print)
     create_run(three / "two" / "0001", read_table(three / "0001.csv"), FitConfig(), source=three / "0001.csv")
@@ -166,7 +166,7 @@ def test_many_tables_end_alike_from_two_workers_and_are_taken_up_where_they_were
 
 
 def test_a_folder_that_holds_a_batch_is_not_overwritten(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Batch.of(expand([three / "*.csv"]), three / "all", FitConfig(), {}, None, ()).begin()
+    Batch.of(expand([three / "*.csv"]), Job(three, three / "all")).begin()
     assert main(words_for(three, "all")) == UNUSABLE
     assert "holds a batch of tables already; eqdisc resume" in capsys.readouterr().err
     (three / "all" / LIST).write_text("{}", encoding="utf-8")
@@ -177,7 +177,8 @@ def test_a_folder_that_holds_a_batch_is_not_overwritten(three: Path, capsys: pyt
 def test_what_a_list_says_is_read_again(three: Path) -> None:
     roles = {"time": "t", "states": None}
     config = FitConfig(seed=3, sign=("x -> x: -",))
-    batch = Batch.of(expand([three / "*.csv"]), three / "all", config, roles, three / "0000.csv", ("eqdisc", "fit"))
+    job = Job(three, three / "all", config, roles, three / "0000.csv", ("eqdisc", "fit"))
+    batch = Batch.of(expand([three / "*.csv"]), job)
     batch.begin()
     assert Batch.read(three / "all") == batch
     text = (three / "all" / LIST).read_text(encoding="utf-8")
@@ -192,7 +193,7 @@ def test_a_fit_that_was_finished_is_not_begun_again(three: Path, monkeypatch: py
         "eqdisc.discovery.discover", lambda data, *_, **__: calls.append(data.file) or discovery_of(data)
     )
     job = Job(three / "0000.csv", three / "run")
-    assert [take_up(job, Progress(), print, 0.0) for _ in range(2)] == [False, False]
+    assert [take_up(job, Progress(), print, 0.0).interrupted for _ in range(2)] == [False, False]
     assert len(calls) == 1
 
 
