@@ -31,7 +31,7 @@ from .pages import as_table, command
 from .scoring import fit, middle_of, recovered
 
 if TYPE_CHECKING:
-    from ..discovery import Discovery
+    from ..judge.finding import Finding
 
 SYSTEMS = (
     *("torricelli", "generalized_growth", "half_order", "two_tanks"),
@@ -66,7 +66,7 @@ def measure(system: str, seed: int, noise: float, starts: int) -> Iterator[Numbe
                     yield Number(system, seed, question, kind, equation, value, bool(held))
 
 
-def _answered(found: Discovery | None, truth: Equations, middle: np.ndarray, snap: bool) -> list[str]:
+def _answered(found: Finding | None, truth: Equations, middle: np.ndarray, snap: bool) -> list[str]:
     """Return the questions that a fit answers; over all fits, every number of one without a law is missed."""
     before, conditional, always = QUESTIONS
     if found is None or not found.parameters:

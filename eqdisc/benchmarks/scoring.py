@@ -18,13 +18,13 @@ from ..work.config import FitConfig
 from ..work.errors import EqdiscError
 
 if TYPE_CHECKING:
-    from ..discovery import Discovery
+    from ..judge.finding import Finding
 
 EXPONENT = 0.05
 COEFFICIENT = 0.1
 
 
-def fit(data: Dataset, config: FitConfig) -> Discovery | None:
+def fit(data: Dataset, config: FitConfig) -> Finding | None:
     """Return what is discovered, None where no law can be fitted."""
     from ..discovery import discover
 
