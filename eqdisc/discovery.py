@@ -1,9 +1,10 @@
 r"""Discovery: the whole road from measured trajectories to a law, a front and a verdict.
 
-    data -> scaled problem -> search (proposals, network, or both) -> dense chain, trained -> pruned -> snapped -> printed -> simulated again
+    data -> scaled problem -> search (proposals, network, or both) -> dense chain, fitted and pruned -> snapped -> printed -> simulated again
 
-Every law on the way is a RealNPU -> NAU chain lane that was fitted through the ODE. The description length decides
-between them; whatever is reported belongs to the equations as printed.
+Every law on the way is a chain of units with closed or open gates (`law.law`), fitted through the ODE. The description length decides
+between them. The symbols of the law that was fitted, pushed through its units, are held against its chain on the data (`extraction`);
+whatever is reported belongs to the equations as printed.
 """
 
 from __future__ import annotations
@@ -13,21 +14,20 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from .data.dataset import Dataset
 from .data.noise import independent_share
 from .data.tables import as_dataset
-from .fit.solved import Solved
+from .fit.fit import Fit
 from .judge.bootstrap import bootstrap
 from .judge.finding import Finding
 from .judge.front import Reported, account, conclude, judge_front, undominated
-from .judge.rounding import Printed, print_law
+from .judge.rounding import print_law
 from .judge.selection import select_front, select_pick, select_rivals
 from .judge.verdict import is_curve_fit
-from .law.law import without_padding
-from .law.terms import loosen
+from .law.law import Law
+from .law.terms import Terms
 from .search.groups import encode_groups
 from .search.hidden import search_hidden
 from .search.joint import JointSearch
@@ -37,11 +37,10 @@ from .search.remeshing import polish
 from .search.rivals import seek_rivals
 from .search.rounds import search_by_proposals
 from .search.thinning import thin_dense_chain
-from .units.chain import Chain
 from .work.config import FitConfig
 from .work.crew import Crew
 from .work.errors import DataError, SpeedWarning
-from .work.journal import Finishing, Journal, TimedJournal
+from .work.journal import Journal, TimedJournal
 from .work.memory import refuse_little
 from .work.threads import one_thread
 
@@ -64,8 +63,8 @@ def discover(
     a search that is stopped, by `config.time_limit` or through a journal of your own, returns the best so far. A `crew` does side by side
     what can be: replicates of the bootstrap and random starts, to the same result.
 
+    >>> import numpy as np, pandas as pd
     >>> t = np.linspace(0, 5, 20)
-    >>> import pandas as pd
     >>> found = discover(pd.DataFrame({"t": t, "x": 2 * np.exp(-0.5 * t)}))
     >>> found.equations.strings()
     {'x': '-0.5*x'}
@@ -82,36 +81,35 @@ def _discover(data: Any, config: FitConfig, validate: Any, journal: Journal) -> 
     table, everything, unseen = _read(data, config, validate)
     device, whole = _device(config.device), everything.sample()
     early, later = whole.split(config.held_out) if config.held_out else (whole, None)
-    problem, joint, pick = _search(early, config, device, journal)
+    there = replace(config, device=device)
+    problem, joint, pick = _search(early, there, journal)
     if pick is None:
         raise DataError(f"{whole.file}: no equation could be fitted to the trajectories; {_cure(journal)}.")
     problem, ended = problem.finishing(), journal.cause if journal.stop else None
-    names, seen, fresh = (*whole.formula_names, *whole.input_names), joint.seen.values(), (later, unseen)
+    seen, fresh = joint.seen.values(), (later, unseen)
     rivals, front = select_rivals(seen, pick), select_front(seen, pick)
-    final = _final_problem(problem, whole, config, device, Finishing(journal))
-    reported = Reported.of(*polish(*_refit(final, problem, pick, journal), journal), whole, journal)
-    entries, at = judge_front(problem, early, front, pick, reported, fresh, journal)
-    verdict = conclude(problem, joint, pick, rivals, reported, config, journal)
-    if ended:
-        stopped = f"The search was ended by {ended} before it was through."
-        verdict = replace(verdict, reasons=(*verdict.reasons, stopped))
+    final = Problem.of(whole, there, journal).finishing() if config.held_out else problem
+    reported = Reported.of(*polish(*_refit(final, problem, pick)), whole)
+    entries, at = judge_front(problem, early, front, pick, reported, fresh)
+    verdict = conclude(problem, joint, pick, rivals, reported)
+    stopped = (f"The search was ended by {ended} before it was through.",) if ended else ()
     entries, at = undominated(entries, at)
-    count = config.bootstrap
-    replicates = bootstrap(problem, pick, seen, names, count, config.seed, journal) if count else None
-    initial, errors = account(reported, everything, entries[at], fresh, journal)
+    replicates = bootstrap(problem, pick, seen, config.bootstrap) if config.bootstrap else None
+    initial, errors = account(reported, everything, entries[at], fresh)
     return Finding(
         data=table,
         front=tuple(entries),
         selected=at,
         verdict=verdict.word,
-        reasons=verdict.reasons,
-        alternatives=tuple(print_law(problem, r, names, journal).equations for r in rivals),
+        reasons=(*verdict.reasons, *stopped),
+        alternatives=tuple(print_law(problem, r).equations for r in rivals),
         parameters=reported.printed.parameters,
         initial=tuple(initial),
         fitted=whole.rows,
         sigma=reported.sigma,
         errors=errors,
-        chain=_chain(reported.problem, reported.printed),
+        chain=reported.chain,
+        extraction=reported.extraction(),
         config=config,
         device=device,
         seconds=round(journal.spent + time.monotonic() - started, 3),
@@ -146,47 +144,49 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _search(
-    data: Dataset, config: FitConfig, device: str, journal: Journal
-) -> tuple[Problem, JointSearch, Solved | None]:
+def _search(data: Dataset, config: FitConfig, journal: Journal) -> tuple[Problem, JointSearch, Fit | None]:
     """Run the searches that were asked for; a dense chain around the best laws is trained and pruned in the end.
 
     The problem that comes back has the mesh that the search chose.
     """
     if config.hidden:
-        problem, joint, pick = search_hidden(data, config, device, journal)
+        problem, joint, pick = search_hidden(data, config, journal)
     else:
-        problem = Problem.of(data, config.exponents, device, config.noise, config, journal)
+        problem = Problem.of(data, config, journal)
         journal.record("smoothing", 1, 1)
-        by_network = config.search == "network"
-        joint, pick = (
-            search_by_network(problem, config, journal)
-            if by_network
-            else search_by_proposals(problem, journal, config.seed)
-        )
+        search = search_by_network if config.search == "network" else search_by_proposals
+        joint, pick = search(problem)
     problem = replace(problem, engine=joint.engine)
     if config.search == "both" and not journal.stop:
-        other, found = search_by_network(problem, config, journal)
+        other, found = search_by_network(problem)
         for solved in other.seen.values():
             joint.remember(solved)
         pick = joint.best([found] if found else [], pick)
     if pick is not None and not journal.stop:
-        pick = _settle(problem, joint, pick, journal)
+        pick = _settle(problem, joint, pick)
     if pick is not None and not (config.snap and problem.judge.prior.snaps):
-        w, a, free = without_padding(pick.law)
-        loose = loosen(w, problem.denoised.positive) & ((w != 1.0) | (not config.snap))
-        pick = joint.best(joint.solve([(w, a, free | loose)], pick)) or pick
+        law = _unsnapped(pick.law, problem)
+        pick = joint.best(joint.solve([law], pick)) or pick
     return problem, joint, pick
 
 
-def _settle(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal) -> Solved | None:
+def _unsnapped(law: Law, problem: Problem) -> Law:
+    """Return the law with every exponent free that may be, those of 1 too unless such are to be kept."""
+    law = law.without_padding()
+    loose = law.terms.loosen(problem.denoised.positive)
+    kept = law.terms.map(lambda v: (v == 1.0) & problem.config.snap)
+    rows = zip(law.free.arrays, loose.arrays, kept.arrays, strict=True)
+    return replace(law, free=Terms(*(free | (more & ~stays) for free, more, stays in rows)))
+
+
+def _settle(problem: Problem, joint: JointSearch, pick: Fit) -> Fit | None:
     """Prune a dense chain around the best laws and choose among all that were fitted."""
     if problem.judge.knowledge is None:
-        pick = thin_dense_chain(joint, pick, problem, journal)
+        pick = thin_dense_chain(joint, pick, problem)
     elif not problem.data.hidden:
-        pick = _complete_found(problem, joint, pick, journal)
+        pick = _complete_found(problem, joint, pick)
     if not problem.denoised.clean:
-        return _choose(problem, joint, pick, journal)
+        return _choose(problem, joint, pick)
     chosen = select_pick(joint.seen.values(), pick)
     if not joint.exhausts(chosen) or is_curve_fit(problem, chosen):
         joint.coarsen(COARSE)
@@ -194,14 +194,13 @@ def _settle(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal
     return chosen
 
 
-def _choose(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal) -> Solved:
+def _choose(problem: Problem, joint: JointSearch, pick: Fit) -> Fit:
     """Choose the law that noisy data earn; its rivals are sought and stand for choice too, and one that is shorter leads on."""
-    residual, seen = joint.engine.mesh.residuals(pick.fit.x[0])
-    share = independent_share(residual, seen)
+    share = independent_share(*joint.engine.mesh.residuals(pick.x[0]))
     pick = _lead_on(problem, joint, pick)
     chosen = select_pick(joint.seen.values(), pick, share)
     for _ in range(SOUGHT):
-        if journal.stop:
+        if problem.journal.stop:
             break
         seek_rivals(joint, chosen)
         pick, former = _lead_on(problem, joint, pick), chosen
@@ -211,45 +210,32 @@ def _choose(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal
     return chosen
 
 
-def _lead_on(problem: Problem, joint: JointSearch, pick: Solved) -> Solved:
+def _lead_on(problem: Problem, joint: JointSearch, pick: Fit) -> Fit:
     """Return the shortest of all laws that were fitted; where that is not the pick, what moves make of it."""
     shortest = joint.best(joint.seen.values(), pick)
     return joint.improve(shortest, problem.library) if shortest and shortest.cost < pick.cost - 1e-6 else pick
 
 
-def _complete_found(problem: Problem, joint: JointSearch, pick: Solved, journal: Journal) -> Solved:
+def _complete_found(problem: Problem, joint: JointSearch, pick: Fit) -> Fit:
     """Complete by what is known the laws that are found, and left when a dense chain is pruned, as if nothing were known.
 
     Moves that keep a sum are few, and pruning would take what is known: another way leads further.
     """
     without = problem.without_knowledge()
-    other, found = search_by_proposals(without, journal)
-    if found is not None and not journal.stop:
-        thin_dense_chain(other, found, without, journal)
-    laws = [without_padding(s.law) for s in sorted(other.seen.values(), key=lambda s: s.cost)[:COMPLETED]]
+    other, found = search_by_proposals(without)
+    if found is not None and not problem.journal.stop:
+        thin_dense_chain(other, found, without)
+    shortest = sorted(other.seen.values(), key=lambda s: s.cost)[:COMPLETED]
+    laws = [s.law.without_padding() for s in shortest]
     best = joint.best([*joint.solve(laws, pick), *joint.solve(laws)], pick) or pick
     return pick if best is pick else joint.improve(best, problem.library)
 
 
-def _final_problem(problem: Problem, whole: Dataset, config: FitConfig, device: str, journal: Journal) -> Problem:
-    return Problem.of(whole, config.exponents, device, config.noise, config, journal) if config.held_out else problem
-
-
-def _refit(final: Problem, problem: Problem, pick: Solved, journal: Journal) -> tuple[Problem, Solved]:
+def _refit(final: Problem, problem: Problem, pick: Fit) -> tuple[Problem, Fit]:
     """Refit the pick's numbers on all rows where some were held out."""
     if final is problem:
         return problem, pick
-    w, a, free = without_padding(pick.law)
-    a = a * (problem.scaling.undo(w, np.ones_like(a)) / final.scaling.undo(w, np.ones_like(a)))
-    w = final.scaling.redo_rows(problem.scaling.undo_rows(w))
-    x = final.engine.mesh.states(final.denoised)
-    joint = JointSearch(final.engine, final.judge, x, final.start_sigma, journal)
-    again = joint.best(joint.solve([(w, a, free)], steps=25))
+    joint = JointSearch(final)
+    law = final.in_scale(problem.in_units(pick.law.without_padding()))
+    again = joint.best(joint.solve([law], steps=25))
     return (final, again) if again is not None else (problem, pick)
-
-
-def _chain(problem: Problem, printed: Printed) -> Chain:
-    """Return the pruned chain in the user's units, its coefficients not rounded."""
-    w, a, _ = without_padding(printed.solved.law)
-    rows, coefficients = problem.scaling.undo_rows(w), problem.scaling.undo(w, a)
-    return Chain.from_terms(torch.as_tensor(rows)[None], torch.as_tensor(coefficients)[None])

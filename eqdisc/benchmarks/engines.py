@@ -24,7 +24,8 @@ from ..data.dataset import Dataset, Trajectory
 from ..data.smoothing import denoise
 from ..fit.collocation import Collocation
 from ..fit.mesh import Mesh
-from ..law.terms import Parameters, Terms
+from ..law.law import Law, Numbers
+from ..law.terms import Terms
 from ..work.threads import one_thread
 
 SHAPES = (  # lanes, records, samples, states, terms
@@ -45,11 +46,11 @@ def compare(repeats: int, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[di
     """
     rows = []
     for shape in shapes:
-        engine, terms, x = _random_fit(*shape)
-        index = Parameters.of(terms, engine.positive)
+        engine, law, x = _random_fit(*shape)
+        numbers = Numbers.of(law, engine.positive)
         tasks: dict[str, Callable[[], Tensor]] = {
-            "defects": partial(engine.defects, terms, x),
-            "columns": partial(engine.propagate, terms, index, x),
+            "defects": partial(engine.defects, law, x),
+            "columns": partial(engine.propagate, law, numbers, x),
         }
         spent: dict[str, list[float]] = {}
         for _ in range(repeats + 1):
@@ -63,8 +64,8 @@ def compare(repeats: int, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[di
     return rows
 
 
-def _random_fit(lanes: int, records: int, samples: int, states: int, count: int) -> tuple[Collocation, Terms, Tensor]:
-    """Return an engine on records of waves, terms with free exponents of two states each, and states on the grid."""
+def _random_fit(lanes: int, records: int, samples: int, states: int, count: int) -> tuple[Collocation, Law, Tensor]:
+    """Return an engine on records of waves, laws with free exponents of two states each, and states on the grid."""
     generator = np.random.default_rng(0)
     t = np.linspace(0.0, 6.0, samples)
     waves = [1.5 + np.sin(t[:, None] + k + np.arange(states)) for k in range(records)]
@@ -75,8 +76,8 @@ def _random_fit(lanes: int, records: int, samples: int, states: int, count: int)
     mesh = Mesh.of(data, denoised)
     rows = generator.normal(size=(lanes, count, states)) * (np.arange(states) < 2)
     coefficients = generator.normal(size=(lanes, count, states)) * (generator.random((lanes, count, states)) < 0.5)
-    terms = Terms.of([(w, a, np.ones(w.shape, bool)) for w, a in zip(rows, coefficients, strict=True)])
-    return Collocation(mesh, np.full(states, True)), terms, mesh.states(denoised).expand(lanes, -1, -1, -1)
+    laws = [Law.of(Terms.of(w), a, Terms.of(w).map(lambda v: v == v)) for w, a in zip(rows, coefficients, strict=True)]
+    return Collocation(mesh, np.full(states, True)), Law.stack(laws), mesh.states(denoised).expand(lanes, -1, -1, -1)
 
 
 def main() -> None:

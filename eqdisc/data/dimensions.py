@@ -60,7 +60,7 @@ def read_units(text: str | Mapping[str, str], data: Dataset) -> dict[str, str]:
 
 @dataclass(frozen=True, eq=False)
 class Dimensions:
-    """Units of the columns of joined data (see `inputs`), None where unknown, and of time; the last `marks` columns are groups.
+    """Units of the columns of joined data (see `inputs`), None where unknown, and of time.
 
     >>> dimensions = Dimensions((parse_unit("persons"), parse_unit("persons")), parse_unit("day"))
     >>> dimensions.of_coefficient(np.array([0.5, 0.5]), 0), dimensions.of_coefficient(np.array([1.0, 1.0]), 0)
@@ -69,40 +69,38 @@ class Dimensions:
 
     units: tuple[pint.Unit | None, ...]
     time: pint.Unit | None
-    marks: int = 0
 
     @classmethod
     def of(cls, data: Dataset) -> Dimensions:
         """Read the units that the data name."""
         plain = data.d - data.grouped
         read = lambda name: parse_unit(data.units[name]) if name in data.units else None  # noqa: E731
-        return cls(tuple(read(name) for name in data.states[:plain]), read(data.time), data.grouped)
+        return cls(tuple(read(name) for name in data.states[:plain]), read(data.time))
 
-    def of_coefficient(self, row: Float[np.ndarray, "c"], e: int) -> str:
-        """Return the unit of the coefficient of a term (see `terms`) in equation e, empty where that of a column is unknown."""
+    def of_coefficient(self, powers: Float[np.ndarray, "c"], e: int) -> str:
+        """Return the unit of the coefficient of a term of those powers in equation e, empty where that of a column is unknown."""
         left = self.units[e]
         if left is None or self.time is None:
             return ""
-        below = self._product(self._effective(row))
+        below = self.of_product(powers)
         return "" if below is None else write_unit(left / self.time / below)
 
-    def of_denominator(self, row: Float[np.ndarray, "c"]) -> str:
-        """Return the unit of the K of a term that saturates."""
-        size = len(self.units) + self.marks
-        product = self._product(row[size : 2 * size]) if any(self.units) else None
+    def of_denominator(self, powers: Float[np.ndarray, "c"]) -> str:
+        """Return the unit of K in K + prod_i x_i**u_i, from the powers u."""
+        product = self.of_product(powers) if any(self.units) else None
         return "" if product is None else write_unit(product)
 
-    def agree(self, rows: Float[np.ndarray, "m c"], e: int) -> Bool[np.ndarray, "m"]:
-        """Tell which terms may stand in equation e with a coefficient that is a rate."""
-        effective = np.array([self._effective(row) for row in rows]).reshape(len(rows), -1)
-        return (np.abs(effective @ self._base - self._base[e]) < SAME).all(1)
+    def agree(self, powers: Float[np.ndarray, "m c"], e: int) -> Bool[np.ndarray, "m"]:
+        """Tell which terms, of those powers, may stand in equation e with a coefficient that is a rate."""
+        return (np.abs(self._misfit(powers, e)) < SAME).all(1)
 
-    def settle(self, rows: Float[np.ndarray, "m c"], e: int) -> Float[np.ndarray, "m c"]:
-        """Return the nearest terms that may stand in equation e."""
-        rows, n = rows.copy(), len(self.units)
-        effective = np.array([self._effective(row) for row in rows]).reshape(len(rows), -1)
-        rows[:, :n] -= (effective @ self._base - self._base[e]) @ np.linalg.pinv(self._base)
-        return rows
+    def miss(self, powers: Float[np.ndarray, "m c"], e: int) -> Float[np.ndarray, "m c"]:
+        """Return what has to be taken from the powers of terms, at least, so that they may stand in equation e."""
+        off = self._misfit(powers, e) @ np.linalg.pinv(self._base)
+        return np.pad(off, ((0, 0), (0, powers.shape[1] - off.shape[1])))
+
+    def _misfit(self, powers: np.ndarray, e: int) -> np.ndarray:
+        return powers[:, : len(self.units)] @ self._base - self._base[e]
 
     @cached_property
     def _base(self) -> Float[np.ndarray, "n b"]:
@@ -111,11 +109,8 @@ class Dimensions:
         names = sorted({name for unit in found for name in unit} - {TIME})
         return np.array([[float(str(unit.get(name, 0.0))) for name in names] for unit in found]).reshape(len(found), -1)
 
-    def _effective(self, row: np.ndarray) -> np.ndarray:
-        size = len(self.units) + self.marks
-        return (row[:size] - row[size : 2 * size] if len(row) > size else row)[: len(self.units)]
-
-    def _product(self, exponents: np.ndarray) -> Any:
+    def of_product(self, exponents: np.ndarray) -> Any:
+        """Return the unit of a product of powers of the columns, None where one is unknown."""
         product = parse_unit("")
         for unit, exponent in zip(self.units, exponents, strict=False):
             if exponent != 0 and unit is None:

@@ -9,100 +9,22 @@ those are kept that do not follow from the ones before them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
 
 from .dataset import Dataset
 from .inputs import part_inputs
 from .scaling import FLOOR
+from .sums import WHOLE, Weights, choose_independent, is_independent, whole_sums, write_sum
 
 if TYPE_CHECKING:
     from .smoothing import Denoised
 
-WHOLE = (0, 1, -1, 2, -2)
 FEW, LARGEST_DIMENSION = 5, 6  # states of which all small weights are tried, or singular vectors
 WORST = 1.6  # root mean square of the raw sum, in units of its noise
 QUIET = 0.1  # variance of a constant sum over that of its quietest member, at most
-TINY = 1e-11  # of the largest entry in a row of a table: what elimination leaves of nothing
-
-Weights = Float[np.ndarray, "d"]
-
-
-def whole_sums(d: int, weights: Sequence[int] = WHOLE) -> list[Weights]:
-    """Return sums of two states or more with small whole weights, the first of them positive, none a multiple of another.
-
-    >>> [c.astype(int).tolist() for c in whole_sums(2, (0, 1, -1))]
-    [[1, 1], [1, -1]]
-    """
-    sums = (np.array(c, float) for c in itertools.product(weights, repeat=d))
-    return [c for c in sums if (c != 0).sum() > 1 and c[np.flatnonzero(c)[0]] > 0 and np.abs(c[c != 0]).min() == 1]
-
-
-def choose_independent(sums: Iterable[Weights], rests: Callable[[Weights], bool]) -> list[Weights]:
-    """Return the sums that rest and do not follow from those before them."""
-    found: list[Weights] = []
-    for c in sums:
-        if rests(c) and _is_independent(found, c):
-            found.append(c)
-    return found
-
-
-def _is_independent(found: list[Weights], c: Weights) -> bool:
-    return bool(np.linalg.matrix_rank(np.array([*found, c])) == len(found) + 1)
-
-
-def null_space(table: Float[np.ndarray, "m d"]) -> list[Weights]:
-    """Return sums c (d,) with table @ c = 0, each with a first weight of 1, from the reduced rows of the table.
-
-    >>> null_space(np.array([[-2.0, 2.0, 0.0], [0.0, -3.0, 3.0]]))
-    [array([1., 1., 1.])]
-    """
-    rows = table / np.maximum(np.abs(table).max(1, keepdims=True, initial=0.0), 1e-300)
-    pivots = _reduce(rows)
-    sums = []
-    for column in sorted({*range(rows.shape[1])} - {*pivots}):
-        c = np.zeros(rows.shape[1])
-        c[column], c[pivots] = 1.0, -rows[: len(pivots), column]
-        c[np.abs(c) < TINY] = 0.0
-        sums.append(c / c[np.flatnonzero(c)[0]])
-    return sums
-
-
-def _reduce(rows: Float[np.ndarray, "m d"]) -> list[int]:
-    """Reduce rows in place, from the last column to the first, and return the columns of their pivots."""
-    pivots: list[int] = []
-    for column in reversed(range(rows.shape[1])):
-        rank = len(pivots)
-        place = rank + int(np.abs(rows[rank:, column]).argmax()) if rank < len(rows) else None
-        if place is None or abs(rows[place, column]) < TINY:
-            continue
-        rows[[rank, place]] = rows[[place, rank]]
-        rows[rank] /= rows[rank, column]
-        others = np.arange(len(rows)) != rank
-        rows[others] -= rows[others, column, None] * rows[rank]
-        pivots.append(column)
-    return pivots
-
-
-def write_sum(c: Weights, names: Sequence[str], times: str = " ") -> str:
-    """Write a sum as text.
-
-    >>> write_sum(np.array([1.0, 2.0, -1.0]), ("S", "I", "R"))
-    'S + 2 I - R'
-    """
-    parts = [
-        f"{'-' if v < 0 else '+'} {'' if abs(v) == 1 else f'{abs(v):.12g}{times}'}{name}"
-        for v, name in zip(c, names, strict=True)
-        if v
-    ]
-    return " ".join(parts).removeprefix("+ ")
-
-
-# Of smoothed data, for the search
 
 
 def find_invariants(data: Dataset, denoised: Denoised, factors: np.ndarray) -> list[Weights]:
@@ -122,7 +44,7 @@ def _find(data: Dataset, denoised: Denoised, factors: np.ndarray) -> list[Weight
     _, _, directions = np.linalg.svd(smooth / spread, full_matrices=len(smooth) < d)
     for direction in directions[::-1]:
         c = _remainder(direction, found, spread)
-        if (c != 0).sum() > 1 and _is_independent(found, c) and rests(c):
+        if (c != 0).sum() > 1 and is_independent(found, c) and rests(c):
             found.append(c / c[np.flatnonzero(c)[0]])
     return found
 
@@ -171,7 +93,7 @@ def find_sums(data: Dataset, noise: Weights) -> tuple[str, ...]:
     """
     moves = [k.x[np.isfinite(k.x).all(1)] for k in data.trajectories]
     moves = [x - x.mean(0) for x in moves if len(x) > 2]
-    if data.d < 2 or sum(len(x) - 1 for x in moves) < 3 * data.d:
+    if data.d < 2 or sum(len(x) - 1 for x in moves) < data.d * 3:
         return ()
     x = np.concatenate(moves)
     size = np.maximum(np.abs(x).max(0), 1e-300)

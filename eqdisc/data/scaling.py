@@ -9,7 +9,7 @@ keeps its exponents and becomes dx'_e/dt' = sum_j A'[j, e] prod_i x'_i**W[j, i] 
     A'[j, e] = A[j, e] * T / s_e * prod_i s_i**W[j, i],
 
 so undoing the scaling is algebra, not a fit. A term that saturates, x**w / (K + x**u), keeps w and u as well: its effective
-exponents in the formula are w - u, and K = K' prod_i s_i**u_i.
+exponents in the formula are w - u, and K = K' prod_i s_i**u_i (`units.saturation`).
 """
 
 from __future__ import annotations
@@ -63,29 +63,7 @@ class Scaling:
         )
         return replace(data, trajectories=scaled)
 
-    def undo(self, exponents: Float[np.ndarray, "m c"], coefficients: Float[np.ndarray, "m d"]) -> np.ndarray:
-        """Return the coefficients (m, d) in the user's units; `exponents` are rows of terms (see `terms`)."""
-        d = len(self.states)
-        effective = exponents[:, :d] - exponents[:, d : 2 * d] if exponents.shape[1] > d else exponents
-        size = np.exp(-(effective @ np.log(self.states)))
+    def undo(self, powers: Float[np.ndarray, "m d"], coefficients: Float[np.ndarray, "m d"]) -> np.ndarray:
+        """Return the coefficients (m, d) in the user's units of terms of those powers (`Terms.effective`)."""
+        size = np.exp(-(powers @ np.log(self.states)))
         return coefficients * size[:, None] * self.states / self.time
-
-    def undo_rows(self, rows: Float[np.ndarray, "m c"]) -> Float[np.ndarray, "m c"]:
-        """Return rows of terms in the user's units: exponents stay, log K moves.
-
-        >>> Scaling(np.array([100.0]), 20.0).undo_rows(np.array([[1.0, 1.0, 0.0, 0.0]])).round(2)  # K = 1 of the scaled state
-        array([[1.  , 1.  , 4.61, 0.  ]])
-        """
-        return self._shift(rows, 1.0)
-
-    def redo_rows(self, rows: Float[np.ndarray, "m c"]) -> Float[np.ndarray, "m c"]:
-        """Return rows of terms in scaled units from those in the user's."""
-        return self._shift(rows, -1.0)
-
-    def _shift(self, rows: np.ndarray, sign: float) -> np.ndarray:
-        d = len(self.states)
-        if rows.shape[1] == d:
-            return rows
-        below = rows[:, d : 2 * d]
-        log_k = np.where((below != 0).any(1), rows[:, 2 * d] + sign * (below @ np.log(self.states)), 0.0)
-        return np.column_stack([rows[:, : 2 * d], log_k, rows[:, 2 * d + 1 :]])

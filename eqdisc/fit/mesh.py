@@ -96,10 +96,14 @@ class Mesh:
         parts = {f: getattr(self, f)[index if f == "t" else segments] for f in per_segment}
         return replace(self, trajectory=tuple(self.trajectory[k] for k in index), **parts)
 
+    def at_samples(self, x: Float[Tensor, "... K M1 d"]) -> Float[Tensor, "... K n d"]:
+        """Return states on the grid where samples lie."""
+        segment = torch.arange(len(self.trajectory), device=x.device)[:, None]
+        return x[..., segment, self.sample, :]
+
     def residuals(self, x: Float[Tensor, "K M1 d"]) -> tuple[Float[np.ndarray, "K n d"], np.ndarray]:
         """Return by how much states on the grid miss the samples, zero where nothing was measured, and what was."""
-        lane = torch.arange(len(self.trajectory), device=x.device)[:, None]
-        return ((self.x - x[lane, self.sample]) * self.mask).cpu().numpy(), self.mask.cpu().numpy() > 0
+        return ((self.x - self.at_samples(x)) * self.mask).cpu().numpy(), self.mask.cpu().numpy() > 0
 
     def states(self, denoised: Denoised) -> Float[Tensor, "1 K M1 d"]:
         """Return denoised states on the grid, where every fit starts."""

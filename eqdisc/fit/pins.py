@@ -4,81 +4,97 @@ A pin draws a number v of its lane to a value by one more squared residual, so h
 
     chi**2 + (value - v)**2 * precision
 
-v is an entry of a term's row, or a coefficient. Both are meant in the user's units, and the fit works in scaled ones, where
-x = s x': a coefficient a' of the user's is a prod_i s_i**-(w_i - u_i) times a constant, a log K of the user's is log K + sum_i u_i log s_i
-(`scaling`). Hence, with D the move of the term's row from `row`, where the pin was made,
+v is an exponent, a log K or a coefficient. All are meant in the user's units, and the fit works in scaled ones, where x = s x': a
+coefficient a' of the user's is a prod_i s_i**-(w_i - u_i) times a constant, a log K of the user's is log K + sum_i u_i log s_i (`scaling`).
+Hence, with dw and du the moves of the term's exponents from where they were when the pin was made, and shifts p and q of plus or minus log s,
 
-    v = a exp(shift . D)   (coefficient),     v = w_c + shift . D   (entry of the row).
+    v = a exp(p . dw + q . du)   (coefficient),     v = v' + q . du   (log K).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..law.terms import Parameters, Terms
+from ..law.law import PARTS, Law, Numbers
+from ..law.terms import Number
 
 
 @dataclass(frozen=True, eq=False)
 class Pins:
-    """R pins, one a lane; where `precision` is zero, nothing is held.
+    """R pins, one a lane; where `precision` is zero, nothing is held. `part`, `term` and `place` name the number."""
 
-    `term` and `column` name the number: entry `column` of the row of `term`, or its coefficient in equation `column`.
-    """
-
+    part: Int[Tensor, "R"]
     term: Int[Tensor, "R"]
-    column: Int[Tensor, "R"]
-    is_entry: Bool[Tensor, "R"]
-    row: Float[Tensor, "R c"]
-    shift: Float[Tensor, "R c"]
+    place: Int[Tensor, "R"]
+    exponents: Float[Tensor, "R d"]  # of the term, and
+    inner: Float[Tensor, "R d"]  # when the pin was made
+    by_exponents: Float[Tensor, "R d"]
+    by_inner: Float[Tensor, "R d"]
     value: Float[Tensor, "R"]
     precision: Float[Tensor, "R"]
 
-    def map(self, change: Callable[[Tensor, str], Tensor]) -> Pins:
+    @classmethod
+    def on(cls, numbers: Sequence[Number], law: Law, log_s: Float[Tensor, "d"]) -> Pins:
+        """Return a pin, not yet heavy, on one number of each lane of a law."""
+        names = [(PARTS.index(n.part), n.term, n.place) for n in numbers]
+        part, term, place = torch.tensor(names, device=log_s.device).T
+        lane = torch.arange(len(names), device=log_s.device)
+        w, u = law.terms.exponents[lane, term], law.terms.inner[lane, term]
+        shift = lambda parts: torch.where(torch.isin(part, part.new_tensor(parts))[:, None], log_s, 0.0)  # noqa: E731
+        zero = w.new_zeros(len(names))
+        return cls(part, term, place, w, u, -shift([3]), shift([2, 3]), zero, zero)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Pins:
         """Apply `change` to every tensor, which all lead with the lanes."""
-        return Pins(*(change(v, name) for name, v in vars(self).items()))
+        return Pins(*map(change, vars(self).values()))
 
     def select(self, lanes: Tensor | slice) -> Pins:
         """Return those lanes."""
-        return self.map(lambda v, _: v[lanes])
+        return self.map(lambda v: v[lanes])
 
-    def measure(self, terms: Terms) -> Float[Tensor, "R"]:
+    @property
+    def is_coefficient(self) -> Bool[Tensor, "R"]:
+        return self.part == 3
+
+    def _shift(self, law: Law) -> Float[Tensor, "R"]:
+        """Return p . dw + q . du."""
+        lane = torch.arange(law.lanes, device=self.value.device)
+        dw, du = law.terms.exponents[lane, self.term] - self.exponents, law.terms.inner[lane, self.term] - self.inner
+        return (dw * self.by_exponents).sum(-1) + (du * self.by_inner).sum(-1)
+
+    def _own(self, law: Law) -> Float[Tensor, "R"]:
+        """Return each lane's number in the fit's units."""
+        at = torch.arange(law.lanes, device=self.value.device), self.term
+        tables = [law.terms.exponents, law.terms.inner, law.terms.offsets[..., None], law.coefficients]
+        rows = [t[at].gather(1, self.place.clamp_max(t.shape[-1] - 1)[:, None])[:, 0] for t in tables]
+        return torch.stack(rows).gather(0, self.part[None])[0]
+
+    def measure(self, law: Law) -> Float[Tensor, "R"]:
         """Return v of each lane."""
-        lane = torch.arange(terms.lanes, device=terms.exponents.device)
-        rows = terms.exponents[lane, self.term]
-        moved = ((rows - self.row) * self.shift).sum(-1)
-        entry = rows.gather(1, self._entry[:, None])[:, 0] + moved
-        return torch.where(self.is_entry, entry, terms.coefficients[lane, self.term, self._equation] * moved.exp())
+        own, shift = self._own(law), self._shift(law)
+        return torch.where(self.is_coefficient, own * shift.exp(), own + shift)
 
-    def slope(self, terms: Terms, index: Parameters) -> Float[Tensor, "R P"]:
-        """Return dv/dtheta over the numbers that `index` names."""
-        lane = torch.arange(terms.lanes, device=terms.exponents.device)
-        size = ((terms.exponents[lane, self.term] - self.row) * self.shift).sum(-1).exp()
-        v = terms.coefficients[lane, self.term, self._equation] * size
-        mine = index.valid & (index.term == self.term[:, None])
-        itself = mine & (index.is_exponent == self.is_entry[:, None]) & (index.state == self.column[:, None])
-        beside = self.shift.gather(1, index.state) * (mine & index.is_exponent)
-        scale = torch.where(self.is_entry, 1.0, size)[:, None]
-        return itself * scale + beside * torch.where(self.is_entry, 1.0, v)[:, None]
+    def slope(self, law: Law, numbers: Numbers) -> Float[Tensor, "R P"]:
+        """Return dv/dtheta over those numbers."""
+        size = self._shift(law).exp()
+        v = torch.where(self.is_coefficient, self._own(law) * size, 1.0)[:, None]
+        mine = numbers.valid & (numbers.term == self.term[:, None])
+        itself = mine & (numbers.part == self.part[:, None]) & (numbers.place == self.place[:, None])
+        by_w, by_u = self.by_exponents.gather(1, numbers.place), self.by_inner.gather(1, numbers.place)
+        beside = (by_w * (numbers.part == 0) + by_u * (numbers.part == 1)) * mine
+        return itself * torch.where(self.is_coefficient, size, 1.0)[:, None] + beside * v
 
-    def cost(self, terms: Terms) -> Float[Tensor, "R"]:
+    def cost(self, law: Law) -> Float[Tensor, "R"]:
         """Return what the pins add to chi-square."""
-        return self.precision * (self.value - self.measure(terms)).square()
+        return self.precision * (self.value - self.measure(law)).square()
 
-    def weigh(self, terms: Terms, index: Parameters, h: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    def weigh(self, law: Law, numbers: Numbers, h: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Return the normal equations H (R, P, P) and g (R, P) with the pins in them."""
-        slope = self.slope(terms, index)
-        pull = (self.precision * (self.value - self.measure(terms)))[:, None] * slope
+        slope = self.slope(law, numbers)
+        pull = (self.precision * (self.value - self.measure(law)))[:, None] * slope
         return h + self.precision[:, None, None] * slope[:, :, None] * slope[:, None], g + pull
-
-    @property
-    def _entry(self) -> Tensor:
-        return torch.where(self.is_entry, self.column, 0)
-
-    @property
-    def _equation(self) -> Tensor:
-        return torch.where(self.is_entry, 0, self.column)

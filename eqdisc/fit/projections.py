@@ -7,81 +7,63 @@ With the terms' integrals as unit columns C of an equation's rows y, J those of 
 (Golub & Pereyra, SIAM J. Numer. Anal. 10, 1973; Kaufman, BIT 15, 1975). An integral is a running sum that is centred over its window and
 averaged in blocks, so that a column costs what its nodes do. A step that does not help leaves J as it was.
 
-Rows of the work array, LANES nodes at a time, for d states, m terms and p free exponents: log|x| (d), nothing (d), sign x (d), terms (m),
-saturations (m), slopes (p).
+Terms at the nodes lie in `points`' work array, LANES nodes at a time; the slopes of free numbers follow the saturations.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from ..work.compiler import compiled
-from .sweeps import write_named, write_term
+from .damping import HOPELESS, LONGEST, LOST_SUM, RIDGE, SETTLED
+from .points import field_row, limits, shares_row, signs_row, values_row, write_named, write_term
+from .rule import Rule
 from .vectors import LANES, aligned_rows
 
-RIDGE = 1e-15
-LOST = 1e9  # the residual sum of a lane that has no solution
-SETTLED, HOPELESS = 1e-5, 1e3  # relative gain, and damping, at which a lane ends
-LONGEST = 0.5  # step of an exponent
-
-
-@dataclass(frozen=True, eq=False)
-class Rule:
-    """How an equation sees a function of time: its integral from each window's start, centred, weighed, added up in blocks of samples."""
-
-    quadrature: Float[np.ndarray, "w steps order"]
-    share: Float[np.ndarray, "w L"]  # of each sample in its window's mean
-    scale: Float[np.ndarray, "w L"]  # of each sample in its block's sum
-    block: int
-
-    def projection(self) -> Float[np.ndarray, "w L n"]:
-        """Return the matrix that does with values at the samples what comes after the integral."""
-        member = np.eye(-(-self.share.shape[1] // self.block)).repeat(self.block, 0)[: self.share.shape[1]]
-        return (np.eye(len(member)) - self.share[..., None]) * self.scale[:, None] @ member
+Names = tuple[np.ndarray, ...]
 
 
 def fit_lanes(
     rows: Float[np.ndarray, "b m c"],
     active: Bool[np.ndarray, "b m"],
-    index: tuple[Int[np.ndarray, "b p"], Int[np.ndarray, "b p"], Bool[np.ndarray, "b p"]],
+    names: Names,
     nodes: tuple[Float[np.ndarray, "nodes d"], Float[np.ndarray, "nodes d"]],
     rule: Rule,
     y: Float[np.ndarray, "n"],
-    limits: tuple[Float[np.ndarray, "c"], Float[np.ndarray, "c"]],
+    bounds: tuple[float, float],
     steps: int,
 ) -> tuple[Float[np.ndarray, "b m c"], Float[np.ndarray, "b m"], Float[np.ndarray, "b"]]:
-    """Fit the entries of rows that `index` names (term, column, is there one), within limits, to the rows y of one equation.
+    """Fit the entries of a table of terms that `names` say (term, entry, is it one of the table, is there one; each (b, p)) to the rows y of
+    one equation, exponents within bounds.
 
-    Returns rows, coefficients and residual sums. `nodes` are log|x| and the signs of x there.
+    Returns the table, coefficients and residual sums. `nodes` are log|x| and the signs of x there.
 
+    >>> from eqdisc.fit.points import no_names
     >>> t = np.linspace(0.0, 1.0, 9)
     >>> rule = Rule(np.full((1, 8, 1), 1 / 8), np.full((1, 9), 1 / 9), np.ones((1, 9)), 1)
-    >>> nothing = np.zeros((1, 0), int), np.zeros((1, 0), int), np.zeros((1, 0), bool)
-    >>> nodes, limits = (np.zeros((8, 1)), np.ones((8, 1))), (np.array([-3.0]), np.array([3.0]))
-    >>> given = np.zeros((1, 1, 1)), np.ones((1, 1), bool), nothing, nodes
-    >>> fit_lanes(*given, rule, 3 * (t - 0.5), limits, steps=1)[1].round(6).tolist()
+    >>> given = np.zeros((1, 1, 4)), np.ones((1, 1), bool), no_names(1), (np.zeros((8, 1)), np.ones((8, 1)))
+    >>> fit_lanes(*given, rule, 3 * (t - 0.5), (-3.0, 3.0), steps=1)[1].round(6).tolist()
     [[3.0]]
     """
     n, d = nodes[0].shape
-    chunks, width = -(-n // LANES), 3 * d + 2 * rows.shape[1] + index[0].shape[1]
+    chunks, width = -(-n // LANES), field_row.py_func(d, rows.shape[1]) + names[0].shape[1]
     w = aligned_rows(chunks * width, np.dtype(float)).reshape(chunks, width, LANES)
-    for first, values in zip((0, 2 * d), nodes, strict=True):
+    for first, values in zip((0, signs_row.py_func(d)), nodes, strict=True):
         w[:, first : first + d] = np.pad(values, ((0, chunks * LANES - n), (0, 0))).reshape(chunks, LANES, d).mT
-    flat, running = np.empty(chunks * LANES), np.empty(rule.share.shape[1])
+    flat, running, reach = np.empty(chunks * LANES), np.empty(rule.share.shape[1]), limits(bounds, d)
     sight = Sight(
-        rule.quadrature, rule.share, rule.scale, rule.block, y, *limits, w.reshape(chunks, -1), d, flat, running
+        rule.quadrature, rule.share, rule.scale, rule.block, y, *reach, w.reshape(chunks, -1), d, flat, running
     )
     found = rows.copy(), np.zeros(active.shape), np.zeros(len(rows))
-    counts = index[2].sum(1)
+    counts = names[3].sum(1)
     for count in np.unique(
         counts
     ):  # lanes with as many free entries use the same arrays; those that are there come first
         lanes = np.flatnonzero(counts == count)
-        _fit(lanes, *found, active, *index, sight, Room.of(len(y), rows.shape[1], rows.shape[2], int(count)), steps)
+        _fit(lanes, *found, active, names, sight, Room.of(len(y), rows.shape[1], rows.shape[2], int(count)), steps)
     return found
 
 
@@ -121,7 +103,7 @@ class Room(NamedTuple):
     @classmethod
     def of(cls, n: int, m: int, c: int, p: int) -> Room:
         shapes = (n, m), (m,), (m, 1), (n, 1), (m, m), (m, m), (n, p), (m, p), (p, p), (p, p), (p, 1), (p, 1), (m, c)
-        return cls(*(np.empty(shape) for shape in shapes))
+        return cls._make(np.empty(shape) for shape in shapes)
 
 
 @compiled
@@ -210,18 +192,18 @@ def _subtract(columns, weights, out):
 @compiled
 def _write_terms(rows, active, w, d):
     """Write the terms that are there and their saturations at all nodes."""
-    m = len(rows)
+    m = len(active)
     for k in range(len(w)):
         for j in range(m):
             if active[j]:
-                write_term(rows[j], d, 3 * d + j, 3 * d + m + j, w[k])
+                write_term(rows[j], d, values_row(d) + j, shares_row(d, m) + j, w[k])
 
 
 @compiled
-def _write_slopes(index, w, d, m):
-    """Write how the entries that `index` names move the terms at all nodes."""
+def _write_slopes(names, w, d, m):
+    """Write how the numbers move the terms at all nodes."""
     for k in range(len(w)):
-        write_named(index, d, 3 * d, 3 * d + m, 3 * d + 2 * m, w[k])
+        write_named(names, d, m, field_row(d, m), w[k])
 
 
 @compiled
@@ -231,7 +213,7 @@ def _lay_columns(active, sight, room):
     for j in range(m):
         total = 0.0
         if active[j]:
-            _integrate(sight, 3 * sight.d + j, room.columns, j)
+            _integrate(sight, values_row(sight.d) + j, room.columns, j)
             for r in range(n):
                 total += room.columns[r, j] ** 2
         room.norm[j] = np.sqrt(total) + 1e-12 if active[j] else 1.0
@@ -245,7 +227,7 @@ def _solve(rows, active, sight, room):
     _write_terms(rows, active, sight.w, sight.d)
     _lay_columns(active, sight, room)
     _multiply(room.columns, room.columns, room.gram)
-    for j in range(len(rows)):
+    for j in range(len(active)):
         room.gram[j, j] += RIDGE if active[j] else 1.0
     for r in range(len(sight.y)):
         room.residual[r, 0] = sight.y[r]
@@ -256,19 +238,19 @@ def _solve(rows, active, sight, room):
     rss = 0.0
     for r in range(len(sight.y)):
         rss += room.residual[r, 0] ** 2
-    for j in range(len(rows)):
+    for j in range(len(active)):
         rss += RIDGE * room.a[j, 0] ** 2
-    return rss if np.isfinite(rss) else LOST
+    return rss if np.isfinite(rss) else LOST_SUM
 
 
 @compiled
-def _linearise(index, sight, room):
-    """Write J^T J and J^T r of a lane's free exponents from the terms that `_solve` left."""
+def _linearise(names, sight, room):
+    """Write J^T J and J^T r of a lane's free numbers from the terms that `_solve` left."""
     m, numbers = room.cross.shape
-    _write_slopes(index, sight.w, sight.d, m)
+    _write_slopes(names, sight.w, sight.d, m)
     for p in range(numbers):
-        _integrate(sight, 3 * sight.d + 2 * m + p, room.slopes, p)
-        scale = room.a[index[0][p], 0] / room.norm[index[0][p]]
+        _integrate(sight, field_row(sight.d, m) + p, room.slopes, p)
+        scale = room.a[names[0][p], 0] / room.norm[names[0][p]]
         for r in range(len(room.slopes)):
             room.slopes[r, p] *= scale
     _multiply(room.columns, room.slopes, room.cross)
@@ -280,7 +262,7 @@ def _linearise(index, sight, room):
 
 
 @compiled
-def _move(index, rows, damping, sight, room):
+def _move(names, rows, damping, sight, room):
     """Write the rows after a damped step, inside their limits."""
     numbers, most = len(room.hessian), 1e-30
     for p in range(numbers):
@@ -292,7 +274,7 @@ def _move(index, rows, damping, sight, room):
     eliminate(room.lifted, room.step)
     _copy(rows, room.moved)
     for p in range(numbers):
-        j, i, by = index[0][p], index[1][p], room.step[p, 0]
+        j, i, by = names[0][p], names[1][p], room.step[p, 0]
         if by == by and by != 0.0:
             to = rows[j, i] + min(max(by, -LONGEST), LONGEST)
             room.moved[j, i] = min(max(to, sight.low[i]), sight.high[i])
@@ -305,19 +287,19 @@ def _take(room, coefficients):
 
 
 @compiled
-def _fit(lanes, rows, coefficients, rss, active, term, column, valid, sight, room, steps):
+def _fit(lanes, rows, coefficients, rss, active, names, sight, room, steps):
     """Fit the rows of lanes in place, with their coefficients and residual sums."""
     numbers = len(room.hessian)
     for lane in lanes:
-        real = valid[lane, :numbers]
-        index = term[lane, :numbers], column[lane, :numbers], real, real
+        real = names[3][lane, :numbers]
+        own = names[0][lane, :numbers], names[1][lane, :numbers], real, real
         now = _solve(rows[lane], active[lane], sight, room)
         _take(room, coefficients[lane])
         damping, fresh = 1e-2, True
         for _ in range(steps if numbers else 0):
             if fresh:
-                _linearise(index, sight, room)
-            _move(index, rows[lane], damping, sight, room)
+                _linearise(own, sight, room)
+            _move(own, rows[lane], damping, sight, room)
             trial = _solve(room.moved, active[lane], sight, room)
             fresh = trial < now
             damping *= 0.2 if fresh else 6.0

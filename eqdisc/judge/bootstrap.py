@@ -23,19 +23,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..fit.collocation import Collocation
+from ..fit.fit import LEVEL, Fit
 from ..fit.mesh import Mesh
-from ..fit.solved import Solved
 from ..law.equations import write_term
 from ..law.law import CLOSE_K, Law, pack_laws, unpack_laws
 from ..law.price import Judge
 from ..law.terms import Terms
-from ..search.joint import JointSearch
+from ..search.joint import price_fit
 from ..search.problem import Problem
 from ..work.journal import Form, Journal, Packed
 from ..work.threads import one_thread
+from .finding import Bootstrap, TermUncertainty
 from .selection import FAR, select_rivals
 
-LEVEL = 0.9
 MANY = 10  # trajectories from which whole ones are drawn
 TOGETHER = 5  # replicates that one worker fits in a row: a quarter of a second and more
 STEPS = 12  # of Gauss-Newton, from where each law stands
@@ -43,47 +43,16 @@ SAME = 0.15  # exponents of one term may differ by this between replicates
 RARE = 0.05  # inclusion below which a term that the pick lacks is not worth a line
 
 
-@dataclass(frozen=True)
-class TermUncertainty:
-    """One term of one equation: how often it was included and, if it is the pick's, its numbers with their intervals.
-
-    `coefficient` is (value, low, high) in the user's units, `exponents` the same for each state whose power is free.
-    """
-
-    equation: str
-    term: str
-    inclusion: float
-    coefficient: tuple[float, float, float] | None
-    exponents: dict[str, tuple[float, float, float]]
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """What `count` replicates say: the share in which the pick's own structure won, and every term."""
-
-    count: int
-    level: float
-    won: float
-    terms: tuple[TermUncertainty, ...]
-
-
-def bootstrap(
-    problem: Problem,
-    pick: Solved,
-    seen: Iterable[Solved],
-    names: tuple[str, ...],
-    count: int,
-    seed: int,
-    journal: Journal,
-) -> Bootstrap | None:
+def bootstrap(problem: Problem, pick: Fit, seen: Iterable[Fit], count: int) -> Bootstrap | None:
     """Fit `count` replicates with the pick and its rivals; None where not one could be fitted, or the journal says stop at once.
 
-    `seen` are the laws that the search fitted, `names` the symbols of the states.
+    `seen` are the laws that the search fitted.
     """
+    journal, seed = problem.journal, problem.config.seed
     laws = [pick, *select_rivals(seen, pick, FAR)]
     given = problem.engine, problem.judge, laws, seed
     tasks = [(*given, range(first, min(first + TOGETHER, count)), journal) for first in range(0, count, TOGETHER)]
-    inputs = problem.engine.digest, [(s.law, s.fit.pack()) for s in laws], seed, count
+    inputs = problem.engine.digest, [(s.law, s.pack()) for s in laws], seed, count
     found: dict[int, list[Replicate]] = {}
     for number, some in journal.spread("bootstrap", lambda: inputs, fit_replicates, tasks, REPLICATES):
         found[number] = some
@@ -92,7 +61,7 @@ def bootstrap(
     if not outcomes:
         return None
     won = float(np.mean([r.winner == 0 for r in outcomes]))
-    return Bootstrap(len(outcomes), LEVEL, won, tuple(_summarise(problem, pick, outcomes, names)))
+    return Bootstrap(len(outcomes), LEVEL, won, tuple(_summarise(problem, pick, outcomes)))
 
 
 # Replicates
@@ -122,7 +91,7 @@ REPLICATES = Form(_pack, _unpack)
 
 
 def fit_replicates(
-    engine: Collocation, judge: Judge, laws: Sequence[Solved], seed: int, numbers: range, journal: Journal
+    engine: Collocation, judge: Judge, laws: Sequence[Fit], seed: int, numbers: range, journal: Journal
 ) -> list[Replicate]:
     """Draw the replicates of these numbers and fit every law to each; those to which none could be fitted are left out."""
     found = []
@@ -138,14 +107,14 @@ def fit_replicates(
     return found
 
 
-def _draw(mesh: Mesh, pick: Solved, rng: np.random.Generator) -> tuple[Mesh, Int[np.ndarray, "K"]]:
+def _draw(mesh: Mesh, pick: Fit, rng: np.random.Generator) -> tuple[Mesh, Int[np.ndarray, "K"]]:
     """Return a replicate's mesh and which segments of the original it is made of."""
     k = len(set(mesh.trajectory))
     if k >= MANY:
         members = [[q for q, of in enumerate(mesh.trajectory) if of == j] for j in sorted(set(mesh.trajectory))]
         index = np.concatenate([members[j] for j in rng.integers(0, k, k)])
         return _take(mesh, index), index
-    residual, seen = mesh.residuals(pick.fit.x[0])
+    residual, seen = mesh.residuals(pick.x[0])
     weight = mesh.weight.cpu().numpy()
     standard = residual * weight
     fresh = np.zeros_like(residual)
@@ -171,11 +140,11 @@ def draw_blocks(values: Float[np.ndarray, "n"], rng: np.random.Generator) -> Flo
     return values[(starts[:, None] + np.arange(length)).ravel()[:n] % n]
 
 
-def _numbers(pick: Solved, e: int) -> float:
+def _numbers(pick: Fit, e: int) -> float:
     """Return how many fitted numbers one state answers for, about: its coefficients, their free exponents, its start."""
-    _, a, free = pick.law
-    users = np.maximum((a != 0).sum(1), 1)
-    return float((a[:, e] != 0).sum() + (free.sum(1) * (a[:, e] != 0) / users).sum() + 1)
+    there = pick.law.support
+    users = np.maximum(there.sum(1), 1)
+    return float(there[:, e].sum() + (pick.law.free.table().sum(1) * there[:, e] / users).sum() + 1)
 
 
 def _take(mesh: Mesh, index: Int[np.ndarray, "K"]) -> Mesh:
@@ -195,17 +164,16 @@ def _take(mesh: Mesh, index: Int[np.ndarray, "K"]) -> Mesh:
 
 
 def _fit(
-    base: Collocation, judge: Judge, laws: Sequence[Solved], mesh: Mesh, index: np.ndarray, journal: Journal
-) -> list[Solved | None]:
+    base: Collocation, judge: Judge, laws: Sequence[Fit], mesh: Mesh, index: np.ndarray, journal: Journal
+) -> list[Fit | None]:
     """Fit every law to a replicate, from where it stands; None for a lane that did not end well."""
     engine = base.on(mesh, journal=journal)
     at: Tensor = torch.as_tensor(index, device=mesh.x.device)
-    x, sigma = torch.cat([s.fit.x[:, at] for s in laws]), torch.cat([s.fit.sigma for s in laws])
-    terms = Terms.of([s.law for s in laws], device=str(x.device))
-    known = judge.knowledge
-    fit = engine.fit(terms if known is None else known.hold(terms), x, sigma, steps=STEPS)
-    joint = JointSearch(engine, judge, x[:1], laws[0].fit.sigma[0].cpu().numpy(), journal)
-    return [joint.price(fit, q) if bool(torch.isfinite(fit.nll[q])) else None for q in range(len(laws))]
+    x, sigma = torch.cat([s.x[:, at] for s in laws]), torch.cat([s.sigma for s in laws])
+    lanes = Law.stack([s.law for s in laws], x.device)
+    fit = engine.fit(lanes if judge.knowledge is None else judge.knowledge.hold(lanes), x, sigma, steps=STEPS)
+    alive = set(fit.alive)
+    return [price_fit(fit.lane(q), judge) if q in alive else None for q in range(len(laws))]
 
 
 # What they say
@@ -213,61 +181,56 @@ def _fit(
 
 @dataclass
 class _Tally:
-    """One term of one equation over the replicates: its row in scaled units and how often the winner held it."""
+    """One term of one equation over the replicates, in scaled units, and how often the winner held it."""
 
     equation: int
-    row: np.ndarray
+    term: Terms
     held: int
 
 
-def _summarise(
-    problem: Problem, pick: Solved, outcomes: Sequence[Replicate], names: tuple[str, ...]
-) -> Iterator[TermUncertainty]:
+def _summarise(problem: Problem, pick: Fit, outcomes: Sequence[Replicate]) -> Iterator[TermUncertainty]:
     """Yield the pick's terms with their intervals, then what others held."""
-    w, a, free = pick.law
-    own = [_Tally(int(e), w[j], 0) for j, e in np.argwhere(a != 0)]
-    places = [(int(j), int(e)) for j, e in np.argwhere(a != 0)]
+    law, names = pick.law, problem.names
+    places = [(int(j), int(e)) for j, e in np.argwhere(law.support)]
+    own = [_Tally(e, law.terms[[j]], 0) for j, e in places]
     tallies = list(own)
     for replicate in outcomes:
         _count(tallies, replicate.law)
-    values, logs = _in_units(problem, [r.own for r in outcomes if r.own is not None], len(w))
-    here, _ = _in_units(problem, [pick.law], len(w))
-    d = len(names)
+    fitted = [r.own for r in outcomes if r.own is not None]
+    values = _in_units(problem, fitted, len(law))
+    powers = np.array([f.terms.exponents[: len(law)] for f in fitted]).reshape(-1, *law.terms.exponents.shape)
+    here = _in_units(problem, [law], len(law))
     for tally, (j, e) in zip(own, places, strict=True):
-        powers = {names[i]: _middle(w[j, i], logs[:, j, i]) for i in np.flatnonzero(free[j, :d])}
+        free = np.flatnonzero(law.free.exponents[j])
+        ends = {names[i]: _middle(law.terms.exponents[j, i], powers[:, j, i]) for i in free}
         middle = _middle(here[0, j, e], values[:, j, e])
-        yield TermUncertainty(names[e], _write_row(problem, w[j], names), tally.held / len(outcomes), middle, powers)
+        text = _write(problem, tally.term)
+        yield TermUncertainty(names[e], text, tally.held / len(outcomes), middle, ends)
     for tally in sorted(tallies[len(own) :], key=lambda k: -k.held):
         if tally.held / len(outcomes) >= RARE:
-            text = _write_row(problem, tally.row, names)
+            text = _write(problem, tally.term)
             yield TermUncertainty(names[tally.equation], text, tally.held / len(outcomes), None, {})
 
 
 def _count(tallies: list[_Tally], law: Law) -> None:
     """Count each term of a winner once, where it is known, or open a line for it."""
-    w, a, _ = law
-    for j, e in np.argwhere(a != 0):
-        known = next((k for k in tallies if k.equation == e and _same(k.row, w[j], a.shape[1])), None)
+    for j, e in np.argwhere(law.support):
+        term = law.terms[[j]]
+        known = next((k for k in tallies if k.equation == e and _same(k.term, term)), None)
         if known is None:
-            tallies.append(_Tally(int(e), w[j], 1))
+            tallies.append(_Tally(int(e), term, 1))
         else:
             known.held += 1
 
 
-def _same(one: np.ndarray, other: np.ndarray, d: int) -> bool:
-    columns = max(len(one), len(other))
-    one, other = (np.pad(v, (0, columns - len(v))) for v in (one, other))
-    apart = np.abs(one - other) * np.where(np.arange(columns) == 2 * d, CLOSE_K, 1.0)
-    return bool((apart <= SAME).all() and ((one == 0) == (other == 0))[: 2 * d].all())
+def _same(one: Terms, other: Terms) -> bool:
+    return bool(one.gaps(other, CLOSE_K)[0, 0] <= SAME and one.like(other)[0, 0])
 
 
-def _in_units(problem: Problem, laws: Sequence[tuple], terms: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return coefficients (n, m, d) in the user's units and rows (n, m, c)."""
-    if not laws:
-        return np.full((1, terms, problem.data.d), np.nan), np.full((1, terms, 3 * problem.data.d + 1), np.nan)
-    rows = [w[:terms] for w, _, _ in laws]
-    values = [problem.scaling.undo(w, a[:terms]) for w, (_, a, _) in zip(rows, laws, strict=True)]
-    return np.array(values), np.array(rows)
+def _in_units(problem: Problem, laws: Sequence[Law], terms: int) -> Float[np.ndarray, "n m d"]:
+    """Return coefficients in the user's units."""
+    found = [problem.in_units(law.choose(slice(terms))).coefficients for law in laws]
+    return np.array(found) if found else np.full((1, terms, problem.data.d), np.nan)
 
 
 def _middle(value: float, values: np.ndarray) -> tuple[float, float, float]:
@@ -275,11 +238,8 @@ def _middle(value: float, values: np.ndarray) -> tuple[float, float, float]:
     return float(value), float(low), float(high)
 
 
-def _write_row(problem: Problem, row: np.ndarray, names: tuple[str, ...]) -> str:
+def _write(problem: Problem, term: Terms) -> str:
     """Return a term in the user's units as plain text, exponents to two decimals."""
-    d = len(names)
-    rows = problem.scaling.undo_rows(row[None]).copy()
-    rows[0, : 2 * d] = rows[0, : 2 * d].round(2)
-    if rows.shape[1] > d:
-        rows[0, 2 * d] = np.log(float(f"{np.exp(rows[0, 2 * d]):.2g}"))
-    return write_term(rows[0], names)
+    term = term.in_units(problem.scaling)
+    k = np.log([float(f"{v:.2g}") for v in np.exp(term.offsets)])
+    return write_term(replace(term.rounded(2, 12), offsets=np.where(term.saturates, k, 0.0)), problem.names)

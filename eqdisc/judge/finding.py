@@ -14,18 +14,40 @@ import torch
 from .. import __version__
 from ..data.dataset import Dataset
 from ..data.frames import tabulate_front, tabulate_parameters
-from ..law.equations import Equations, Parameter
-from ..search.groups import law_of_group
+from ..fit.fit import LEVEL
+from ..law.equations import Equations, Parameter, law_of_group
 from ..units.chain import Chain
 from ..work.config import FitConfig
 from ..work.errors import DataError
 from ..work.status import Status
-from .bootstrap import Bootstrap
 from .card import write_finding
-from .intervals import LEVEL
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+@dataclass(frozen=True)
+class TermUncertainty:
+    """One term of one equation: how often it was included and, if it is the pick's, its numbers with their intervals.
+
+    `coefficient` is (value, low, high) in the user's units, `exponents` the same for each state whose power is free.
+    """
+
+    equation: str
+    term: str
+    inclusion: float
+    coefficient: tuple[float, float, float] | None
+    exponents: dict[str, tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """What `count` replicates say: the share in which the pick's own structure won, and every term."""
+
+    count: int
+    level: float
+    won: float
+    terms: tuple[TermUncertainty, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +90,7 @@ class Finding:
     bootstrap: Bootstrap | None = None
     flat: tuple[str, ...] = ()
     fitted: int = 0
+    extraction: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.selected < len(self.front):
@@ -117,6 +140,7 @@ class Finding:
             "verdict": self.verdict,
             "reasons": list(self.reasons),
             "alternatives": [{"equations": self._sides(self._typical(a).strings())} for a in self.alternatives],
+            "extraction": self.extraction,
             "parameters": self._numbers(),
             "fluxes": [{"rate": str(f.rate), "stoichiometry": dict(f.stoichiometry)} for f in law.fluxes()],
             "invariants": list(law.invariants()),

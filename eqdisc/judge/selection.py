@@ -18,8 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import exp, inf
 
-from ..fit.solved import Solved
-from ..law.law import alike, complexity_of, contains
+from ..fit.fit import Fit
 
 RIVAL = 6.0  # nats
 EARNED = 3.0  # nats by which a law must beat a simpler one that it contains
@@ -31,14 +30,14 @@ MOST_COUNTED = 60
 CONTESTS = 1.0  # nats by which a law that is the pick and something more may be longer and still speak against it
 
 
-def select_front(seen: Iterable[Solved], pick: Solved) -> list[Solved]:
+def select_front(seen: Iterable[Fit], pick: Fit) -> list[Fit]:
     """Return the non-dominated laws by rising complexity, the pick among them."""
-    best: dict[int, Solved] = {}
+    best: dict[int, Fit] = {}
     for s in seen:
-        size = complexity_of(s.law)
+        size = s.law.complexity
         best[size] = min(best.get(size, s), s, key=lambda s: s.data_cost)
-    best[complexity_of(pick.law)] = pick
-    front: list[Solved] = []
+    best[pick.law.complexity] = pick
+    front: list[Fit] = []
     for size in sorted(best):
         s = best[size]
         if s is pick or not front or s.data_cost < min(f.data_cost for f in front) - 0.5:
@@ -47,7 +46,7 @@ def select_front(seen: Iterable[Solved], pick: Solved) -> list[Solved]:
     return front[: max(front.index(pick) + 1 + LONGEST // 3, LONGEST)][-LONGEST:]
 
 
-def select_pick(seen: Iterable[Solved], shortest: Solved, independent: float = 1.0) -> Solved:
+def select_pick(seen: Iterable[Fit], shortest: Fit, independent: float = 1.0) -> Fit:
     """Return the simplest law that the shortest description contains and does not beat by strong evidence.
 
     Where residuals are not independent, the data count for less (`noise.independent_share`), and another law may be the shortest.
@@ -55,22 +54,22 @@ def select_pick(seen: Iterable[Solved], shortest: Solved, independent: float = 1
     seen = list(seen)
     if independent < 1.0:
         shortest = min(seen, key=lambda s: s.cost - (1.0 - independent) * s.data_cost)
-    near = [s for s in seen if s.cost < shortest.cost + EARNED and contains(shortest.law, s.law, NESTED)]
-    return min(near, key=lambda s: (int((s.law[1] != 0).sum()), s.cost), default=shortest)
+    near = [s for s in seen if s.cost < shortest.cost + EARNED and shortest.law.contains(s.law, NESTED)]
+    return min(near, key=lambda s: (int(s.law.support.sum()), s.cost), default=shortest)
 
 
-def select_rivals(seen: Iterable[Solved], pick: Solved, within: float = RIVAL) -> list[Solved]:
+def select_rivals(seen: Iterable[Fit], pick: Fit, within: float = RIVAL) -> list[Fit]:
     """Return laws that say something else within `within` nats of the pick, the shortest first."""
-    rivals: list[Solved] = []
+    rivals: list[Fit] = []
     for s in sorted(seen, key=lambda s: s.cost):
         if s.cost > pick.cost + within or len(rivals) >= MOST_RIVALS:
             break
-        if not any(alike(other.law, s.law, chosen=True) for other in (pick, *rivals)):
+        if not any(other.law.alike(s.law, chosen=True) for other in (pick, *rivals)):
             rivals.append(s)
     return rivals
 
 
-def share_of(pick: Solved, seen: Iterable[Solved], richer: float = CONTESTS) -> float:
+def share_of(pick: Fit, seen: Iterable[Fit], richer: float = CONTESTS) -> float:
     """Return the weight of the pick among the laws that were fitted.
 
     Each structure counts once, by its shortest description. Of those that are the pick and something more only the shortest counts, as
@@ -80,13 +79,13 @@ def share_of(pick: Solved, seen: Iterable[Solved], richer: float = CONTESTS) -> 
     return 1.0 / sum(exp(min(pick.cost - s.cost, FAR)) for s in _tell_apart(pick, near, pick.cost + richer))
 
 
-def _tell_apart(pick: Solved, near: Iterable[Solved], limit: float) -> list[Solved]:
+def _tell_apart(pick: Fit, near: Iterable[Fit], limit: float) -> list[Fit]:
     """Return the pick and the first law of each other structure, one that is the pick and something more only below a limit."""
     distinct = [pick]
     for s in near:
-        if len(distinct) > MOST_COUNTED or any(alike(s.law, other.law) for other in distinct):
+        if len(distinct) > MOST_COUNTED or any(s.law.alike(other.law) for other in distinct):
             continue
-        if not contains(s.law, pick.law):
+        if not s.law.contains(pick.law):
             distinct.append(s)
             continue
         if s.cost < limit:

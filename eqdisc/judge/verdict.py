@@ -21,15 +21,10 @@ import numpy as np
 
 from ..data.noise import LAG, lag_one, noise_of_differences
 from ..data.scaling import FLOOR
-from ..fit.solved import Solved
-from ..law.law import unround_exponents, without_padding
-from ..search.joint import JointSearch
+from ..fit.fit import Fit
+from ..law.equations import Equations
 from ..search.problem import Problem
-from ..search.remeshing import explains
-from ..search.rounds import search_sums
-from ..work.journal import Journal
 from ..work.status import Status
-from .selection import RIVAL
 from .validation import Score
 
 EXCESS = 1.6  # model residual over the noise that smoothing finds
@@ -43,7 +38,7 @@ CONFIDENT = 0.85  # weight from which a law of several records is claimed,
 CONFIDENT_ONCE = 0.9  # of one record, which shows the field along one path only,
 CONFIDENT_ALONE = 0.984  # and of one record of one state, in which a curve has many laws
 MANY = 8  # numbers from which a law of one record of one state is a curve fit
-OBJECTIONS = 4  # moves that a law may take once it is free of what was said
+READABLE = 120  # characters of a formula in a sentence
 WORTH = 12.0  # nats by which a law must beat "nothing changes but by noise"
 
 
@@ -57,19 +52,18 @@ class Verdict:
 
 def judge(
     problem: Problem,
-    pick: Solved,
-    rivals: list[Solved],
+    pick: Fit,
+    rivals: list[Fit],
     share: float,
-    names: tuple[str, ...],
     printed: Score,
     left: list[tuple[str, float]],
 ) -> Verdict:
     """Judge the pick: whether it explains the data, also as printed and simulated again, and whether anything else does.
 
-    `names` are those of states and inputs, `share` is the pick's weight among all laws that were fitted (`selection.share_of`), `left`
+    `share` is the pick's weight among all laws that were fitted (`selection.share_of`), `left`
     are the records that it leaves on the way.
     """
-    doubts = [*_unexplained(problem, pick, names), *_too_little(problem, pick), *_nothing_there(problem, pick, names)]
+    doubts = [*_unexplained(problem, pick), *_too_little(problem, pick), *_nothing_there(problem, pick)]
     doubts += _lost_in_print(problem, pick, printed)
     doubts += [
         f"Followed from its start, the law leaves trajectory {name} at {time:.4g}; it fits the record in pieces only."
@@ -77,7 +71,7 @@ def judge(
     ]
     if doubts:
         return Verdict("not identified", tuple(doubts))
-    cautions = [*_colored(problem, pick, names), *_unround(problem, pick, names)]
+    cautions = [*_colored(problem, pick), *_unround(problem, pick)]
     if is_curve_fit(problem, pick):
         cautions.append(
             f"A law of {pick.size} numbers follows any smooth curve of one state; a second start would show whether it is more."
@@ -92,31 +86,7 @@ def judge(
     return Verdict("identified", (reason,))
 
 
-def object_to(
-    problem: Problem, joint: JointSearch, pick: Solved, said: tuple[str, ...], journal: Journal
-) -> str | None:
-    """Return what the data object to knowledge: by how much a law without it describes them better.
-
-    It is looked for near the pick and, where the pick leaves more of the data than noise, anew.
-    """
-    without = problem.without_knowledge()
-    free = JointSearch(without.engine, without.judge, joint.x, pick.fit.sigma[0].cpu().numpy(), journal)
-    start = free.best(free.solve([without_padding(pick.law)], pick))
-    if start is None:
-        return None
-    better = free.improve(start, problem.library, OBJECTIONS)
-    if not explains(problem, pick) and not journal.stop:
-        anew = search_sums(without, journal)[2]
-        better = better if anew is None else free.best([anew], better) or better
-    released = (start.cost - start.data_cost) - (pick.cost - pick.data_cost)  # what the numbers cost that were known
-    gain = max(0.0, pick.data_cost - start.data_cost - released) + start.cost - better.cost
-    if gain < RIVAL:
-        return None
-    words = ", ".join(map(repr, said))
-    return f"The data object to what was said beforehand ({words}): a law without it is {gain:.0f} nats shorter."
-
-
-def is_curve_fit(problem: Problem, pick: Solved) -> bool:
+def is_curve_fit(problem: Problem, pick: Fit) -> bool:
     """Tell whether a law has so many numbers that it would follow any smooth curve: those of one record of one state."""
     return is_one_curve(problem) and pick.size > MANY
 
@@ -157,17 +127,17 @@ class _Left:
     small: bool  # some thousandths of the spread
 
 
-def _leave(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[_Left]:
-    sigma, noise, spread = pick.fit.sigma[0].cpu().numpy(), _noise(problem), problem.denoised.spread
-    residual, seen = problem.engine.mesh.residuals(pick.fit.x[0])
+def _leave(problem: Problem, pick: Fit) -> list[_Left]:
+    sigma, noise, spread = pick.noise, _noise(problem), problem.denoised.spread
+    residual, seen = problem.engine.mesh.residuals(pick.x[0])
     lags = {e: lag_one(residual[..., e], seen[..., e]) for e in problem.measured}
     small = sigma < (1e-3 if problem.denoised.clean else 3e-3) * spread[: len(sigma)]
-    return [_Left(names[e], sigma[e], noise[e], spread[e], *lags[e], small[e]) for e in problem.measured]
+    return [_Left(problem.names[e], sigma[e], noise[e], spread[e], *lags[e], small[e]) for e in problem.measured]
 
 
-def _unexplained(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
+def _unexplained(problem: Problem, pick: Fit) -> list[str]:
     doubts = []
-    for s in _leave(problem, pick, names):
+    for s in _leave(problem, pick):
         if not s.small and s.sigma > EXCESS * s.noise and s.lag > 0.3:
             doubts.append(
                 f"{s.name}: the law misses the data by {s.sigma / s.noise:.1f} times the noise; "
@@ -184,9 +154,9 @@ def _unexplained(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list
     return doubts
 
 
-def _colored(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
+def _colored(problem: Problem, pick: Fit) -> list[str]:
     """The law's residuals must be as small and as independent as noise is; exact data must be met exactly."""
-    left = [s for s in _leave(problem, pick, names) if s.pairs >= FEWEST_PAIRS]
+    left = [s for s in _leave(problem, pick) if s.pairs >= FEWEST_PAIRS]
     if problem.denoised.clean:
         return _approximate(left, problem.engine.floor)
     cautions = []
@@ -212,11 +182,11 @@ def _approximate(left: list[_Left], floor: float) -> list[str]:
     ]
 
 
-def _lost_in_print(problem: Problem, pick: Solved, printed: Score) -> list[str]:
+def _lost_in_print(problem: Problem, pick: Fit, printed: Score) -> list[str]:
     """The law as printed must reproduce the data from its estimated starts."""
     if printed.status is not Status.OK:
         return [f"Simulated again from its estimated start, the law ends at {printed.end:g}. {printed.status.advice}"]
-    share = printed.error * float((pick.fit.sigma[0].cpu().numpy() / problem.denoised.spread)[problem.measured].max())
+    share = printed.error * float((pick.noise / problem.denoised.spread)[problem.measured].max())
     if printed.error > LOST and share > 1e-3:
         return [
             f"Simulated again from its estimated start, the law misses the data by {printed.error:.1f} times the noise."
@@ -224,21 +194,21 @@ def _lost_in_print(problem: Problem, pick: Solved, printed: Score) -> list[str]:
     return []
 
 
-def _unround(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
+def _unround(problem: Problem, pick: Fit) -> list[str]:
     """Exact data come from a simulation, whose exponents are round numbers; one that is not belongs to a mimic."""
     if not problem.denoised.clean:
         return []
-    w, d = without_padding(pick.law)[0], problem.data.d
-    odd = [(w[j, i], names[i % d]) for j, i in unround_exponents(pick.law, problem.data.grouped)]
+    law = pick.law.without_padding()
+    odd = [(law[n], problem.names[n.place]) for n in law.unround(problem.data.grouped)]
     return [
         f"{name}: the exponent {value:.5g} is no round number, though the data are exact; the law may imitate another."
         for value, name in odd[:1]
     ]
 
 
-def _too_little(problem: Problem, pick: Solved) -> list[str]:
+def _too_little(problem: Problem, pick: Fit) -> list[str]:
     values = float(problem.engine.mesh.mask.sum())
-    starts = pick.fit.x.shape[1] * problem.d
+    starts = pick.x.shape[1] * problem.d
     if values < 1.5 * (pick.size + starts):
         return [
             f"{values:.0f} values for {pick.size} numbers and {starts} starts are too few to tell a law from a curve fit; measure more."
@@ -246,7 +216,7 @@ def _too_little(problem: Problem, pick: Solved) -> list[str]:
     return []
 
 
-def _nothing_there(problem: Problem, pick: Solved, names: tuple[str, ...]) -> list[str]:
+def _nothing_there(problem: Problem, pick: Fit) -> list[str]:
     """The law must be shorter than the data described as a constant plus noise."""
     mesh = problem.engine.mesh
     counts = mesh.counts.cpu().numpy()
@@ -256,8 +226,42 @@ def _nothing_there(problem: Problem, pick: Solved, names: tuple[str, ...]) -> li
     for e in problem.measured:
         parts = [row[on] - row[on].mean() for row, on in zip(x[..., e], seen[..., e], strict=True) if on.any()]
         rest = np.sqrt((np.concatenate(parts) ** 2).mean() + FLOOR**2)
-        gain += counts[e] * float(np.log(rest / pick.fit.sigma[0, e].item()))
+        gain += counts[e] * float(np.log(rest / pick.noise[e]))
     price = pick.cost - pick.data_cost
     if gain - price < WORTH:
         doubts.append("The data are described as well by constants plus noise as by any law; nothing changes enough.")
     return doubts
+
+
+def explain_hidden(problem: Problem, law: Equations) -> str:
+    """Say what can and what cannot be known of a hidden state: the law without it holds whatever it is taken for."""
+    known = problem.judge.knowledge
+    assert known is not None
+    e = known.known[-1].equation  # the term through which it is seen
+    seen, hidden = law.states[e], law.states[problem.d - 1]
+    if law.rhs[problem.d - 1] == 0:
+        return f"{hidden} does not move in this law: the measured states explain each other without it; leave out --hidden."
+    said = (
+        f"{hidden} was not measured: any function of it and of the other states would do as well. Here it has the coefficient 1 in "
+        f"d{seen}/dt, which gives it scale and sign"
+    )
+    rest = _eliminate(law, e, problem.d - 1)
+    if rest is None:
+        return f"{said}; the data speak for the other states alone."
+    return f"{said}; what the data speak for is {seen}'' = {rest}."
+
+
+def _eliminate(law: Equations, e: int, h: int) -> str | None:
+    """Return the second derivative of state e by the states and its first derivative, where that is short enough to read."""
+    import sympy as sp
+
+    x, rate = [sp.Symbol(s) for s in law.states], sp.Symbol(f"{law.states[e]}'")
+    plain = [side.xreplace({s: sp.Symbol(s.name) for s in side.free_symbols}) for side in law.rhs]
+    if sp.Symbol("t") in plain[e].free_symbols | plain[h].free_symbols or law.inputs:
+        return None
+    solved = sp.solve(sp.Eq(rate, plain[e]), x[h])
+    if len(solved) != 1:
+        return None
+    second = sum(sp.diff(plain[e], x[i]) * (rate if i == e else plain[i]) for i in range(len(x)))
+    text = str(sp.expand(second.subs(x[h], solved[0])).evalf(4))
+    return text if len(text) <= READABLE else None

@@ -5,21 +5,21 @@ dx_e/dt = rhs_e(x)        fluxes: distinct terms v with stoichiometry N, dx/dt =
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import sympy as sp
 from jaxtyping import Float
 
+from ..data.sums import choose_independent, null_space, whole_sums, write_sum
 from ..work.errors import FormulaError, OptionError
 from .formulas import (
     TIME,
     as_number,
-    as_power,
     latex_name,
     parse_formula,
     parse_latex,
@@ -28,6 +28,10 @@ from .formulas import (
     write_plain,
     write_readable,
 )
+
+if TYPE_CHECKING:
+    from .law import Law
+    from .terms import Terms
 
 _LONGEST_POWER = 9  # a sum to a higher power is not written out as monomials
 _MOST_TERMS = 2000  # nor is what has more terms when it is multiplied out
@@ -89,34 +93,24 @@ class Equations:
     # ---------------------------------------------------------------- building
 
     @classmethod
-    def from_terms(
-        cls,
-        states: Sequence[str],
-        exponents: Float[np.ndarray, "m c"],
-        coefficients: Float[np.ndarray, "m d"],
-        inputs: int = 0,
-    ) -> Equations:
-        """Build dx_e/dt = sum_j A[j, e] prod_i x_i**W[j, i]; a coefficient that is exactly zero is not there.
+    def of(cls, law: Law, names: Sequence[str], inputs: int = 0) -> Equations:
+        """Read a law: the symbols of the columns `names` pushed through its units, its coefficients before them.
 
         The last `inputs` names, which may be t, are inputs: terms contain them, and they have no equation.
-        Rows of 3 d + 1 numbers, [w, u, log K, q], are terms x**w / (K + x**u) where u is not zero, with sign(x)|x|**w where q is 1
-        and |x|**w where q is 2.
 
-        >>> print(Equations.from_terms(("x",), np.array([[1 / 3], [1.0]]), np.array([[2.0], [-1.0]])))
+        >>> from eqdisc.law.law import Law
+        >>> from eqdisc.law.terms import Terms
+        >>> print(Equations.of(Law.of(Terms.of([[1 / 3], [1.0]]), [[2.0], [-1.0]]), ("x",)))
         dx/dt = -x + 2·x^(1/3)
-        >>> print(Equations.from_terms(("x",), np.array([[1.0, 1.0, np.log(4.0), 0.0]]), np.array([[-3.0]])))
+        >>> print(Equations.of(Law.of(Terms.of([[1.0]], [[1.0]], [np.log(4.0)]), [[-3.0]]), ("x",)))
         dx/dt = -3·x/(x + 4)
         """
-        x = list(symbols_of(states).values())
-        terms = [_term(x, np.asarray(row, float)) for row in exponents]
+        terms = law.terms.symbols(list(symbols_of(names).values()))
         rhs = [
-            sp.Add(
-                *[sp.Mul(as_number(float(a)), term) for a, term in zip(column, terms, strict=True) if a != 0],
-                evaluate=True,
-            )
-            for column in np.asarray(coefficients).T[: len(states) - inputs]
+            sp.Add(*[sp.Mul(as_number(a), term) for a, term in zip(column, terms, strict=True) if a != 0])
+            for column in law.coefficients.T[: len(names) - inputs].tolist()
         ]
-        own, given = tuple(states[: len(rhs)]), tuple(name for name in states[len(rhs) :] if name != "t")
+        own, given = tuple(names[: len(rhs)]), tuple(name for name in names[len(rhs) :] if name != "t")
         return cls(own, tuple(sp.Add(*[_plain(t) for t in sp.Add.make_args(r)]) for r in rhs), given)
 
     @classmethod
@@ -208,6 +202,13 @@ class Equations:
 
         return f
 
+    def rates(self, columns: Mapping[str, Float[np.ndarray, "n"]]) -> Float[np.ndarray, "n e"]:
+        """Return the right-hand sides where states and inputs have these values, and t, if it is among them."""
+        names = ("t", *self.states, *self.inputs)
+        size = len(next(iter(columns.values())))
+        values = self._compiled(*(columns.get(name, np.zeros(size)) for name in names))
+        return np.stack([np.broadcast_to(v, (size,)) for v in values], -1).astype(float)
+
     def at(self, values: Mapping[str, float], digits: int = 12) -> Equations:
         """Return the law with these inputs at fixed values, its numbers to so many significant digits."""
         fixed = {symbol: sp.Float(values[name]) for name, symbol in symbols_of(self.inputs).items() if name in values}
@@ -232,28 +233,28 @@ class Equations:
         d = len(self.states)
         return np.array(list(found)).reshape(-1, d), np.array(list(found.values())).reshape(-1, d)
 
-    def rows(self, e: int, words: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return the terms of equation e as `from_terms` reads them, rows (m, d) or, where some saturate, (m, 3 d + 1), and coefficients (m,).
+    def side(self, e: int, words: Sequence[str] = ()) -> Law | None:
+        """Return equation e as a law, the inverse of `of`; None where it is no sum of such terms.
 
-        None where it is no sum of such terms. `words` are the last states, no states but numbers that are not known: they are left out,
-        and log K is NaN where K is one.
+        `words` are the last states, no states but numbers that are not known: they are left out, and log K is NaN where K is one.
 
-        >>> law = Equations.parse({"x": "-V*x/(4 + x)", "V": "0"}, ("x", "V"))
-        >>> [part.round(2).tolist() for part in law.rows(0, ("V",))]
-        [[[1.0, 1.0, 1.39, 0.0]], [-1.0]]
+        >>> side = Equations.parse({"x": "-V*x/(4 + x)", "V": "0"}, ("x", "V")).side(0, ("V",))
+        >>> side.terms.inner.tolist(), side.terms.offsets.round(2).tolist(), side.coefficients.tolist()
+        ([[1.0]], [1.39], [[-1.0]])
         """
+        from .law import Law
+        from .terms import Terms
+
         if self.inputs or not self._spreads:
             return None
         d, side = len(self.states) - len(words), sp.expand(self.rhs[e])
-        table, values = [], []
-        for term in sp.Add.make_args(side) if side != 0 else ():
-            split = _saturating(term, self.symbols, len(words))
-            if split is None:
-                return None
-            values.append(split[0])
-            table.append(split[1])
-        rows = np.array(table).reshape(-1, 3 * d + 1)
-        return rows if (rows[:, d:] != 0).any() else rows[:, :d], np.array(values)
+        found = [_split(t, self.symbols, len(words)) for t in (sp.Add.make_args(side) if side != 0 else ())]
+        split = [f for f in found if f is not None]
+        if len(split) < len(found):
+            return None
+        a, above, below, log_k = zip(*split, strict=True) if split else ((),) * 4
+        table = lambda rows: np.array(rows, float).reshape(-1, d)  # noqa: E731
+        return Law.equation(Terms.of(table(above), table(below), np.array(log_k, float)), np.array(a), e)
 
     @cached_property
     def _spreads(self) -> bool:
@@ -289,21 +290,19 @@ class Equations:
         if not 2 <= d <= 6 or not self._spreads:
             return ()
         with np.errstate(all="ignore"):
-            return tuple(_write_sum(c, self.states) for c in self._resting())
+            return tuple(write_sum(c, self.states, "*") for c in self._resting())
 
     def _resting(self) -> list[np.ndarray]:
-        d = len(self.states)
         table = (self.terms() or (None, self._stoichiometry()))[1]
-        still = [r == 0 for r in self.rhs]  # a state at rest says nothing about the others
-        found: list[np.ndarray] = []
-        rest = [c for c in _left_null_space(table) if (c != 0).sum() > 1 and np.isfinite(c).all()]
-        for c in [*sorted(_whole_sums(d), key=lambda c: (np.abs(c).sum(), -np.sign(c).sum())), *rest]:
-            if (c[still] != 0).any():
-                continue
-            drift = np.abs(table @ c) > 1e-12 * (np.abs(table) @ np.abs(c))
-            if not drift.any() and np.linalg.matrix_rank(np.array([*found, c])) == len(found) + 1:
-                found.append(c)
-        return found
+        still = np.array([r == 0 for r in self.rhs])  # a state at rest says nothing about the others
+        whole = whole_sums(len(self.states), (1, 0, -1, 2, -2))
+        whole = sorted(whole, key=lambda c: (np.abs(c).sum(), -np.sign(c).sum()))
+        exact = [c for c in null_space(table) if (c != 0).sum() > 1 and np.isfinite(c).all()]
+
+        def rests(c: np.ndarray) -> bool:
+            return not (c[still] != 0).any() and not (np.abs(table @ c) > 1e-12 * (np.abs(table) @ np.abs(c))).any()
+
+        return choose_independent([*whole, *exact], rests)
 
     def _stoichiometry(self) -> np.ndarray:
         """Return what each process makes of each state (m, d), for laws that are no sums of monomials."""
@@ -360,37 +359,24 @@ def _shorten(expr: sp.Expr, digits: int) -> sp.Expr:
     return sp.Add(*parts)
 
 
-def _signed_power(x: sp.Symbol, w: float, parity: float) -> sp.Expr:
-    """Return x |x|**(w - 1), which is sign(x)|x|**w, or |x|**w."""
-    size = sp.Abs(x)
-    return size ** as_power(w) if parity == 2 else x * size ** as_power(w - 1.0)
+def law_of_group(equations: Equations, groups: tuple[str, ...], group: str | None) -> Equations:
+    """Return the law of one group, or for None that of their geometric mean, from one whose last inputs tell groups apart."""
+    marks = equations.inputs[len(equations.inputs) - (len(groups) - 1) :]
+    mean = math.exp(1 / len(groups))
+    values = [mean if group is None else math.e if name == group else 1.0 for name in groups[1:]]
+    return equations.at(dict(zip(marks, values, strict=True)), digits=4 if group is None else 12)
 
 
-def _term(x: list[sp.Symbol], row: np.ndarray) -> sp.Expr:
-    """Return x**w, or x**w / (K + x**u) with the powers that both have cancelled."""
-    d = len(x)
-    above, below, parity = row[:d], row[d : 2 * d], row[2 * d + 1 :]
-    product = lambda powers: sp.Mul(*[xi ** as_power(float(p)) for xi, p in zip(x, powers, strict=True)])  # noqa: E731
-    if parity.any():
-        signed = [_signed_power(xi, *pair) for xi, *pair in zip(x, above, parity, strict=True) if pair[1]]
-        rest = np.r_[np.where(parity != 0, 0.0, above), row[d : 2 * d + 1], np.zeros(d)]
-        return sp.Mul(*signed, _term(x, rest))
-    if not below.any():
-        return product(above)
-    down = np.minimum(below, 0.0)  # 1 / (K + 1/x) is x / (K x + 1)
-    return product(above - down) / (
-        as_number(float(f"{math.exp(row[2 * d]):.14g}")) * product(-down) + product(below - down)
-    )
+def write_term(term: Terms, names: Sequence[str]) -> str:
+    """Return one term as plain text.
 
-
-def write_term(row: Float[np.ndarray, "c"], states: Sequence[str]) -> str:
-    """Return one row of exponents as plain text.
-
-    >>> write_term(np.array([0.5, 1.0]), ("S", "I"))
+    >>> from eqdisc.law.terms import Terms
+    >>> write_term(Terms.of([[0.5, 1.0]]), ("S", "I"))
     'I*sqrt(S)'
     """
-    unit = np.eye(1, len(states))
-    return Equations.from_terms(states, np.asarray(row, float)[None], unit).strings()[states[0]]
+    from .law import Law
+
+    return Equations.of(Law.equation(term, np.ones(1), 0), names).strings()[names[0]]
 
 
 def _plain(term: sp.Expr) -> sp.Expr:
@@ -426,65 +412,30 @@ def _monomial(term: sp.Expr, symbols: tuple[sp.Symbol, ...]) -> tuple[float, tup
     return float(number), tuple(round(p, 12) for p in powers.values())
 
 
-def _saturating(term: sp.Expr, symbols: tuple[sp.Symbol, ...], words: int) -> tuple[float, tuple[float, ...]] | None:
-    """Return coefficient and row [w, u, log K, 0] of x**w or x**w / (K + x**u), the inverse of `_term`; see `Equations.rows`."""
+_Powers = tuple[float, ...]
+
+
+def _split(term: sp.Expr, symbols: tuple[sp.Symbol, ...], words: int) -> tuple[float, _Powers, _Powers, float] | None:
+    """Return coefficient, powers above, powers below and log K of x**w or x**w / (K + x**u); see `Equations.side`."""
     d = len(symbols) - words
     powers = sp.factor_terms(term).as_powers_dict()
     below = next((base for base in powers if isinstance(base, sp.Add)), None)
     if below is None:
         plain = _monomial(term, symbols)
-        return plain and (plain[0], (*plain[1][:d], *(0.0,) * (2 * d + 1)))
+        return plain and (plain[0], plain[1][:d], (0.0,) * d, 0.0)
     moving, constant = below.as_independent(*symbols[:d])[::-1]
     top = _monomial(sp.Mul(*[base**power for base, power in powers.items() if base != below]), symbols)
-    split = _monomial(moving, symbols)
-    if powers[below] != -1 or top is None or split is None or not any(split[1][:d]) or constant == 0:
+    inner = _monomial(moving, symbols)
+    if powers[below] != -1 or top is None or inner is None or not any(inner[1][:d]) or constant == 0:
         return None
     unknown = below.free_symbols - set(symbols[:d])
-    k = math.nan if unknown else float(constant) / split[0]
+    k = math.nan if unknown else float(constant) / inner[0]
     if k <= 0 or not unknown <= set(symbols[d:]):  # t is no number
         return None
-    return top[0] / split[0], (*top[1][:d], *split[1][:d], math.log(k), *(0.0,) * d)
+    return top[0] / inner[0], top[1][:d], inner[1][:d], math.log(k)
 
 
 def _whole(value: float) -> float:
     if not math.isfinite(value):
         return value
     return float(round(value)) if abs(value - round(value)) < 1e-12 * abs(value) else value
-
-
-def _whole_sums(d: int) -> list[np.ndarray]:
-    sums = (np.array(c, float) for c in itertools.product((1, 0, -1, 2, -2), repeat=d))
-    return [
-        c for c in sums if (c != 0).sum() >= 2 and c[np.flatnonzero(c)[0]] > 0 and np.gcd.reduce(c.astype(int)) == 1
-    ]
-
-
-def _left_null_space(table: np.ndarray) -> list[np.ndarray]:
-    """Return sums c (d,) with table (m, d) @ c = 0, each with a first weight of 1, from the reduced rows of the table."""
-    rows = table / np.maximum(np.abs(table).max(1, keepdims=True, initial=0.0), 1e-300)
-    d, pivots = rows.shape[1], list[int]()
-    for column in reversed(range(d)):
-        place = len(pivots) + int(np.abs(rows[len(pivots) :, column]).argmax()) if len(pivots) < len(rows) else None
-        if place is None or abs(rows[place, column]) < 1e-11:
-            continue
-        rows[[len(pivots), place]] = rows[[place, len(pivots)]]
-        rows[len(pivots)] /= rows[len(pivots), column]
-        others = np.arange(len(rows)) != len(pivots)
-        rows[others] -= rows[others, column, None] * rows[len(pivots)]
-        pivots.append(column)
-    out = []
-    for column in (q for q in range(d) if q not in pivots):
-        c = np.zeros(d)
-        c[column], c[pivots] = 1.0, -rows[: len(pivots), column]
-        c[np.abs(c) < 1e-11] = 0.0
-        out.append(c / c[np.flatnonzero(c)[0]])
-    return out
-
-
-def _write_sum(c: np.ndarray, states: Sequence[str]) -> str:
-    parts = [
-        f"{'-' if v < 0 else '+'} {'' if abs(v) == 1 else f'{abs(v):.12g}*'}{s}"
-        for v, s in zip(c, states, strict=True)
-        if v
-    ]
-    return " ".join(parts).removeprefix("+ ")

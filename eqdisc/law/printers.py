@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sympy as sp
 from sympy.core.function import Application
@@ -27,8 +27,6 @@ from sympy.printing.str import StrPrinter
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-
-    from .equations import Equations
 
 _WORDS = tomllib.loads(files(__package__).joinpath("words.toml").read_text(encoding="utf-8"))
 TAKEN = {language: frozenset(words.split()) for language, words in _WORDS.items()}
@@ -331,7 +329,17 @@ class MathPrinter(MathMLPresentationPrinter):
         return leaf
 
 
-def write_math(law: Equations) -> list[Markup]:
+class Written(Protocol):
+    """A law that can be written: its states and their rates."""
+
+    @property
+    def rhs(self) -> tuple[sp.Expr, ...]: ...
+
+    @property
+    def symbols(self) -> tuple[sp.Symbol, ...]: ...
+
+
+def write_math(law: Written) -> list[Markup]:
     """Return each equation as MathML, in block form; only symbols and numbers of the law stand in it.
 
     >>> from eqdisc.law.equations import Equations

@@ -1,212 +1,277 @@
-r"""Terms in lanes: the parameters of a RealNPU -> NAU chain whose gates are binary, and of the deeper chain where terms saturate.
+r"""Terms: products of powers, with what they are divided by; what a law sums.
 
-    dx_e/dt = sum_j A[j, e] m_j(x),     m_j(x) = prod_i |x_i|**W[j, i] * s(x) / (K_j + prod_i |x_i|**U[j, i]),
+    m_j(x) = prod_i p(x_i; W[j, i], S[j, i]) / q_j(x),     q_j = K_j + prod_i x_i**U[j, i] where U[j] is not zero, else 1,
 
-with s(x) = (-1)**(number of odd powers of negative states): states that change sign carry whole exponents, for
-which the joint phase cos(pi sum_i w_i [x_i < 0]) of the RealNPU is that sign. The denominator is there only where a term
-saturates, that is where U[j] is not zero (Michaelis-Menten, Holling, Hill); it is positive everywhere, so no law has a pole.
-Exponents W and coefficients A lead with a lane axis; lanes with fewer terms are padded with terms that no equation uses.
+p = x**w, or sign(x)|x|**w or |x|**w of a state that changes sign. Each part has its unit, which says its values, slopes, symbols, scaling,
+price and where a search starts it: `units.monomial` (W), `units.saturation` (U, K), `units.magnitude` (S). In a chain a term is an output
+of the last power unit, over states and quantities.
 
-A term is a row: of d numbers, w, or of 3 d + 1, [w, u, log K, q], zeros beyond w in plain terms. Where q_i is not zero, state i may
-change sign and w_i be any real number: q_i = 1 makes it sign(x)|x|**w, q_i = 2 makes it |x|**w (x (x**2)**((w - 1) / 2) and (x**2)**(w / 2),
-products of real powers behind a square).
-With the saturation s = x**u / (K + x**u), between 0 and 1,
-
-    d log m / d log x = w - s u,     d log m / d u = -s log x,     d log m / d log K = -(1 - s).
+The arrays are NumPy's or torch's, with any leading axes before those of terms and columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from ..units.chain import Chain
+from ..units import magnitude, monomial, saturation
+from .formulas import as_number, as_power
+
+if TYPE_CHECKING:
+    import sympy as sp
+
+
+class Scales(Protocol):
+    """What states are divided by (`data.scaling.Scaling`)."""
+
+    @property
+    def states(self) -> Float[np.ndarray, "d"]: ...
+
+
+class Number(NamedTuple):
+    """One number of a law: "exponent" or "inner" (of the state `place`), "offset" (place 0) or "coefficient" (in equation `place`) of a term."""
+
+    part: str
+    term: int
+    place: int
 
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """R lanes of m terms over d states; a coefficient that is exactly zero is not there.
+    """Terms over d columns, states and then inputs: exponents W, inner exponents U, offsets log K, parities S.
 
-    >>> decay = Terms.of([(np.array([[1.0]]), np.array([[-0.5]]), None)])
-    >>> decay.exponents.shape, decay.lanes
-    (torch.Size([1, 1, 1]), 1)
+    >>> decay = Terms.of([[1.0]])
+    >>> decay.exponents.shape, len(decay), decay.saturates.tolist()
+    ((1, 1), 1, [False])
     """
 
-    exponents: Float[Tensor, "lanes m c"]  # c columns: d, or 3 d + 1
-    coefficients: Float[Tensor, "lanes m d"]
-    free: Bool[Tensor, "lanes m c"]  # exponents that are estimated; the others stand at a chosen value
-    flux: Float[Tensor, "lanes m d d"] | None = (
-        None  # [j, e] is how all coefficients of term j move with that of equation e
-    )
+    exponents: Any  # (..., m, d)
+    inner: Any  # (..., m, d)
+    offsets: Any  # (..., m)
+    parity: Any  # (..., m, d)
 
     @classmethod
-    def of(cls, models: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray | None]], device: str = "cpu") -> Terms:
-        """Stack models (exponents (m, c), coefficients (m, d), free (m, c) or None for none) as lanes, padded alike."""
-        width, d = max(len(w) for w, _, _ in models), models[0][1].shape[1]
-        columns = max(w.shape[1] for w, _, _ in models)
-        w, a = np.zeros((len(models), width, columns)), np.zeros((len(models), width, d))
-        free = np.zeros((len(models), width, columns), bool)
-        for lane, (exponents, coefficients, loose) in enumerate(models):
-            m, c = exponents.shape
-            w[lane, :m, :c], a[lane, :m] = exponents, coefficients
-            free[lane, :m, :c] = False if loose is None else loose
-        return cls(*(torch.as_tensor(v, device=device) for v in (w, a, free)))
-
-    @property
-    def lanes(self) -> int:
-        return self.exponents.shape[0]
-
-    @property
-    def support(self) -> Bool[Tensor, "lanes m d"]:
-        """Coefficients that are there."""
-        return self.coefficients != 0
-
-    def select(self, lanes: Tensor | slice) -> Terms:
-        """Return those lanes."""
-        flux = None if self.flux is None else self.flux[lanes]
-        return Terms(self.exponents[lanes], self.coefficients[lanes], self.free[lanes], flux)
-
-    @property
-    def directions(self) -> Float[Tensor, "lanes m d d"]:
-        """How the coefficients of a term move with each of them: alone, unless some are tied."""
-        a = self.coefficients
-        eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-        return eye.expand(*a.shape, -1) if self.flux is None else self.flux
-
-    def model(self, lane: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return one lane in NumPy without its padding: exponents (m, c), coefficients (m, d), free (m, c)."""
-        used = self.support[lane].any(-1)
-        w, a, free = (v[lane][used].cpu().numpy().copy() for v in (self.exponents, self.coefficients, self.free))
-        return w, a, free
-
-    def chain(self, lane: int) -> Chain:
-        """Return one lane as the chain that it is: RealNPU units with open gates and NAUs."""
-        w, a, _ = self.model(lane)
-        return Chain.from_terms(torch.as_tensor(w)[None], torch.as_tensor(a)[None])
-
-
-@dataclass(frozen=True, eq=False)
-class Parameters:
-    """The free numbers of each lane: entry `state` of the row of `term`, or coefficient of `term` in equation `state`."""
-
-    term: Int[Tensor, "R P"]
-    state: Int[Tensor, "R P"]
-    is_exponent: Bool[Tensor, "R P"]
-    valid: Bool[Tensor, "R P"]
+    def of(cls, exponents: Any, inner: Any = None, offsets: Any = None, parity: Any = None) -> Terms:
+        """Return terms in NumPy; what is not given is not there."""
+        w = np.asarray(exponents, float)
+        none = lambda v, shape: np.zeros(shape) if v is None else np.asarray(v, float)  # noqa: E731
+        return cls(w, none(inner, w.shape), none(offsets, w.shape[:-1]), none(parity, w.shape))
 
     @classmethod
-    def of(cls, terms: Terms, positive: Tensor) -> Parameters:
-        """Name the free exponents of terms that are used, then the coefficients that are there."""
-        used = terms.support.any(-1, keepdim=True)
-        leads = terms.directions.diagonal(dim1=-2, dim2=-1) != 0  # the others follow another equation's coefficient
-        rows = (terms.free & used & movable(terms.exponents, positive)).flatten(1)
-        flat = torch.cat([rows, (terms.support & leads).flatten(1)], 1)
-        most = max(int(flat.sum(1).max()), 1)
-        order = (~flat).to(torch.int8).argsort(dim=-1, stable=True)[:, :most]
-        is_exponent = order < rows.shape[1]
-        place = torch.where(is_exponent, order, order - rows.shape[1])
-        width = torch.where(is_exponent, terms.exponents.shape[-1], terms.coefficients.shape[-1])
-        return cls(place // width, place % width, is_exponent, flat.gather(1, order))
+    def none(cls, d: int) -> Terms:
+        """Return no terms over d columns."""
+        return cls.of(np.zeros((0, d)))
 
-    def select(self, lanes: Tensor | slice) -> Parameters:
-        """Return those lanes."""
-        return Parameters(self.term[lanes], self.state[lanes], self.is_exponent[lanes], self.valid[lanes])
+    @classmethod
+    def seeded(cls, d: int, above: Sequence[Mapping[int, float]], **parts: Any) -> Terms:
+        """Return terms from powers by column; `inner` and `parity` likewise, `offsets` as numbers."""
+        lay = lambda rows: np.array([[row.get(i, 0.0) for i in range(d)] for row in rows], float).reshape(-1, d)  # noqa: E731
+        return cls.of(lay(above), **{k: np.array(v, float) if k == "offsets" else lay(v) for k, v in parts.items()})
+
+    # Shape
+
+    @property
+    def arrays(self) -> tuple[Any, Any, Any, Any]:
+        """The parts, in the order of `table`."""
+        return self.exponents, self.inner, self.offsets, self.parity
+
+    @property
+    def d(self) -> int:
+        """Number of columns."""
+        return self.exponents.shape[-1]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def map(self, change: Callable[[Any], Any]) -> Terms:
+        """Apply `change` to every part."""
+        return Terms(*map(change, self.arrays))
+
+    def __getitem__(self, at: Any) -> Terms:
+        """Return some terms, or lanes of them; `at` indexes the axes before the columns."""
+        return self.map(lambda v: v[at])
+
+    def copy(self) -> Terms:
+        """Return terms that may be written to."""
+        return self.map(lambda v: v.copy() if isinstance(v, np.ndarray) else v.clone())
+
+    def join(self, *others: Terms, axis: int = 0) -> Terms:
+        """Return these terms and others, end to end along an axis."""
+        cat = np.concatenate if isinstance(self.offsets, np.ndarray) else torch.cat
+        return Terms(*(cat(parts, axis) for parts in zip(self.arrays, *(o.arrays for o in others), strict=True)))
+
+    def widen(self, d: int) -> Terms:
+        """Return terms over d columns, the last of which none contains."""
+        more = d - self.d
+        if not more:
+            return self
+        wide = lambda v: np.pad(v, ((0, 0), (0, more)))  # noqa: E731
+        return Terms(wide(self.exponents), wide(self.inner), self.offsets, wide(self.parity))
+
+    def nothing(self) -> Terms:
+        """Return falsehoods of the same shape: no number is free."""
+        return self.map(lambda v: v != v)
+
+    def torch(self, device: str | torch.device = "cpu") -> Terms:
+        """Return the terms in torch."""
+        return self.map(lambda v: torch.as_tensor(v, device=device))
+
+    def numpy(self) -> Terms:
+        """Return the terms in NumPy."""
+        return self.map(lambda v: v.detach().cpu().numpy().copy())
+
+    # What they are
+
+    @property
+    def saturates(self) -> Any:
+        """Which terms have a denominator (..., m)."""
+        return (self.inner != 0).any(-1)
+
+    @property
+    def bent(self) -> Any:
+        """Which terms are no plain products of powers (..., m)."""
+        return self.saturates | (self.parity != 0).any(-1)
+
+    @property
+    def effective(self) -> Any:
+        """Powers (..., m, d) of a term's unit, and of the term itself far above K."""
+        return self.exponents - self.inner
+
+    def table(self) -> Any:
+        """Return all parts side by side (..., m, c), for comparisons."""
+        parts = self.exponents, self.inner, self.offsets[..., None], self.parity
+        return np.concatenate(parts, -1) if isinstance(self.offsets, np.ndarray) else torch.cat(parts, -1)
+
+    @classmethod
+    def from_table(cls, table: Tensor, d: int) -> Terms:
+        """Return the terms of a table in torch: views of its columns."""
+        w, u, k, q = table.split([d, d, 1, d], -1)
+        return cls(w, u, k[..., 0], q)
+
+    def differences(self, other: Terms, offset: float = 1.0) -> Float[np.ndarray, "m n c"]:
+        """Return by how much each of m terms differs from each of n others in every part, in log K times `offset`."""
+        weighted = lambda terms: replace(terms, offsets=terms.offsets * offset).table()  # noqa: E731
+        return np.abs(weighted(self)[:, None] - weighted(other))
+
+    def gaps(self, other: Terms, offset: float = 1.0) -> Float[np.ndarray, "m n"]:
+        """Return the largest of these differences."""
+        return self.differences(other, offset).max(-1, initial=0.0)
+
+    def like(self, other: Terms) -> np.ndarray:
+        """Tell which of m terms have powers of the same columns as which of n others (m, n)."""
+        pairs = zip((self.exponents, self.inner), (other.exponents, other.inner), strict=True)
+        return np.logical_and.reduce([((one == 0)[:, None] == (two == 0)).all(-1) for one, two in pairs])
+
+    def rounded(self, powers: int, offsets: int) -> Terms:
+        """Return terms with powers, and log K, of so many decimals: what is alike becomes equal."""
+        w, u, k, q = self.arrays
+        return Terms(w.round(powers) + 0.0, u.round(powers) + 0.0, k.round(offsets) + 0.0, q)
+
+    def distinct(self) -> Terms:
+        """Return every term once, in a fixed order."""
+        return self[np.unique(self.table(), axis=0, return_index=True)[1]]
+
+    def plain(self) -> list[Terms]:
+        """Return the terms without denominators as they are far below K, and far above it."""
+        return [Terms.of(powers, parity=self.parity * 0) for powers in (self.exponents, self.effective)]
+
+    def names(self) -> list[Number]:
+        """Return the numbers that are not zero, or true, term by term; parities are none."""
+        found: list[Number] = []
+        for j, (w, u, k) in enumerate(zip(self.exponents, self.inner, self.offsets, strict=True)):
+            found += [Number("exponent", j, int(i)) for i in np.flatnonzero(w)]
+            found += [Number("inner", j, int(i)) for i in np.flatnonzero(u)]
+            found += [Number("offset", j, 0)] if k else []
+        return found
+
+    # Which of their numbers may move
+
+    def movable(self, positive: Any) -> Terms:
+        """Tell which numbers may be real: exponents that are not zero, of positive states or of a size; every K."""
+        w = (self.exponents != 0) & (positive | (self.parity != 0))
+        return Terms(w, (self.inner != 0) & positive, self.saturates, self.parity != self.parity)
+
+    def loosen(self, positive: Any) -> Terms:
+        """Tell which numbers a search frees first: every exponent of a plain term, but only K where a term saturates."""
+        loose, plain = self.movable(positive), ~self.saturates[..., None]
+        return replace(loose, exponents=loose.exponents & plain, inner=loose.inner & plain)
+
+    def only_k(self) -> Terms:
+        """Tell which numbers are a K."""
+        return replace(self.nothing(), offsets=self.saturates)
+
+    def tidy(self, free: Terms) -> tuple[Terms, Terms]:
+        """Clear log K where nothing is left of a denominator, and the parity where nothing is left of its power."""
+        there = self.saturates
+        parity = self.parity * (self.exponents != 0)
+        terms = replace(self, offsets=np.where(there, self.offsets, 0.0), parity=parity)
+        return terms, replace(free, offsets=free.offsets & there)
+
+    # What they say of a point
+
+    def evaluate(
+        self, x: Float[Tensor, "lanes n d"], positive: Tensor, tiny: float
+    ) -> tuple[Float[Tensor, "lanes n m"], Float[Tensor, "lanes n d"]]:
+        """Return the terms at x and log|x|, with |x| clamped from below at `tiny`."""
+        log_x = monomial.log_of(x, tiny)
+        size = monomial.log_size(log_x, self.exponents)
+        lane, term = self.saturates.nonzero(as_tuple=True)  # few do, and theirs is the dearest logarithm
+        if len(lane):
+            logs = log_x.expand(len(self), -1, -1)[lane]
+            size.mT[lane, term] -= saturation.log_value(logs, self.inner[lane, term], self.offsets[lane, term])
+        if bool(positive.all()):
+            return monomial.value(size), log_x
+        negative = ((x < 0) & ~positive).to(x.dtype)
+        turns = magnitude.turns(self.exponents, self.parity, positive)
+        return monomial.value(size, monomial.phase(negative, turns)), log_x
+
+    def share(self, log_x: Float[Tensor, "lanes n d"]) -> Float[Tensor, "lanes n m"] | None:
+        """Return s = x**u / (K + x**u) of each term, zero where it is plain; None where all are."""
+        return saturation.share(log_x, self.inner, self.offsets) if bool(self.saturates.any()) else None
+
+    # What they are in other units, and as symbols
+
+    def in_units(self, scaling: Scales) -> Terms:
+        """Return terms of scaled states as those of states in the user's units: powers stay, log K moves."""
+        return self._rescale(np.log(scaling.states))
+
+    def in_scale(self, scaling: Scales) -> Terms:
+        """Return terms of states in the user's units as those of scaled states."""
+        return self._rescale(-np.log(scaling.states))
+
+    def _rescale(self, log_c: Float[np.ndarray, "d"]) -> Terms:
+        return replace(self, offsets=saturation.rescale(self.inner, self.offsets, log_c))
+
+    def symbols(self, x: Sequence[sp.Symbol]) -> list[sp.Expr]:
+        """Return each term in the symbols x of the columns: the same units, asked for symbols."""
+        return [_write(x, *row) for row in zip(*self.arrays, strict=True)]
 
 
-def monomials(
-    exponents: Float[Tensor, "lanes m c"], x: Float[Tensor, "lanes n d"], positive: Bool[Tensor, "d"], tiny: float
-) -> tuple[Float[Tensor, "lanes n m"], Float[Tensor, "lanes n d"]]:
-    """Return the terms at x and log|x|, with |x| clamped from below at `tiny` (zero to a power, as mathematics wants)."""
-    d = x.shape[-1]
-    log_x = x.abs().clamp_min(tiny).log()
-    log_size = log_x @ exponents[..., :d].mT
-    if exponents.shape[-1] > d:
-        lane, term = saturating(exponents, d).nonzero(as_tuple=True)  # few are, and theirs is the dearest logarithm
-        rows, logs = exponents[lane, term, None], log_x.expand(len(exponents), -1, -1)[lane]
-        log_size.mT[lane, term] -= torch.logaddexp(rows[..., 2 * d], (logs @ rows[..., d : 2 * d].mT)[..., 0])
-    size = log_size.clamp(-40.0, 40.0).exp()
-    if not bool(positive.all()):
-        whole = torch.where(positive, 0.0, exponents[..., :d]).round()
-        if exponents.shape[-1] > d:
-            parity = exponents[..., 2 * d + 1 :]
-            whole = torch.where(parity != 0, parity, whole)
-        odd = ((x < 0) & ~positive).to(x.dtype) @ whole.mT
-        size = size * torch.cos(torch.pi * odd)  # the joint phase; exactly 1 or -1 at whole numbers
-    return size, log_x
+def _write(x: Sequence[sp.Symbol], w: Any, u: Any, log_k: float, parity: Any) -> sp.Expr:
+    """Return one term as a SymPy expression."""
+    import sympy as sp
+
+    factors = zip(x, w.tolist(), parity.tolist(), strict=True)
+    sizes = [magnitude.symbols(xi, power, kind, as_power) for xi, power, kind in factors if kind]
+    w = np.where(parity != 0, 0.0, w)
+    if not u.any():
+        return sp.Mul(*sizes, monomial.symbols(x, w, as_power))
+    k = as_number(float(f"{np.exp(log_k):.14g}"))
+    return sp.Mul(*sizes, saturation.symbols(x, w.tolist(), u.tolist(), k, as_power))
 
 
-def saturating(rows: Any, d: int) -> Any:
-    """Tell which terms, rows (..., c), have a denominator (NumPy or torch)."""
-    return (rows[..., d : 2 * d] != 0).any(-1)
+def stack_terms(many: Iterable[Terms]) -> Terms:
+    """Return terms in lanes, padded alike with terms that are nothing (NumPy)."""
+    many = list(many)
+    width = max(len(t) for t in many)
+    pad = lambda v: np.pad(v, ((0, width - len(v)), *[(0, 0)] * (v.ndim - 1)))  # noqa: E731
+    return Terms(*(np.stack([pad(v) for v in parts]) for parts in zip(*(t.arrays for t in many), strict=True)))
 
 
-def saturation(rows: Float[Tensor, "lanes m c"], log_x: Float[Tensor, "lanes n d"]) -> Float[Tensor, "lanes n m"]:
-    """Return s = x**u / (K + x**u) of each term, zero where it is plain."""
-    d = log_x.shape[-1]
-    share = torch.sigmoid(log_x @ rows[..., d : 2 * d].mT - rows[..., None, :, 2 * d])
-    return torch.where(saturating(rows, d)[..., None, :], share, 0.0)
-
-
-def log_slope(logs: Tensor, share: Tensor, column: Tensor, d: int) -> Tensor:
-    """Return d log m / d (row entry in `column`) from log x of its state, or -log x, or -1 (`log_table`), and the term's saturation."""
-    return logs * torch.where(column < d, 1.0, torch.where(column < 2 * d, share, 1.0 - share))
-
-
-def log_table(log_x: Float[Tensor, "... n d"], columns: int) -> Float[Tensor, "... n c"]:
-    """Return what `log_slope` takes for each column of a row."""
-    if columns == log_x.shape[-1]:
-        return log_x
-    return torch.cat([log_x, -log_x, -torch.ones_like(log_x[..., :1]), torch.zeros_like(log_x)], -1)
-
-
-def movable(rows: Any, positive: Any) -> Any:
-    """Tell which entries of rows (..., c) may be real numbers (NumPy or torch).
-
-    Exponents that are not zero, of positive states or beside a q; and every K.
-    """
-    d = len(positive)
-    loose = rows != 0
-    if rows.shape[-1] == d:
-        return loose & positive
-    loose[..., :d] &= positive | (rows[..., 2 * d + 1 :] != 0)
-    loose[..., d : 2 * d] &= positive
-    loose[..., 2 * d] = saturating(rows, d)
-    loose[..., 2 * d + 1 :] = False
-    return loose
-
-
-def loosen(rows: Any, positive: Any) -> Any:
-    """Tell which entries a search frees first: every exponent of a plain term, but only K where a term saturates (NumPy or torch)."""
-    d = len(positive)
-    loose = movable(rows, positive)
-    if rows.shape[-1] > d:
-        loose[..., : 2 * d] &= ~saturating(rows, d)[..., None]
-    return loose
-
-
-def only_k(rows: np.ndarray, d: int) -> np.ndarray:
-    """Tell which entries are a K."""
-    loose = np.zeros_like(rows, bool)
-    if rows.shape[-1] > d:
-        loose[..., 2 * d] = saturating(rows, d)
-    return loose
-
-
-def widen(rows: np.ndarray, columns: int) -> np.ndarray:
-    """Append zeros to rows (m, c) up to that many columns: plain terms among saturating ones."""
-    return np.pad(rows, ((0, 0), (0, max(0, columns - rows.shape[1]))))
-
-
-def tidy(rows: np.ndarray, free: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Clear log K where nothing is left of a denominator, and q where nothing is left of its power."""
-    if rows.shape[1] > d:
-        rows, free, plain = rows.copy(), free.copy(), ~saturating(rows, d)
-        rows[plain, 2 * d], free[plain, 2 * d] = 0.0, False
-        rows[:, 2 * d + 1 :] *= rows[:, :d] != 0
-    return rows, free
+__all__ = ["Number", "Terms", "stack_terms"]

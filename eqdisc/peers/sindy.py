@@ -24,6 +24,8 @@ from jaxtyping import Float
 from ..data.dataset import Dataset
 from ..law.ensemble import step
 from ..law.equations import Equations
+from ..law.law import Law
+from ..law.terms import Terms
 from .smoothed import Record, Smoothed
 
 POWERS = (-1.0, -0.5, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -94,7 +96,7 @@ def _fit(data: Dataset, smoothed: Smoothed, exponents: np.ndarray, seed: int, se
     a = _exchange(*_choose(fits, forecast, deadline), fits, forecast, deadline)
     coefficients = smoothed.scaling.undo(exponents, a.T)
     shortened = np.array([[float(f"{v:.{DIGITS}g}") for v in row] for row in coefficients])
-    return Equations.from_terms(data.formula_names, exponents, shortened)
+    return Equations.of(Law.of(Terms.of(exponents), shortened), data.formula_names)
 
 
 @dataclass(frozen=True, eq=False)

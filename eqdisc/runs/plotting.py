@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from ..data.check import Diagnosis
     from ..law.equations import Equations
     from ..law.simulation import Simulation
-    from ..peers.comparison import Comparison
     from .design import Experiment
     from .residuals import Residual
     from .run import Run
@@ -283,7 +282,7 @@ def plot_experiment(run: Run, experiment: Experiment) -> Figure:
     return figure
 
 
-def plot_comparison(found: Comparison) -> Figure:
+def plot_comparison(found: Any) -> Figure:
     """Draw the first record and the one that no method saw, what was held out shaded, with every method's curve, eqdisc's broad."""
     split, data = found.split, found.data
     new = () if split.new_start is None else split.new_start.trajectories
@@ -304,7 +303,7 @@ def plot_comparison(found: Comparison) -> Figure:
     return figure
 
 
-def _draw_record(column: np.ndarray, found: Comparison, name: str, held_out: Sequence[Trajectory]) -> None:
+def _draw_record(column: np.ndarray, found: Any, name: str, held_out: Sequence[Trajectory]) -> None:
     """Draw a record, a panel a state, and what every method makes of it."""
     record = next(k for k in found.data.trajectories if k.name == name)
     for i, ax in enumerate(column):

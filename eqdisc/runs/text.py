@@ -19,7 +19,6 @@ from .run import Run
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..peers.comparison import Comparison
     from ..work.journal import Timing
     from .design import Experiment
 
@@ -196,7 +195,7 @@ def _tabulate_experiments(run: Run, experiments: Sequence[Experiment], rivals: s
     return render_table(table)
 
 
-def write_comparison(found: Comparison) -> str:
+def write_comparison(found: Any) -> str:
     """Return every method's law, then the table of errors, sizes and seconds, what is not installed, and the conclusion."""
     from rich.text import Text
 

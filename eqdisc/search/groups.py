@@ -24,11 +24,13 @@ from torch import Tensor
 
 from ..data.dataset import Dataset
 from ..data.scaling import FLOOR
-from ..fit.regression import Regression, cut_windows
-from ..fit.solved import NORMAL, Solved, covariance_of
-from ..law.equations import Equations, Parameter
+from ..fit.fit import NORMAL, Fit
+from ..fit.regression import Regression
+from ..fit.rule import cut_windows
+from ..law.equations import Parameter
 from ..law.formulas import round_to
-from ..law.law import Law, Proposal, complexity_of, join, structure_key, without_padding
+from ..law.law import Law, join
+from ..law.terms import Number, Terms
 from ..work.errors import DataError
 from .joint import JointSearch
 from .problem import Problem
@@ -44,6 +46,7 @@ ALIVE = 4  # of them whose factors are thinned
 STEPS = 30
 ROUNDS = 3
 HUGE = 300.0  # logarithm beyond which an end says nothing
+LEAST = 1e-6  # nats by which a description must get shorter
 DIGITS = 0.1  # rounding error of a group's coefficient, in its standard errors
 
 
@@ -70,17 +73,9 @@ def encode_groups(data: Dataset, groups: tuple[str, ...] | None = None) -> Datas
     return replace(data, trajectories=marked, inputs=inputs, grouped=len(names) - 1)
 
 
-def law_of_group(equations: Equations, groups: tuple[str, ...], group: str | None) -> Equations:
-    """Return the law of one group, or for None that of their geometric mean, from one whose last inputs tell groups apart."""
-    marks = equations.inputs[len(equations.inputs) - (len(groups) - 1) :]
-    mean = math.exp(1 / len(groups))
-    values = [mean if group is None else math.e if name == group else 1.0 for name in groups[1:]]
-    return equations.at(dict(zip(marks, values, strict=True)), digits=4 if group is None else 12)
-
-
-def search_groups(problem: Problem, joint: JointSearch, best: Solved) -> Solved:
+def search_groups(problem: Problem, joint: JointSearch, best: Fit) -> Fit:
     """Return the law of shortest description with the factors that the data ask for, from the laws found without any."""
-    marks = slice(problem.data.d - problem.data.grouped, problem.data.d)
+    marks = problem.marks
     laws = [_with_factors(s.law, marks) for s in _candidates([best, *joint.seen.values()])]
     fresh = list({_structure(law): law for law in [*propose_with_factors(problem), *laws]}.values())
     solved = [s for at in range(0, len(fresh), MOST) for s in joint.solve(fresh[at : at + MOST], steps=STEPS)]
@@ -91,7 +86,7 @@ def search_groups(problem: Problem, joint: JointSearch, best: Solved) -> Solved:
         found = _thin(joint, joint.improve(found, problem.library), marks)
         more = [_with_factors(found.law, marks, [j]) for j in _without_factors(found.law, marks)]
         found = joint.best(joint.solve(more, found, steps=STEPS), found) or found
-        if joint.journal.stop or found.cost > former.cost - 1e-6:
+        if joint.journal.stop or found.cost > former.cost - LEAST:
             break
     return found
 
@@ -100,14 +95,10 @@ def propose_with_factors(problem: Problem) -> list[Law]:
     """Return laws of one to three library terms an equation whose coefficients each group chooses for itself, the best set of each
     equation first and then other sets of one equation at a time.
     """
-    device = str(problem.engine.mesh.x.device)
-    exact = problem.denoised.clean
-    regression = Regression(
-        problem.data, problem.denoised.at, problem.denoised.positive, device, problem.weights, exact=exact
-    )
+    regression = problem.regression()
     group = {k: trajectory.group for k, trajectory in enumerate(problem.data.trajectories)}
     names = list(dict.fromkeys(group.values()))
-    windows = torch.tensor([names.index(group[k]) for k, _, _ in cut_windows(problem.data)], device=device)
+    windows = torch.tensor([names.index(group[k]) for k, _, _ in cut_windows(problem.data)], device=problem.device)
     sets = [_best_sets(regression, problem, e, windows, len(names)) for e in range(problem.d)]
     choices = [[0] * len(sets)] + [
         [i if f == e else 0 for f in range(len(sets))] for e, some in enumerate(sets) for i in range(1, len(some))
@@ -117,36 +108,34 @@ def propose_with_factors(problem: Problem) -> list[Law]:
 
 @dataclass(frozen=True, eq=False)
 class _Set:
-    """Rows (k, c) of one equation's terms, each group's coefficients (G, k), and what they cost."""
+    """One equation's terms (k), each group's coefficients (G, k), and what they cost."""
 
-    rows: np.ndarray
+    terms: Terms
     coefficients: np.ndarray
     cost: float
 
-    def proposal(self) -> Proposal:
-        """Return the set with the coefficients of the first group, or the median where that one's sign is not the usual one."""
+    @property
+    def start(self) -> Float[np.ndarray, "k"]:
+        """The coefficients of the first group, or the median where that one's sign is not the usual one."""
         middle, first = np.median(self.coefficients, axis=0), self.coefficients[0]
-        a = np.where(first * middle > 0, first, np.where(middle == 0, 1e-6, middle))
-        return Proposal(self.rows, a, np.zeros(self.rows.shape, bool), self.cost)
+        return np.where(first * middle > 0, first, np.where(middle == 0, 1e-6, middle))
 
     def factors(self, term: int) -> np.ndarray:
         """Return the logarithms (G - 1,) of a term's factors, as far as they can be told."""
-        a, start = self.coefficients[1:, term], self.proposal().coefficients[term]
-        ratio = np.where(a / start > 0, a / start, 1.0)
-        logs = np.clip(np.log(ratio), -FURTHEST, FURTHEST)
+        ratio = self.coefficients[1:, term] / self.start[term]
+        logs = np.clip(np.log(np.where(ratio > 0, ratio, 1.0)), -FURTHEST, FURTHEST)
         return np.where(np.abs(logs) < SEED, SEED, logs)
 
 
 def _join(sets: list[_Set], problem: Problem) -> Law:
     """Join one set an equation; a term's factors are those of the first equation that it stands in."""
-    rest: list[Proposal | None] = [None] * problem.data.driven
-    w, a, free = join([*(some.proposal() for some in sets), *rest])
-    marks = slice(problem.data.d - problem.data.grouped, problem.data.d)
-    for j, row in enumerate(w):
-        e = int(np.flatnonzero(a[j])[0])
-        term = int(np.abs(sets[e].rows - row).max(1).argmin())
-        w[j, marks], free[j, marks] = sets[e].factors(term), True
-    return w, a, free
+    sides = [Law.equation(some.terms, some.start, e) for e, some in enumerate(sets)]
+    law = join([*sides, *[None] * problem.data.driven])
+    for j in range(len(law)):
+        e = int(np.flatnonzero(law.coefficients[j])[0])
+        term = int(sets[e].terms.gaps(law.terms[[j]])[:, 0].argmin())
+        law.terms.exponents[j, problem.marks], law.free.exponents[j, problem.marks] = sets[e].factors(term), True
+    return law
 
 
 def _best_sets(regression: Regression, problem: Problem, e: int, windows: Int[Tensor, "w"], groups: int) -> list[_Set]:
@@ -159,7 +148,7 @@ def _best_sets(regression: Regression, problem: Problem, e: int, windows: Int[Te
     rows, floor = subsets.rows, max(0.5 * float(problem.denoised.sigma[e]), FLOOR)
     each = 0.5 * math.log(rows / groups) + 0.5
     found: list[_Set] = []
-    useful = torch.arange(len(subsets.w), device=slope.device)
+    useful = torch.arange(len(subsets), device=slope.device)
     for size in (1, 2, 3):
         members = torch.combinations(useful, size)
         if not len(members):
@@ -170,7 +159,7 @@ def _best_sets(regression: Regression, problem: Problem, e: int, windows: Int[Te
         order = cost.argsort()
         a = a / subsets.norm[members]
         found += [
-            _Set(subsets.w[members[q]].cpu().numpy(), a[:, q].cpu().numpy(), float(cost[q]))
+            _Set(subsets.terms[members[q]].numpy(), a[:, q].cpu().numpy(), float(cost[q]))
             for q in order[:SETS].tolist()
         ]
         if size == 2:
@@ -191,16 +180,16 @@ def _solve_groups(gram: Tensor, slope: Tensor, members: Int[Tensor, "s k"]) -> t
 
 def _structure(law: Law) -> tuple:
     """Name a law's structure, whatever its factors are."""
-    w, a, free = law
-    return structure_key((np.where(free, 1.0, w), a, free))
+    pairs = zip(law.terms.arrays, law.free.arrays, strict=True)
+    return replace(law, terms=Terms(*(np.where(free, 1.0, own) for own, free in pairs))).key
 
 
-def _candidates(laws: Iterable[Solved]) -> list[Solved]:
+def _candidates(laws: Iterable[Fit]) -> list[Fit]:
     """Return the shortest laws of each complexity, the shortest first: where factors are missing, all misfit."""
     count: dict[int, int] = {}
     kept = []
     for s in sorted({s.key: s for s in laws}.values(), key=lambda s: s.cost):
-        size = complexity_of(s.law)
+        size = s.law.complexity
         count[size] = count.get(size, 0) + 1
         if count[size] <= EACH:
             kept.append(s)
@@ -209,74 +198,80 @@ def _candidates(laws: Iterable[Solved]) -> list[Solved]:
 
 def _with_factors(law: Law, marks: slice, terms: list[int] | None = None) -> Law:
     """Return the law with a factor for each group on these terms, or on all."""
-    w, a, free = (v.copy() for v in without_padding(law))
-    chosen = np.arange(len(w)) if terms is None else np.array(terms)
+    law = law.without_padding()
+    w, free = law.terms.exponents.copy(), law.free.exponents.copy()
+    chosen = np.arange(len(law)) if terms is None else np.array(terms)
     bare = chosen[(w[chosen, marks] == 0).all(1)]
     w[bare, marks], free[chosen, marks] = SEED, True
-    return w, a, free
+    return replace(law, terms=replace(law.terms, exponents=w), free=replace(law.free, exponents=free))
 
 
 def _without_factors(law: Law, marks: slice) -> list[int]:
-    return [int(j) for j in np.flatnonzero((without_padding(law)[0][:, marks] == 0).all(1))]
+    return np.flatnonzero((law.without_padding().terms.exponents[:, marks] == 0).all(1)).tolist()
 
 
-def _thin(joint: JointSearch, found: Solved, marks: slice) -> Solved:
+def _without_factor(law: Law, marks: slice, j: int) -> Law:
+    """Return the law in which all groups have the mean of their coefficients of term j."""
+    columns = range(*marks.indices(law.d))
+    logs = law.terms.exponents[j, marks]
+    law = law.put({Number("exponent", j, i): 0.0 for i in columns})
+    a = law.coefficients.copy()
+    a[j] *= np.exp(logs.sum() / (logs.size + 1))
+    return law.with_coefficients(a)
+
+
+def _thin(joint: JointSearch, found: Fit, marks: slice) -> Fit:
     """Take factors off one term after the other while the description gets shorter."""
     while True:
-        w, a, free = without_padding(found.law)
-        laws: list[Law] = []
-        for j in np.flatnonzero((w[:, marks] != 0).any(1)):
-            bare, fixed = w.copy(), free.copy()
-            size = np.exp(bare[j, marks].sum() / (bare[j, marks].size + 1))  # the mean of all groups
-            bare[j, marks], fixed[j, marks] = 0.0, False
-            scaled = a.copy()
-            scaled[j] *= size
-            laws.append((bare, scaled, fixed))
-        fresh = {structure_key(law): law for law in laws}
+        law = found.law.without_padding()
+        marked = np.flatnonzero((law.terms.exponents[:, marks] != 0).any(1)).tolist()
+        fresh = {bare.key: bare for bare in (_without_factor(law, marks, j) for j in marked)}
         better = joint.best(joint.solve(list(fresh.values()), found, steps=STEPS))
-        if better is None or better.cost >= found.cost - 1e-6 or joint.journal.stop:
+        if better is None or better.cost >= found.cost - LEAST or joint.journal.stop:
             return found
         found = better
 
 
-def log_errors(problem: Problem, solved: Solved) -> dict[int, Float[np.ndarray, "G"]]:
-    """Return the standard error of the logarithm of each group's coefficient, by term (padding left out), in the user's units."""
-    covariance, names = covariance_of(solved.fit)
-    d, grouped, log_s = problem.data.d, problem.data.grouped, np.log(problem.scaling.states)
-    full = solved.fit.terms.coefficients[0].cpu().numpy()
-    used = np.flatnonzero((full != 0).any(1)).tolist()
+def log_errors(problem: Problem, solved: Fit) -> dict[int, Float[np.ndarray, "G"]]:
+    """Return the standard error of the logarithm of each group's coefficient, by term, in the user's units."""
     found: dict[int, np.ndarray] = {}
-    for at, (kind, j, e) in enumerate(names):
-        if kind != "coefficient" or used.index(j) in found:
-            continue
-        slope = np.zeros((grouped + 1, len(names)))
-        slope[:, at] = 1 / full[j, e]
-        for p, (other, k, i) in enumerate(names):
-            if other == "exponent" and k == j and i < d - grouped:
-                slope[:, p] = -log_s[i]
-            elif other == "exponent" and k == j and i < d:
-                slope[i - (d - grouped) + 1, p] = 1.0
-        found[used.index(j)] = np.sqrt(np.maximum(np.einsum("gp,pq,gq->g", slope, covariance, slope), 0.0))
+    for number in solved.names:
+        if number.part == "coefficient" and number.term not in found:
+            slope = _log_slopes(problem, solved, number)
+            variance = np.einsum("gp,pq,gq->g", slope, solved.covariance, slope)
+            found[number.term] = np.sqrt(np.maximum(variance, 0.0))
     return found
 
 
-def round_factors(
-    rows: Float[np.ndarray, "m c"], coefficients: Float[np.ndarray, "m d"], errors: dict[int, np.ndarray], marks: slice
-) -> Float[np.ndarray, "m c"]:
-    """Return the rows with factors that leave every group's first coefficient of a term with the digits that its error supports."""
-    rows = rows.copy()
-    for j in np.flatnonzero((rows[:, marks] != 0).any(1)):
-        a = coefficients[j][coefficients[j] != 0][0]
-        values = a * np.exp(rows[j, marks])
-        short = [round_to(v, DIGITS * abs(v) * error) for v, error in zip(values, errors[int(j)][1:], strict=True)]
-        rows[j, marks] = np.log(np.array(short) / a)
-    return rows
+def _log_slopes(problem: Problem, solved: Fit, number: Number) -> Float[np.ndarray, "G P"]:
+    """Return how the logarithm of each group's coefficient moves with the numbers of the law."""
+    log_s, first = np.log(problem.scaling.states), problem.marks.start
+    slope = np.zeros((problem.data.grouped + 1, len(solved.names)))
+    for p, other in enumerate(solved.names):
+        if other == number:
+            slope[:, p] = 1 / solved.law[number]
+        elif other.part == "exponent" and other.term == number.term and other.place < first:
+            slope[:, p] = -log_s[other.place]
+        elif other.part == "exponent" and other.term == number.term:
+            slope[other.place - first + 1, p] = 1.0
+    return slope
+
+
+def round_factors(law: Law, errors: dict[int, np.ndarray], marks: slice) -> Law:
+    """Return a law with factors that leave every group's first coefficient of a term with the digits that its error supports."""
+    w = law.terms.exponents.copy()
+    for j in np.flatnonzero((w[:, marks] != 0).any(1)).tolist():
+        a = law.coefficients[j][law.support[j]][0]
+        values = a * np.exp(w[j, marks])
+        short = [round_to(v, DIGITS * abs(v) * error) for v, error in zip(values, errors[j][1:], strict=True)]
+        w[j, marks] = np.log(np.array(short) / a)
+    return replace(law, terms=replace(law.terms, exponents=w))
 
 
 def part_by_group(
     parameters: Iterable[Parameter],
     texts: list[str],
-    rows: Float[np.ndarray, "m c"],
+    law: Law,
     errors: dict[int, np.ndarray],
     groups: tuple[str, ...],
     marks: slice,
@@ -284,10 +279,11 @@ def part_by_group(
     """Yield each coefficient of a term that differs between groups as one parameter a group, with intervals of the logarithm."""
     for p in parameters:
         j = texts.index(p.term)
-        if not (rows[j, marks] != 0).any():
+        logs = law.terms.exponents[j, marks]
+        if not (logs != 0).any():
             yield p
             continue
-        factors = np.exp(np.r_[0.0, rows[j, marks]])
+        factors = np.exp(np.r_[0.0, logs])
         for name, factor, error in zip(groups, factors, errors[j], strict=True):
             value = float(f"{p.value * factor:.12g}")
             ends = sorted(value * math.exp(side * min(NORMAL * error, HUGE)) for side in (-1, 1))

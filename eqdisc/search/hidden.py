@@ -30,13 +30,14 @@ from ..data.dataset import Dataset
 from ..data.dimensions import Dimensions
 from ..data.scaling import Scaling
 from ..data.smoothing import Curve, Denoised
-from ..fit.solved import Solved
-from ..law.equations import Equations
-from ..law.knowledge import Knowledge, read_knowledge
+from ..fit.fit import Fit
+from ..law.knowledge import Knowledge, Known
+from ..law.terms import Terms
+from ..law.words import read_knowledge
 from ..work.config import FitConfig
 from ..work.journal import Form, Journal, Packed
 from .joint import JointSearch
-from .library import library
+from .library import sums
 from .problem import Problem
 from .remeshing import fitted_states
 from .rounds import search_by_proposals, search_sums
@@ -55,7 +56,6 @@ TERMS = 4  # of the sums by which gauges are compared,
 PAIRS = 8  # with which these sums begin
 KEPT = 60  # gauges that are looked at closer
 BIN = 0.3  # logarithm of the sizes of g within which only the best is kept
-READABLE = 120  # characters of a formula in a sentence
 WORTH = 4.0  # nats that one more term has to gain there
 
 
@@ -83,43 +83,37 @@ def _unpack(packed: Packed) -> list[Gauge]:
 GAUGES: Form[list[Gauge]] = Form(_pack, _unpack)
 
 
-_Found = tuple[Problem, JointSearch, Solved, Gauge]
+_Found = tuple[Problem, JointSearch, Fit, Gauge]
 
 
-def search_hidden(
-    data: Dataset, config: FitConfig, device: str, journal: Journal
-) -> tuple[Problem, JointSearch, Solved | None]:
+def search_hidden(data: Dataset, config: FitConfig, journal: Journal) -> tuple[Problem, JointSearch, Fit | None]:
     """Search for a law of the states and one hidden state, of which `data` has nothing (`Dataset.with_hidden`)."""
-    base = Problem.of(data.without_hidden(), config.exponents, device, config.noise, journal=journal)
-    lay = partial(_lay, config=config, device=device, journal=journal)
-    best = _search_gauges(base, QUIET if base.denoised.clean else LOUD, lay, journal, config.seed, None)
+    base = Problem.of(data.without_hidden(), config, journal)
+    best = _search_gauges(base, QUIET if base.denoised.clean else LOUD, None)
     if best is None:
-        x = base.engine.mesh.states(base.denoised)
-        return base, JointSearch(base.engine, base.judge, x, base.start_sigma, journal), None
+        return base, JointSearch(base), None
     if not base.denoised.clean and not journal.stop:
-        best = _search_gauges(_along(base, best), QUIET, lay, journal, config.seed, best)
+        best = _search_gauges(_along(base, best), QUIET, best)
         assert best is not None
     problem, joint, found, gauge = best
     if not journal.stop:
         at, h = fitted_states(problem, found), base.d
         course = (partial(_column, at, k, h) for k in range(len(base.data)))
-        again = lay(base, gauge, [partial(_signed, c, _gauge_of(problem)[2]) for c in course])
-        other, pick = search_by_proposals(again, journal, config.seed)
+        again = _lay(base, gauge, [partial(_signed, c, gauge_of(problem).value) for c in course])
+        other, pick = search_by_proposals(again)
         if pick is not None and pick.cost < found.cost:
             problem, joint, found = replace(again, engine=other.engine), other, pick
     return problem, joint, found
 
 
-def _search_gauges(
-    base: Problem, error: float, lay: Callable, journal: Journal, seed: int, best: _Found | None
-) -> _Found | None:
+def _search_gauges(base: Problem, error: float, best: _Found | None) -> _Found | None:
     """Search from the likeliest gauges and return the shortest law with its problem, `best` if none is shorter."""
+    journal = base.journal
     courses = [base.denoised.at(k, _fine(r.t)) for k, r in enumerate(base.data.trajectories)]
     given = error, base.data, base.denoised.positive, base.judge.prior, courses
-    likeliest = journal.recall("gauges", lambda: given, lambda: _compare(base, error, journal)[:TRIED], GAUGES)
+    likeliest = journal.recall("gauges", lambda: given, lambda: _compare(base, error)[:TRIED], GAUGES)
     for gauge in likeliest:
-        problem = lay(base, gauge, _course(base, gauge))
-        problem, joint, found = search_sums(problem, journal, seed)
+        problem, joint, found = search_sums(_lay(base, gauge, _course(base, gauge)))
         if found is not None and (best is None or found.cost < best[2].cost):
             best = problem, joint, found, gauge
         if journal.stop and best is not None:
@@ -136,43 +130,11 @@ def _along(base: Problem, best: _Found) -> Problem:
     return replace(base, denoised=replace(smooth, curves=curves))
 
 
-def explain_hidden(problem: Problem, law: Equations) -> str:
-    """Say what can and what cannot be known of a hidden state: the law without it holds whatever it is taken for."""
-    e = _gauge_of(problem)[1]
-    seen, hidden = law.states[e], law.states[problem.d - 1]
-    if law.rhs[problem.d - 1] == 0:
-        return f"{hidden} does not move in this law: the measured states explain each other without it; leave out --hidden."
-    said = (
-        f"{hidden} was not measured: any function of it and of the other states would do as well. Here it has the coefficient 1 in "
-        f"d{seen}/dt, which gives it scale and sign"
-    )
-    rest = _eliminate(law, e, problem.d - 1)
-    if rest is None:
-        return f"{said}; the data speak for the other states alone."
-    return f"{said}; what the data speak for is {seen}'' = {rest}."
-
-
-def _gauge_of(problem: Problem) -> tuple[np.ndarray, int, float]:
-    """Return the term through which the hidden state is seen: its exponents, its equation and its coefficient, 1 or -1."""
+def gauge_of(problem: Problem) -> Known:
+    """Return the term through which the hidden state is seen, with its equation and its coefficient, 1 or -1."""
     known = problem.judge.knowledge
     assert known is not None
     return known.known[-1]
-
-
-def _eliminate(law: Equations, e: int, h: int) -> str | None:
-    """Return the second derivative of state e by the states and its first derivative, where that is short enough to read."""
-    import sympy as sp
-
-    x, rate = [sp.Symbol(s) for s in law.states], sp.Symbol(f"{law.states[e]}'")
-    plain = [side.xreplace({s: sp.Symbol(s.name) for s in side.free_symbols}) for side in law.rhs]
-    if sp.Symbol("t") in plain[e].free_symbols | plain[h].free_symbols or law.inputs:
-        return None
-    solved = sp.solve(sp.Eq(rate, plain[e]), x[h])
-    if len(solved) != 1:
-        return None
-    second = sum(sp.diff(plain[e], x[i]) * (rate if i == e else plain[i]) for i in range(len(x)))
-    text = str(sp.expand(second.subs(x[h], solved[0])).evalf(4))
-    return text if len(text) <= READABLE else None
 
 
 def _column(states: Callable, k: int, i: int, t: np.ndarray) -> np.ndarray:
@@ -257,16 +219,16 @@ def _scale(records: list, gauge: Gauge) -> float:
     return gauge.size * float(np.sqrt((rate**2).mean() / (term**2).mean()))
 
 
-def _compare(base: Problem, least: float, journal: Journal) -> list[Gauge]:
+def _compare(base: Problem, least: float) -> list[Gauge]:
     """Return the ways in which h may enter, each with the best size of the term beside it, the cheapest course first.
 
     A course errs by a share `least` of its size.
     """
     best = _distinct(_judge(base, list(_candidates(base)), max(ERRORS[0], least)))
     for number, (width, error) in enumerate(zip(CLOSER, ERRORS[1:], strict=True)):
-        if journal.stop:
+        if base.journal.stop:
             break
-        journal.record("hidden state", number + 1, len(ERRORS))
+        base.journal.record("hidden state", number + 1, len(ERRORS))
         steps = np.geomspace(1 / (1 + width), 1 + width, 9)
         closer = [replace(g, size=g.size * f) for g in best[:KEPT] for f in (steps if g.size else (1.0,))]
         best = _distinct(_judge(base, closer, max(error, least)))
@@ -284,7 +246,7 @@ def _judge(base: Problem, gauges: list[Gauge], error: float) -> Iterator[Gauge]:
         if not np.isfinite(h).all() or np.ptp(h) < 1e-9:
             continue
         positive = np.r_[base.denoised.positive, _one_sign(h)]
-        rows = library(positive, base.judge.prior)
+        rows = sums(positive, base.judge.prior.admits).exponents
         rises, integrals = [], []
         for t, x, c in course:
             both = np.column_stack([x, c if not positive[-1] else np.abs(c)])
@@ -345,7 +307,7 @@ def _distinct(gauges: Iterable[Gauge], by_size: bool = True) -> list[Gauge]:
     return list(found.values())
 
 
-def _lay(base: Problem, gauge: Gauge, course: list[Curve], config: FitConfig, device: str, journal: Journal) -> Problem:
+def _lay(base: Problem, gauge: Gauge, course: list[Curve]) -> Problem:
     """Return the problem of the states and h, whose course stands for readings in proposals, and in fits for nothing."""
     d, data = base.d, base.data
     values = [h(k.t) for h, k in zip(course, data.trajectories, strict=True)]
@@ -364,11 +326,11 @@ def _lay(base: Problem, gauge: Gauge, course: list[Curve], config: FitConfig, de
     units = data.units | ({names[0]: unit} if unit else {})
     scaled = replace(data, trajectories=records, states=states, hidden=names, units=units)
     scaling = Scaling(put(base.scaling.states, size), base.scaling.time)
+    config = base.config
     known = read_knowledge(config, scaled, scaling) if config.knows else Knowledge.nothing(scaled.d)
-    known = replace(known, known=(*known.known, (row, gauge.e, sign)))
-    return Problem.lay(
-        scaled, scaling, _denoised(base, course, sign * everything, sign), config.exponents, device, known, journal
-    )
+    known = replace(known, known=(*known.known, Known(Terms.of(row[None]), gauge.e, sign)))
+    denoised = _denoised(base, course, sign * everything, sign)
+    return Problem.lay(scaled, scaling, denoised, config, known, base.journal)
 
 
 def _denoised(base: Problem, course: list[Curve], values: np.ndarray, sign: float) -> Denoised:

@@ -8,6 +8,7 @@ proposals, which see a chain's weights before it is trained.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -15,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..fit.fit import Fit
 from ..fit.regression import Regression
-from ..fit.solved import Solved
 from ..fit.training import Stretches, match_chain, train_chain
-from ..law.terms import Terms
+from ..law.extraction import law_of
+from ..law.law import Law
 from ..units import RealNPU
 from ..units.chain import Chain
 from ..work.config import FitConfig
@@ -42,18 +44,15 @@ ARRAYS = 9  # of a lane's numbers at every node that a step of matching holds
 LANES = 16  # that are matched in a row by one processor, as fast as all at once; a GPU takes what it has room for
 
 
-def search_by_network(problem: Problem, config: FitConfig, journal: Journal) -> tuple[JointSearch, Solved | None]:
+def search_by_network(problem: Problem) -> tuple[JointSearch, Fit | None]:
     """Return the joint search with every law that was fitted, and the law of shortest description."""
-    x = problem.engine.mesh.states(problem.denoised)
-    joint = JointSearch(problem.engine, problem.judge, x, problem.start_sigma, journal, clean=problem.denoised.clean)
-    chain = match_starts(problem, config, journal)
-    sigma = torch.as_tensor(problem.start_sigma, device=x.device)[None]
-    best: Solved | None = None
+    joint, journal, chain = JointSearch(problem), problem.journal, match_starts(problem)
+    best: Fit | None = None
     for first in range(0, min(chain.lanes, MOST_SURVIVORS), SURVIVORS):
         together = 1 if journal.stop else SURVIVORS
-        terms = as_terms(chain.select(range(first, min(first + together, chain.lanes))), problem.engine.positive)
-        path = prune(problem.engine, terms, x, sigma, steps=6, stop=lambda: journal.stop)
-        best = snap_path(joint, path, best, journal)
+        lanes = read_lanes(chain.select(range(first, min(first + together, chain.lanes))), problem.engine.positive)
+        path = prune(problem.engine, lanes, joint.x, joint.sigma, steps=6, stop=lambda: journal.stop)
+        best = snap_path(joint, path, best)
         front = [] if best is None else [entry_of(problem, best)]
         journal.record("pruning", min(first + SURVIVORS, chain.lanes), chain.lanes, front=front)
         if journal.stop or (best is not None and explains(problem, best)):
@@ -61,19 +60,17 @@ def search_by_network(problem: Problem, config: FitConfig, journal: Journal) -> 
     return joint, best
 
 
-def match_starts(problem: Problem, config: FitConfig, journal: Journal) -> Chain:
+def match_starts(problem: Problem) -> Chain:
     """Match all random starts side by side; return them as a chain, the best lane first."""
-    device = str(problem.engine.mesh.x.device)
+    config = problem.config
     refuse_deep(config.chain)
     chain = Chain.from_specification(config.chain, states=problem.data.d, lanes=config.restarts, seed=config.seed).to(
-        device
+        problem.device
     )
-    smooth, positive = problem.denoised.at, problem.denoised.positive
-    regression = Regression(problem.data, smooth, positive, device, problem.weights, room=journal.room)
-    chain, loss = _match(chain, regression, config, journal)
+    chain, loss = _match(chain, problem.regression(exact=True), config, problem.journal)
     chain = chain.select(loss.argsort())
     # complex powers are beyond the engine of real ones
-    return chain if isinstance(chain.units[0], RealNPU) else _train_survivors(problem, config, chain, journal)
+    return chain if isinstance(chain.units[0], RealNPU) else _train_survivors(problem, chain)
 
 
 def _match(chain: Chain, regression: Regression, config: FitConfig, journal: Journal) -> tuple[Chain, Tensor]:
@@ -102,9 +99,9 @@ def match_lanes(chain: Chain, regression: Regression, steps: int, l1: float, jou
         return _pack(match_chain(chain, regression, steps, l1, journal))
 
 
-def _train_survivors(problem: Problem, config: FitConfig, chain: Chain, journal: Journal) -> Chain:
+def _train_survivors(problem: Problem, chain: Chain) -> Chain:
     """Train the best lanes through the ODE, on the processor; they are few."""
-    device = problem.engine.mesh.x.device
+    config, journal, device = problem.config, problem.journal, problem.device
     data, positive = stretches(problem), problem.engine.positive.cpu()
     chain = chain.select(range(min(SURVIVORS, chain.lanes))).to("cpu")
     given = TRAINING_STEPS, 0.1 * config.l1
@@ -158,14 +155,13 @@ def stretches(problem: Problem) -> Stretches:
     return Stretches(*map(torch.as_tensor, (t, np.nan_to_num(x), np.isfinite(x).astype(float), start)))
 
 
-def as_terms(chain: Chain, positive: Tensor) -> Terms:
+def read_lanes(chain: Chain, positive: Tensor) -> Law:
     """Read a RealNPU -> NAU chain with its gates closed or opened for good; whole exponents where states change sign."""
-    unit, head = chain.units[0], chain.units[-1]
-    powers, gate = (unit.get_parameter(name).detach() for name in ("exponents", "gate"))
-    w = powers * (gate > 0.5).to(powers.dtype)[:, None]
-    w = torch.where(positive, w, w.round().clamp_min(0.0))
-    a = head.get_parameter("coefficients").detach().mT.clone()
-    return Terms(w, a, torch.ones_like(w, dtype=torch.bool) & positive)
+    law = Law.stack([law_of(chain, lane, closing=True) for lane in range(chain.lanes)], positive.device)
+    w = torch.where(positive, law.terms.exponents, law.terms.exponents.round().clamp_min(0.0))
+    loose = law.terms.nothing()
+    free = replace(loose, exponents=torch.ones_like(w, dtype=torch.bool) & positive)
+    return replace(law, terms=replace(law.terms, exponents=w), free=free)
 
 
-__all__ = ["as_terms", "search_by_network", "stretches"]
+__all__ = ["read_lanes", "search_by_network", "stretches"]

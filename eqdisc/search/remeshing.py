@@ -14,10 +14,7 @@ import torch
 from scipy.interpolate import CubicHermiteSpline
 
 from ..data.scaling import FLOOR
-from ..fit.mesh import Mesh
-from ..fit.solved import Solved
-from ..law.law import without_padding
-from ..work.journal import Journal
+from ..fit.fit import Fit
 from .joint import JointSearch
 from .problem import Problem
 
@@ -26,27 +23,25 @@ HALVINGS = 3
 STEP_ERROR = 0.1  # of the noise: the most that halving all steps may move a fitted state
 
 
-def halve(problem: Problem, solved: Solved, journal: Journal) -> tuple[Problem, Solved, float] | None:
+def halve(problem: Problem, solved: Fit) -> tuple[Problem, Fit, float] | None:
     """Cut every step in two and fit the law again: the finer problem, the law on it, and by how many sigma its states moved."""
     finer = problem.remesh(segment=_segment(problem), refine=2 * problem.engine.mesh.refine)
-    again = solve_on(finer, problem, solved, journal)
+    again = solve_on(finer, problem, solved)
     return None if again is None else (finer, again, _disagreement(problem, solved, finer, again))
 
 
-def solve_on(target: Problem, source: Problem, solved: Solved, journal: Journal) -> Solved | None:
+def solve_on(target: Problem, source: Problem, solved: Fit) -> Fit | None:
     """Fit the law on another problem's mesh, starting from its states on this one."""
-    states = fitted_states(source, solved)
-    mesh: Mesh = target.engine.mesh
+    states, mesh = fitted_states(source, solved), target.engine.mesh
     x = np.stack([states(k, t) for k, t in zip(mesh.trajectory, mesh.t, strict=True)])
-    start = torch.as_tensor(x, device=mesh.x.device)[None]
-    joint = JointSearch(target.engine, target.judge, start, solved.fit.sigma[0].cpu().numpy(), journal)
-    return joint.best(joint.solve([without_padding(solved.law)], steps=15))
+    joint = JointSearch(target, torch.as_tensor(x, device=mesh.x.device)[None], solved.sigma)
+    return joint.best(joint.solve([solved.law.without_padding()], steps=15))
 
 
-def explains(problem: Problem, solved: Solved) -> bool:
+def explains(problem: Problem, solved: Fit) -> bool:
     """Tell whether a law leaves no more of the data than noise."""
     noise = np.maximum(problem.denoised.sigma, FLOOR)
-    return bool((solved.fit.sigma[0].cpu().numpy() < EXCESS * noise).all())
+    return bool((solved.noise < EXCESS * noise).all())
 
 
 def _segment(problem: Problem) -> int | None:
@@ -55,18 +50,18 @@ def _segment(problem: Problem) -> int | None:
     return int(mesh.sample.shape[1] - 1) if cut else None
 
 
-def _disagreement(a: Problem, solved: Solved, b: Problem, again: Solved) -> float:
+def _disagreement(a: Problem, solved: Fit, b: Problem, again: Fit) -> float:
     """Return how far the fitted states at the samples moved, in units of sigma."""
-    at = lambda p, s: p.engine.mesh.weight * s.fit.x[0][p.engine._lane, p.engine.mesh.sample]  # noqa: E731
+    at = lambda p, s: p.engine.mesh.weight * p.engine.mesh.at_samples(s.x[0])  # noqa: E731
     if a.engine.mesh.sample.shape != b.engine.mesh.sample.shape:
         return math.inf
-    return float(((at(a, solved) - at(b, again)).abs() / again.fit.sigma[0]).max())
+    return float(((at(a, solved) - at(b, again)).abs() / again.sigma[0]).max())
 
 
-def fitted_states(problem: Problem, solved: Solved) -> Callable[[int, np.ndarray], np.ndarray]:
+def fitted_states(problem: Problem, solved: Fit) -> Callable[[int, np.ndarray], np.ndarray]:
     """Return the fitted trajectory as a function of (trajectory, times): cubic Hermite pieces through the grid."""
-    x = solved.fit.x[0].cpu().numpy()
-    slope = problem.engine.field(solved.fit.terms, solved.fit.x)[0].cpu().numpy()
+    x = solved.x[0].cpu().numpy()
+    slope = problem.engine.field(solved.lanes, solved.x)[0].cpu().numpy()
     mesh, positive, d = problem.engine.mesh, problem.denoised.positive, problem.d
     pieces: dict[int, list] = {}
     for q, k in enumerate(mesh.trajectory):
@@ -86,15 +81,15 @@ def fitted_states(problem: Problem, solved: Solved) -> Callable[[int, np.ndarray
     return states
 
 
-def polish(problem: Problem, solved: Solved, journal: Journal, longest: float = math.inf) -> tuple[Problem, Solved]:
+def polish(problem: Problem, solved: Fit, longest: float = math.inf) -> tuple[Problem, Fit]:
     """Fit a law again on finer and finer meshes, of at most `longest` points, until the step error is below a tenth of the noise."""
     for _ in range(HALVINGS):
         if 2 * problem.engine.mesh.t.size > longest:
             break
-        halved = halve(problem, solved, journal)
+        halved = halve(problem, solved)
         if halved is None:
             break
         problem, solved, moved = halved
-        if moved < STEP_ERROR or journal.stop:
+        if moved < STEP_ERROR or problem.journal.stop:
             break
     return problem, solved

@@ -22,12 +22,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..fit.collocation import Collocation
-from ..fit.solved import Solved
-from ..law.law import LAWS, Law, structure_key, without_padding
-from ..law.price import TWINS, Judge, count_twins
+from ..fit.fit import Fit, invert
+from ..law.law import LAWS, Law
+from ..law.price import TWINS, count_twins
+from ..law.terms import Number, Terms
 from .joint import JointSearch
-from .moves import Neighbourhood, invert
+from .moves import Neighbourhood
+from .problem import Problem
 
 REACH = 1.05  # by which an exponent may differ
 VARIANTS = 120  # of a term: the neighbours of its exponents and those of the lowest price,
@@ -56,31 +57,28 @@ class Replacement:
     come: tuple[int, ...]
 
 
-def seek_rivals(joint: JointSearch, pick: Solved) -> None:
+def seek_rivals(joint: JointSearch, pick: Fit) -> None:
     """Fit the likeliest rivals of a law, which the search then remembers."""
-    given = joint.engine.digest, joint.judge, pick.law, pick.fit.x, pick.fit.sigma
-    foretold = lambda: [law for _, law in foretell_rivals(joint.engine, joint.judge, pick)]  # noqa: E731
+    given = joint.engine.digest, joint.judge, pick.law, pick.x, pick.sigma
+    foretold = lambda: [law for _, law in foretell_rivals(joint.problem, pick)]  # noqa: E731
     laws = joint.journal.recall("rivals", lambda: given, foretold, LAWS)
-    joint.attempt([law for law in laws if structure_key(law) not in joint.seen], pick)
+    joint.attempt([law for law in laws if law.key not in joint.seen], pick)
 
 
-def foretell_rivals(
-    engine: Collocation, judge: Judge, solved: Solved, within: float = WITHIN
-) -> list[tuple[float, Law]]:
+def foretell_rivals(problem: Problem, solved: Fit, within: float = WITHIN) -> list[tuple[float, Law]]:
     """Return laws with other exponents in one term or two, each after the change in description length that is foretold, by it."""
-    w, a, _ = without_padding(solved.law)
-    count = min(VARIANTS, MOST // a.size)
-    variants = [vary(row, judge, engine.positive.cpu().numpy()) for row in w]
-    variants = [_without_neighbours(own, w, a, j)[:count] for j, own in enumerate(variants)]
+    law = solved.law.without_padding()
+    count = min(VARIANTS, MOST // law.coefficients.size)
+    variants = [vary(law.terms[[j]], problem) for j in range(len(law))]
+    variants = [_without_neighbours(own, law, j)[:count] for j, own in enumerate(variants)]
     if not any(map(len, variants)):
         return []
-    near = Neighbourhood(engine, judge, solved, np.vstack([v for v in variants if len(v)]), crossed=True)
-    price = np.array([near.price(row, np.zeros_like(row, bool)) for row in near.trial_w])
-    kinds = _list_kinds(near, [len(v) for v in variants])
-    twins = count_twins(near.w, near.a)
+    near = Neighbourhood(problem, solved, variants[0].join(*variants[1:]), crossed=True)
+    price = np.array([near.price_new(near.trials[q]) for q in range(len(near.trials))])
+    twins = count_twins(near.law)
     options = [
-        replace(option, change=option.change + TWINS * (_count_twins(near, option) - twins))
-        for kind in kinds
+        replace(option, change=option.change + TWINS * (count_twins(_structure(near, option)) - twins))
+        for kind in _list_kinds(near, [len(v) for v in variants])
         for option in _foretell(near, kind, price)
         if option.change <= within + TWINS * twins  # no other can come within
     ]
@@ -89,22 +87,22 @@ def foretell_rivals(
         if option.change > within or len(likely) == FITTED:
             break
         law = _replaced(near, option)
-        likely.setdefault(structure_key(law), (option.change, law))
+        likely.setdefault(law.key, (option.change, law))
     return list(likely.values())
 
 
-def _without_neighbours(rows: np.ndarray, w: np.ndarray, a: np.ndarray, j: int) -> np.ndarray:
+def _without_neighbours(variants: Terms, law: Law, j: int) -> Terms:
     """Leave out the variants of term j that stand in one of its equations already."""
-    beside = w[((a != 0) & (a[j] != 0)).any(1)]
-    return rows[~(rows[:, None] == beside).all(-1).any(1)]
+    beside = law.terms[(law.support & law.support[j]).any(1)]
+    return variants[~(variants.gaps(beside) == 0).any(1)]
 
 
 def _list_kinds(near: Neighbourhood, counts: Sequence[int]) -> Iterator[Kind]:
     """Yield the kinds of replacement: of one term and of two of one equation, of one by two, and of two by one."""
-    ends = np.cumsum([len(near.w), *counts])
+    ends = np.cumsum([len(near.law), *counts])
     places = [np.arange(start, end) for start, end in itertools.pairwise(ends)]  # of variants among the trial terms
-    users = [np.flatnonzero(row) for row in near.a]
-    fitted = {(j, e) for is_exponent, j, e in near.numbers if not is_exponent}
+    users = [np.flatnonzero(row) for row in near.law.support]
+    fitted = {(n.term, n.place) for n in near.numbers if n.part == "coefficient"}
     may_go = [j for j, own in enumerate(users) if counts[j] and all((j, int(e)) in fitted for e in own)]
     for j in may_go:
         yield Kind((j,), (places[j],), (users[j],))
@@ -115,14 +113,15 @@ def _list_kinds(near: Neighbourhood, counts: Sequence[int]) -> Iterator[Kind]:
             yield Kind((j, k), (np.r_[places[j], places[k]],), (np.union1d(users[j], users[k]),))
 
 
-def vary(row: np.ndarray, judge: Judge, positive: np.ndarray) -> np.ndarray:
-    """Return the variants of a plain term (k, c): one exponent or two are other simple numbers, neighbours first, then the cheapest.
+def vary(term: Terms, problem: Problem) -> Terms:
+    """Return the variants of a plain term: one exponent or two are other simple numbers, neighbours first, then the cheapest.
 
     A constant stays what it is, and no variant is one. A term that saturates, or has |x|, has none.
     """
-    prior, plain = judge.prior, len(positive) - judge.prior.grouped
-    if (row[len(positive) :] != 0).any() or not (row[:plain] != 0).any():
-        return row[None][:0]
+    judge, positive = problem.judge, problem.engine.positive.cpu().numpy()
+    prior, plain, row = judge.prior, term.d - judge.prior.grouped, term.exponents[0]
+    if term.bent.any() or not (row[:plain] != 0).any():
+        return Terms.none(term.d)
     changes = [
         {i: z}
         for i in np.flatnonzero(positive[:plain])
@@ -134,17 +133,18 @@ def vary(row: np.ndarray, judge: Judge, positive: np.ndarray) -> np.ndarray:
     for k, change in enumerate(changes):
         rows[k, list(change)] = list(change.values())
     rows = rows[(rows[:, :plain] != 0).any(1)]
-    price = np.array([prior.term_price(r, np.zeros_like(r, bool), judge.log_n) for r in rows])
+    found = Terms.of(rows)
+    price = np.array([prior.term_price(found[k], None, judge.log_n) for k in range(len(found))])
     far = np.any([~np.isin(rows[:, i], [row[i], *prior.nearest(row[i])]) for i in range(plain)], axis=0)
-    return rows[np.lexsort((price, far))]
+    return found[np.lexsort((price, far))]
 
 
 def _foretell(near: Neighbourhood, kind: Kind, price: np.ndarray) -> Iterator[Replacement]:
     """Foretell what the replacements of one kind change; yield those that lose least. `price` is that of each trial term."""
     stay, leave = _split(near, kind.gone)
-    a = np.concatenate([near.a[j][near.a[j] != 0] for j in kind.gone])
+    a = _coefficients(near.law, kind.gone)
     pairs = list(zip(kind.places, kind.equations, strict=True))
-    columns = [near.t[equations * len(near.trial_w) + places[:, None]] for places, equations in pairs]
+    columns = [near.t[equations * len(near.trials) + places[:, None]] for places, equations in pairs]
     h, g = near.eliminate(stay, np.r_[leave, np.concatenate([c.ravel() for c in columns])])
     lost = np.diag(h) <= 0.0  # to rounding: the data say nothing of these
     h[lost], h[:, lost], g[lost] = 0.0, 0.0, 0.0
@@ -156,35 +156,52 @@ def _foretell(near: Neighbourhood, kind: Kind, price: np.ndarray) -> Iterator[Re
     if len(kind.gone) < len(pairs):
         choice = choice[choice[:, 0] < choice[:, 1]]  # two of the same
     b = np.concatenate([index[m][choice[:, m]] for m in range(len(pairs))], 1)
-    size = np.sqrt(np.maximum(np.diag(h), 1e-300))
-    unit = h[b[:, :, None], b[:, None]] / size[b][:, :, None] / size[b][:, None] + 1e-9 * np.eye(b.shape[1])
-    slope = s[b] / size[b]
-    change = -0.5 * (slope * np.linalg.solve(unit, slope[..., None])[..., 0]).sum(1) - now
-    tied = lambda count: near.ln + 0.5 + TIED * (count - 1)  # noqa: E731
-    change -= sum(near.price(near.w[j], near.free[j]) + tied((near.a[j] != 0).sum()) for j in kind.gone)
-    others = np.delete(near.w, kind.gone, 0)
-    for m, (places, equations) in enumerate(pairs):
-        count, stands = len(equations), (near.trial_w[places][:, None] == others).all(-1).any(1)  # in another equation
-        change += np.where(stands, count * (near.ln + 2.0), price[places] + tied(count))[choice[:, m]]
+    change = _least(h, s, b) - now + _price(near, kind, price, choice)
     for q in np.argsort(change)[:FITTED]:
         come = tuple(int(places[k]) for places, k in zip(kind.places, choice[q], strict=True))
         yield Replacement(float(change[q]), kind, come)
 
 
-def _count_twins(near: Neighbourhood, option: Replacement) -> int:
-    """Count the twins of the law after a replacement."""
-    kept = np.setdiff1d(np.arange(len(near.w)), option.kind.gone)
-    new = np.zeros((len(option.come), near.a.shape[1]))
+def _least(h: np.ndarray, s: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the least of the quadratic form over each set b of coefficients that come."""
+    size = np.sqrt(np.maximum(np.diag(h), 1e-300))
+    unit = h[b[:, :, None], b[:, None]] / size[b][:, :, None] / size[b][:, None] + 1e-9 * np.eye(b.shape[1])
+    slope = s[b] / size[b]
+    return -0.5 * (slope * np.linalg.solve(unit, slope[..., None])[..., 0]).sum(1)
+
+
+def _price(near: Neighbourhood, kind: Kind, price: np.ndarray, choice: np.ndarray) -> np.ndarray:
+    """Return what the replacements of one kind cost more to write."""
+    tied = lambda count: near.ln + 0.5 + TIED * (count - 1)  # noqa: E731
+    more = np.zeros(len(choice)) - sum(near.price(near.law, j) + tied(near.law.support[j].sum()) for j in kind.gone)
+    others = near.law.terms[np.setdiff1d(np.arange(len(near.law)), kind.gone)]
+    for m, (places, equations) in enumerate(zip(kind.places, kind.equations, strict=True)):
+        count = len(equations)
+        stands = (near.trials[places].gaps(others) == 0).any(1)  # in another equation
+        more += np.where(stands, count * (near.ln + 2.0), price[places] + tied(count))[choice[:, m]]
+    return more
+
+
+def _structure(near: Neighbourhood, option: Replacement) -> Law:
+    """Return the structure of the law after a replacement."""
+    kept = near.law.choose(np.setdiff1d(np.arange(len(near.law)), option.kind.gone))
+    new = np.zeros((len(option.come), near.d))
     for row, equations in zip(new, option.kind.equations, strict=True):
         row[equations] = 1.0
-    return count_twins(np.vstack([near.w[kept], near.trial_w[list(option.come)]]), np.vstack([near.a[kept], new]))
+    return kept.add(near.trials[list(option.come)], new)
+
+
+def _coefficients(law: Law, terms: tuple[int, ...]) -> np.ndarray:
+    """Return the coefficients of some terms that are there, term by term."""
+    return np.concatenate([law.coefficients[j][law.support[j]] for j in terms])
 
 
 def _split(near: Neighbourhood, gone: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return where in H the numbers of the terms that stay are, and the coefficients of those that go, term by term."""
-    where = {(j, i): q for q, (is_exponent, j, i) in zip(near.p, near.numbers, strict=True) if not is_exponent}
-    stay = [q for q, (_, j, _) in zip(near.p, near.numbers, strict=True) if j not in gone]
-    return np.array(stay, int), np.array([where[j, int(e)] for j in gone for e in np.flatnonzero(near.a[j])], int)
+    numbers = list(zip(near.p.tolist(), near.numbers, strict=True))
+    where = {(n.term, n.place): q for q, n in numbers if n.part == "coefficient"}
+    leave = [where[j, int(e)] for j in gone for e in np.flatnonzero(near.law.support[j])]
+    return np.array([q for q, n in numbers if n.term not in gone], int), np.array(leave, int)
 
 
 def _replaced(near: Neighbourhood, option: Replacement) -> Law:
@@ -192,18 +209,13 @@ def _replaced(near: Neighbourhood, option: Replacement) -> Law:
     gone, kind = option.kind.gone, option.kind
     stay, leave = _split(near, gone)
     places = [(m, int(e)) for m, equations in enumerate(kind.equations) for e in equations]
-    index = np.r_[stay, near.t[[e * len(near.trial_w) + option.come[m] for m, e in places]]].astype(int)
-    a = np.concatenate([near.a[j][near.a[j] != 0] for j in gone])
-    slope = near.g[index] + near.h[np.ix_(index, leave)] @ a
+    index = np.r_[stay, near.t[[e * len(near.trials) + option.come[m] for m, e in places]]].astype(int)
+    slope = near.g[index] + near.h[np.ix_(index, leave)] @ _coefficients(near.law, gone)
     step = invert(near.h[np.ix_(index, index)]) @ slope
-    w, old = near.w.copy(), near.a.copy()
-    names = dict(zip(near.p.tolist(), near.numbers, strict=True))
-    for q, move in zip(stay.tolist(), step, strict=False):
-        is_exponent, j, i = names[q]
-        (w if is_exponent else old)[j, i] += move
-    new = np.zeros((len(option.come), old.shape[1]))
+    names: dict[int, Number] = dict(zip(near.p.tolist(), near.numbers, strict=True))
+    moved = {names[q]: near.law[names[q]] + by for q, by in zip(stay.tolist(), step.tolist(), strict=False)}
+    new = np.zeros((len(option.come), near.d))
     for (m, e), value in zip(places, step[len(stay) :], strict=True):
         new[m, e] = value
-    rows, loose = near.trial_w[list(option.come)], np.zeros((len(option.come), w.shape[1]), bool)
-    kept = np.setdiff1d(np.arange(len(w)), gone)
-    return np.vstack([w[kept], rows]), np.vstack([old[kept], new]), np.vstack([near.free[kept], loose])
+    kept = near.law.put(moved, free=None).choose(np.setdiff1d(np.arange(len(near.law)), gone))
+    return kept.add(near.trials[list(option.come)], new)

@@ -13,14 +13,15 @@ from __future__ import annotations
 import math
 from functools import cached_property
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..fit.regression import Lanes, Regression
+from ..fit.matched import Matched
+from ..fit.regression import Regression
 from ..law.price import Prior
-from ..law.terms import saturating, saturation
+from ..law.terms import Terms
+from ..units import saturation
 
 TRIPLED = 70
 PLAIN = 60  # plain terms that are paired beside one that saturates
@@ -29,26 +30,29 @@ LEVELS = 12  # sets that differ in K alone are one; so many more are looked at
 
 
 class Subsets:
-    """One library's columns `columns` (m, n) of unit length, which `norm` (m,) had before, with rows `w` (m, c), in one equation of a regression."""
+    """One library's columns `columns` (m, n) of unit length, which `norm` (m,) had before, of its `terms`, in one equation of a regression.
 
-    def __init__(self, regression: Regression, e: int, terms: np.ndarray, prior: Prior) -> None:
-        self.regression, self.e = regression, e
-        self.ratios = terms.shape[1] > regression.d
+    With `ratios` the library has more than sums of powers.
+    """
+
+    def __init__(self, regression: Regression, e: int, terms: Terms, prior: Prior, ratios: bool = False) -> None:
+        self.regression, self.e, self.ratios = regression, e, ratios
         self.y, self.rows = regression.targets[e], regression.rows[e]
-        w = torch.as_tensor(terms, dtype=self.y.dtype, device=self.y.device)
-        columns = regression.cumulate(regression.features(w[:, None])[:, 0], e)
+        own = terms.torch(self.y.device)
+        columns = regression.cumulate(regression.features(own), e)
         norm = columns.norm(dim=-1) + 1e-12
         good = torch.isfinite(columns).all(-1) & (norm > 1e-8)
-        self.w, self.norm = w[good], norm[good]
+        self.terms, self.norm = own[good], norm[good]
         self.columns = columns[good] / self.norm[:, None]
         self.gram, self.b = self.columns @ self.columns.T, self.columns @ self.y
         self._known: dict[tuple[int, ...], tuple[Tensor, ...]] = {}  # triples by the terms they are of
-        fixed = torch.zeros_like(self.w, dtype=torch.bool)
-        self.price = prior.term_cost(self.w[:, None], fixed[:, None], math.log(self.rows))[:, 0] + 0.5 * math.log(
-            self.rows
-        )
+        fixed = self.terms.nothing()
+        self.price = prior.term_cost(self.terms, fixed, math.log(self.rows)) + 0.5 * math.log(self.rows)
 
-    def exhaustive(self, floor: float, pairs: int, triples: int, singles: int = 0) -> Lanes:
+    def __len__(self) -> int:
+        return len(self.terms)
+
+    def exhaustive(self, floor: float, pairs: int, triples: int, singles: int = 0) -> Matched:
         """Return the best sets of one, two and three fixed library terms.
 
         Residuals are formed one term after the other: on exact data sets are told apart by what a Gram matrix loses to rounding.
@@ -56,7 +60,7 @@ class Subsets:
         one = self._cost(self.y @ self.y - self.b**2, floor) + self.price
         i, j, rss = self._pairs
         two = self._cost(rss, floor) + self.price[i] + self.price[j]
-        parts = [self._sets(one, (torch.arange(len(self.w)),), singles), self._sets(two, (i, j), pairs)]
+        parts = [self._sets(one, (torch.arange(len(self)),), singles), self._sets(two, (i, j), pairs)]
         useful = (
             torch.full_like(self.price, torch.inf).scatter_reduce(0, i, two, "amin").scatter_reduce(0, j, two, "amin")
         )
@@ -65,12 +69,12 @@ class Subsets:
             a, b, c, rss = self._triples(tuple(top.tolist()))
             cost = self._cost(rss, floor) + self.price[a] + self.price[b] + self.price[c]
             parts.append(self._sets(cost, (a, b, c), triples))
-        return Lanes.cat([p for p in parts if len(p)] or parts[:1])
+        return Matched.cat([p for p in parts if len(p)] or parts[:1])
 
     @cached_property
     def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """All sets of two and the residual sums that they leave."""
-        i, j = torch.triu_indices(len(self.w), len(self.w), 1, device=self.w.device)
+        i, j = torch.triu_indices(len(self), len(self), 1, device=self.y.device)
         rss = self._less(self._rest.square().sum(-1), self._rest @ self.columns.T, 1 - self.gram**2)
         return i, j, rss[i, j]
 
@@ -82,7 +86,7 @@ class Subsets:
     def _triples(self, top: tuple[int, ...]) -> tuple[Tensor, ...]:
         """Return all sets of three among `top` and the residual sums that they leave; once, as the same terms are asked for at every floor."""
         if top not in self._known:
-            self._known[top] = self._find_triples(torch.as_tensor(top, device=self.w.device))
+            self._known[top] = self._find_triples(torch.as_tensor(top, device=self.y.device))
         return self._known[top]
 
     def _find_triples(self, top: Tensor) -> tuple[Tensor, ...]:
@@ -103,12 +107,12 @@ class Subsets:
     def _cost(self, rss: Tensor, floor: float) -> Tensor:
         return 0.5 * self.rows * (rss.clamp_min(1e-30) / self.rows + floor**2).log()
 
-    def one_bar(self, floor: float, count: int) -> Lanes:
+    def one_bar(self, floor: float, count: int) -> Matched:
         """Return the best sets of two plain terms and one that saturates, whose K moves to first order beside it.
 
         A K that is off by half leaves more than sets of other terms do; with d(term)/d(log K) as one more column it does not.
         """
-        barred = saturating(self.w, self.regression.d)
+        barred = self.terms.saturates
         bars, plain = barred.nonzero()[:, 0], (~barred).nonzero()[:, 0]
         if not len(bars):
             return self._sets(self.price[:0], (bars,), 0)
@@ -134,17 +138,15 @@ class Subsets:
 
     def _slopes(self, which: Tensor) -> Float[Tensor, "m n"]:
         """Return d(term)/d(log K) of those terms, as the equation sees it, each of length one."""
-        w = self.w[which]
-        values = self.regression.features(w[:, None])[:, 0]
-        share = saturation(w[None], self.regression.log_x[None])[0].T
-        columns = self.regression.cumulate(values * (share - 1), self.e)
+        values, share = self.regression.features(self.terms[which]), self.regression.share(self.terms[which])
+        assert share is not None
+        columns = self.regression.cumulate(values * saturation.slopes(share, share)[1], self.e)
         return columns / columns.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
-    def _sets(self, cost: Tensor, members: tuple[Tensor, ...], count: int) -> Lanes:
+    def _sets(self, cost: Tensor, members: tuple[Tensor, ...], count: int) -> Matched:
         best = cost.topk(min(LEVELS * count if self.ratios else count, len(cost)), largest=False).indices
-        w = torch.stack([self.w[m[best]] for m in members], 1)
-        lanes = Lanes.of(w, torch.zeros_like(w, dtype=torch.bool))
-        return lanes.distinct(count, 2, 2 * self.regression.d) if self.ratios and len(lanes) else lanes
+        lanes = Matched.of(self.terms[torch.stack([m[best] for m in members], 1)])
+        return lanes.distinct(count, 2, powers=True) if self.ratios and len(lanes) else lanes
 
 
 def _without(v: Tensor, *units: Tensor) -> Tensor:

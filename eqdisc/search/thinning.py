@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..fit.solved import Solved
-from ..law.law import Law, alike, without_padding
-from ..law.terms import Terms, loosen, widen
-from ..work.journal import Journal
+from ..fit.fit import Fit
+from ..law.law import Law
+from ..law.terms import Terms
 from .joint import JointSearch
 from .problem import Problem
 from .pruning import Step, prune
@@ -24,51 +23,50 @@ CANDIDATES = 4  # points of the path that are snapped
 BACK = 0.15  # exponents as near as this to the pick's, with the same terms, are the pick
 
 
-def thin_dense_chain(joint: JointSearch, pick: Solved, problem: Problem, journal: Journal) -> Solved:
+def thin_dense_chain(joint: JointSearch, pick: Fit, problem: Problem) -> Fit:
     """Train and prune the dense chain; return the shortest description, the former pick included."""
-    dense = gather_dense(joint, pick, problem.denoised.positive)
-    terms = Terms.of([dense], device=str(pick.fit.x.device))
-    path = prune(
-        joint.engine, terms, pick.fit.x, pick.fit.sigma, stop=lambda: journal.stop, grouped=problem.data.grouped
-    )
-    journal.record("pruning", len(path), len(path))
-    return snap_path(joint, path, pick, journal) or pick
+    dense = Law.stack([gather_dense(joint, pick, problem.denoised.positive)], pick.x.device)
+    stop, grouped = lambda: problem.journal.stop, problem.data.grouped
+    path = prune(joint.engine, dense, pick.x, pick.sigma, stop=stop, grouped=grouped)
+    problem.journal.record("pruning", len(path), len(path))
+    return snap_path(joint, path, pick) or pick
 
 
-def gather_dense(joint: JointSearch, pick: Solved, positive: np.ndarray) -> Law:
+def gather_dense(joint: JointSearch, pick: Fit, positive: np.ndarray) -> Law:
     """Gather the terms of the pick and of its nearest rivals, new ones with small coefficients."""
-    w, a, _ = without_padding(pick.law)
-    rows, coefficients = list(w), list(a)
-    scale = np.abs(a).max(0, initial=1e-3)
+    law = pick.law.without_padding()
+    scale = np.abs(law.coefficients).max(0, initial=1e-3)
     for rival in sorted(joint.seen.values(), key=lambda s: s.cost):
-        if rival.cost > pick.cost + NEAR or len(rows) >= UNITS:
+        if rival.cost > pick.cost + NEAR or len(law) >= UNITS:
             break
-        v, b, _ = without_padding(rival.law)
-        columns = max(v.shape[1], len(rows[0]))
-        rows = list(widen(np.array(rows), columns))
-        for row, value in zip(widen(v, columns), b, strict=True):
-            same = next((q for q, r in enumerate(rows) if np.abs(r - row).max() < 0.15), None)
-            fresh = np.where(value != 0, 1e-3 * np.sign(value) * scale, 0.0)
-            if same is not None:
-                coefficients[same] = np.where(coefficients[same] == 0, fresh, coefficients[same])
-            elif len(rows) < UNITS:
-                rows.append(row)
-                coefficients.append(fresh)
-    dense, heads = np.array(rows), np.array(coefficients)
-    return dense, heads, loosen(dense, positive)
+        other = rival.law.without_padding()
+        fresh = np.where(other.support, 1e-3 * np.sign(other.coefficients) * scale, 0.0)
+        for j in range(len(other)):
+            law = _with_term(law, other.terms[[j]], fresh[[j]])
+    return Law.of(law.terms, law.coefficients, law.terms.loosen(positive))
 
 
-def snap_path(joint: JointSearch, path: list[Step], pick: Solved | None, journal: Journal) -> Solved | None:
+def _with_term(law: Law, term: Terms, fresh: np.ndarray) -> Law:
+    """Return the law with one more term, which may be one of those that it has, unless it has enough."""
+    same = np.flatnonzero(law.terms.gaps(term)[:, 0] < BACK)
+    if len(same):
+        a = law.coefficients.copy()
+        a[same[0]] = np.where(a[same[0]] == 0, fresh[0], a[same[0]])
+        return law.with_coefficients(a)
+    return law.add(term, fresh) if len(law) < UNITS else law
+
+
+def snap_path(joint: JointSearch, path: list[Step], pick: Fit | None) -> Fit | None:
     """Snap the most promising points of a pruning path; return the shortest description, `pick` included."""
     points = [s for step in path for s in joint.adopt(step.fit)]
     points.sort(key=lambda s: s.cost)
     limit = NEAR + (points[0] if pick is None else pick).cost if points else 0.0
     for near in [s for s in points[:CANDIDATES] if s.cost < limit]:
-        if pick is not None and alike(near.law, pick.law, BACK):
+        if pick is not None and near.law.alike(pick.law, BACK):
             continue  # the path led back to the pick
         found = joint.best(joint.solve([near.law], near, steps=10))
         if found is not None:
             pick = joint.best([joint.improve(found, joint.no_library)], pick)
-        if journal.stop:
+        if joint.journal.stop:
             break
     return pick

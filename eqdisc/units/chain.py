@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..units import NAU, UNITS, RealNPU, Unit
-from ..work.errors import FormulaError, OptionError, RunError, did_you_mean
+from ..work.errors import OptionError, RunError, did_you_mean
 from ..work.files import refuse_strange
 
 if TYPE_CHECKING:
@@ -92,37 +91,16 @@ class Chain(nn.Module):
     def from_terms(cls, exponents: Float[Tensor, "lanes m d"], coefficients: Float[Tensor, "lanes m d"]) -> Chain:
         """Build the RealNPU -> NAU chain of sums of monomials; coefficients[r, j, e] is that of term j in equation e.
 
-        Gates are open; the supports are the entries that are not zero. Rows of 3 d + 1 numbers, [w, u, log K, q] (see
-        `terms`), are terms x**w / (K + x**u) and signed powers; their chain has two layers more: the states pass the first, which
-        raises x**u and squares, and the second adds K, a constant unit's share.
+        Gates are open; the supports are the entries that are not zero. A law with quantities is a deeper chain (`law.extraction`).
 
         >>> decay = Chain.from_terms(torch.tensor([[[1.0]]]), torch.tensor([[[-0.5]]]))
         >>> decay(torch.tensor([[[4.0]]])).item()
         -2.0
-        >>> enzyme = Chain.from_terms(torch.tensor([[[1.0, 1.0, 0.0, 0.0]]]), torch.tensor([[[-2.0]]]))  # -2 x / (1 + x)
-        >>> enzyme.specification, round(enzyme(torch.tensor([[[3.0]]])).item(), 6)
-        ('realnpu:3,nau:2,realnpu:1,nau', -1.5)
         """
         w, a = (v if v.is_floating_point() else v.double() for v in map(torch.as_tensor, (exponents, coefficients)))
-        d = a.shape[-1]
-        if w.dim() != 3 or w.shape[:-1] != a.shape[:-1] or w.shape[-1] not in (d, 3 * d + 1):
+        if w.dim() != 3 or w.shape != a.shape:
             raise OptionError(f"Exponents {tuple(w.shape)} and coefficients {tuple(a.shape)} must be (lanes, m, d).")
-        if not bool((w[..., d:] != 0).any()):
-            return cls([_power(w[..., :d]), _sum(a.mT)])
-        (lanes, m), below, parity = w.shape[:2], w[..., d : 2 * d], w[..., 2 * d + 1 :]
-        eye = torch.eye(d, dtype=w.dtype, device=w.device).expand(lanes, d, d)
-        squares = eye[:, : d if bool((parity != 0).any()) else 0]
-        raised = torch.cat([eye, 2 * squares, below, w.new_zeros(lanes, 1, d)], 1)  # the last is the constant
-        passed = d + squares.shape[1]
-        shares = w.new_zeros(lanes, passed + m, passed + m + 1)
-        shares[:] = torch.eye(passed + m, passed + m + 1, dtype=w.dtype, device=w.device)
-        there = (below != 0).any(-1)
-        shares[:, passed:, -1] = torch.where(there, w[..., 2 * d].exp(), 0.0)
-        odd = (parity == 1).to(w)  # x (x**2)**((w - 1) / 2)
-        alone = torch.where(parity != 0, odd, w[..., :d])
-        squared = torch.where(parity != 0, (w[..., :d] - odd) / 2, 0.0)[..., : squares.shape[1]]
-        powers = torch.cat([alone, squared, torch.diag_embed(-there.to(w))], -1)
-        return cls([_power(raised), _sum(shares), _power(powers), _sum(a.mT)])
+        return cls([power_layer(w), sum_layer(a.mT)])
 
     def forward(self, x: Float[Tensor, "lanes batch d"]) -> Float[Tensor, "lanes batch d"]:
         """Return dx/dt at x."""
@@ -177,24 +155,6 @@ class Chain(nn.Module):
         plain = dict(zip(inside, (sp.Symbol(name, real=True) for name in names), strict=True))
         return [sp.sympify(e).xreplace(plain) for e in expressions]
 
-    def terms(self, lane: int = 0) -> tuple[Float[np.ndarray, "m d"], Float[np.ndarray, "m d"]]:
-        """Return one lane's exponents (m, d) and coefficients (m, d), those of term j in row j.
-
-        Raises:
-            FormulaError: the chain is not RealNPU -> NAU or a gate is half open, so that it is no sum of monomials.
-        """
-        units = self._list()
-        if [unit.name for unit in units] != [RealNPU.name, NAU.name]:
-            raise FormulaError(f"A chain {self.specification!r} is not a sum of monomials; 'realnpu:m,nau' is.")
-        power, head = units
-        assert isinstance(power, RealNPU)
-        gate = power.open_gate().detach()[lane]
-        if not bool(((gate == 0) | (gate == 1)).all()):
-            raise FormulaError("A gate is half open, so its unit is not a monomial; prune until gates are 0 or 1.")
-        w = power.effective("exponents").detach()[lane] * gate
-        a = head.effective("coefficients").detach()[lane].mT
-        return w.cpu().numpy().copy(), a.cpu().numpy().copy()
-
     def parameter_vector(self) -> Float[Tensor, "lanes P"]:
         """Return all parameters of each lane in a row, units in order; gradients flow."""
         return torch.cat([p.flatten(1) for p, _ in self._supported()], 1)
@@ -226,14 +186,14 @@ class Chain(nn.Module):
         return [pair for unit in self._list() for pair in unit.supported()]
 
 
-def _power(exponents: Float[Tensor, "lanes out in"]) -> RealNPU:
+def power_layer(exponents: Float[Tensor, "lanes out in"]) -> RealNPU:
     """Return a power unit with those exponents and open gates."""
     return _filled(
         RealNPU(*exponents.shape[:0:-1], lanes=len(exponents), dtype=exponents.dtype), "exponents", exponents
     )
 
 
-def _sum(coefficients: Float[Tensor, "lanes out in"]) -> NAU:
+def sum_layer(coefficients: Float[Tensor, "lanes out in"]) -> NAU:
     """Return an addition unit with those coefficients."""
     return _filled(
         NAU(*coefficients.shape[:0:-1], lanes=len(coefficients), dtype=coefficients.dtype), "coefficients", coefficients
@@ -329,4 +289,4 @@ def load_chain(path: str | Path) -> Chain:
     return chain
 
 
-__all__ = ["Chain", "load_chain", "parse_specification", "save_chain"]
+__all__ = ["Chain", "load_chain", "parse_specification", "power_layer", "save_chain", "sum_layer"]

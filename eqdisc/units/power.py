@@ -28,6 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from . import monomial
 from .unit import Drawing, Unit, choice, clip, draw, exact
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class PowerUnit(Unit):
         if self.complex:
             v = self.effective("exponents_im")
             amplitude, phase = amplitude - _mix(k, v), phase + _mix(log_r, v)
-        return amplitude.exp() * phase.cos()
+        return monomial.value(amplitude, phase, reach=torch.inf)
 
     def _polar(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return log r and k, (R, N, in) or, with a gate per output, (R, N, out, in)."""
@@ -162,7 +163,7 @@ class PowerUnit(Unit):
 
 def _mix(values: Tensor, weights: Float[Tensor, "lanes out in"]) -> Float[Tensor, "lanes batch out"]:
     """Return sum_i weights_ji values_i, values (R, N, in) or (R, N, out, in)."""
-    return values @ weights.mT if values.dim() == 3 else torch.einsum("rnoi,roi->rno", values, weights)
+    return monomial.log_size(values, weights) if values.dim() == 3 else torch.einsum("rnoi,roi->rno", values, weights)
 
 
 def _product(inputs: list[sp.Expr], w: list[float], v: list[float], g: list[float]) -> sp.Expr:

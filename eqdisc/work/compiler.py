@@ -51,7 +51,7 @@ def compiled(function: Callable) -> Callable:
         return njit(function, nogil=True, error_model="numpy")
 
 
-def inlined(function: Callable) -> Callable:
+def inlined(function: Callable) -> Any:
     """Compile into whatever compiled function calls this one."""
     from numba import njit
 

@@ -14,6 +14,7 @@ from eqdisc.data.dimensions import Dimensions, parse_unit, read_units, write_uni
 from eqdisc.data.tables import as_dataset, read_table, write_table
 from eqdisc.discovery import discover
 from eqdisc.law.catalogue import simulate_system
+from eqdisc.law.terms import Terms
 from eqdisc.work.config import FitConfig
 from eqdisc.work.errors import OptionError
 
@@ -32,7 +33,7 @@ def dimensions(*units: str, time: str = "day") -> Dimensions:
         ([1.0, 1.0], "1/d/persons"),
         ([0.0, 0.0], "persons/d"),
         ([0.41, 0.0], "persons^0.59/d"),
-        ([1.0, 0.0, 1.0, 0.0, 0.3], "persons/d"),  # S / (K + S)
+        (Terms.of([[1.0, 0.0]], [[1.0, 0.0]], [0.3]).effective[0], "persons/d"),  # S / (K + S)
     ],
 )
 def test_a_coefficient_has_the_unit_that_the_term_leaves(row: list[float], unit: str) -> None:
@@ -62,7 +63,8 @@ def test_terms_may_be_added_whose_coefficients_are_rates() -> None:
     two = dimensions("m", "m/s", time="s")
     rows = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0], [0.5, 0.5], [0.0, 0.0]])
     assert two.agree(rows, 1).tolist() == [True, True, False, True, False]
-    settled = two.settle(np.array([[0.9, 0.0], [0.45, 0.61]]), 0)
+    near = np.array([[0.9, 0.0], [0.45, 0.61]])
+    settled = near - two.miss(near, 0)
     assert two.agree(settled, 0).all()
     assert np.abs(settled - [[0.95, 0.05], [0.42, 0.58]]).max() < 1e-9
 

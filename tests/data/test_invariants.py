@@ -10,9 +10,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 
 from eqdisc.data.dataset import Dataset, Trajectory
-from eqdisc.data.invariants import choose_independent, find_invariants, find_sums, null_space, whole_sums, write_sum
+from eqdisc.data.invariants import find_invariants, find_sums
 from eqdisc.data.scaling import Scaling
 from eqdisc.data.smoothing import denoise
+from eqdisc.data.sums import choose_independent, null_space, whole_sums, write_sum
 
 TABLES = arrays(float, st.tuples(st.integers(1, 5), st.integers(2, 5)), elements=st.integers(-3, 3).map(float))
 T = np.linspace(0.0, 6.0, 80)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from rows import lanes_of
 from scipy.integrate import solve_ivp
 
 from eqdisc.data.dataset import Dataset, Trajectory
 from eqdisc.data.smoothing import denoise
-from eqdisc.fit.collocation import Collocation, Fit
+from eqdisc.fit.collocation import Collocation
+from eqdisc.fit.fit import Fit
 from eqdisc.fit.mesh import Mesh
-from eqdisc.law.terms import Terms
+from eqdisc.law.law import Law
 from eqdisc.work.status import Status
 
 pytest.importorskip("numba")
@@ -33,7 +37,7 @@ def draw_engine(segment: int | None = None) -> tuple[Collocation, torch.Tensor, 
     return engine, mesh.states(denoised), torch.as_tensor(denoised.sigma)[None]
 
 
-def draw_laws(coupled: bool) -> Terms:
+def draw_laws(coupled: bool) -> Law:
     """Return the truth and laws beside it, with free exponents, one too many term, a term that saturates, and one that explodes."""
     truth = np.array([[0.6, 1.0], [1.0, 0.0], [0.0, 1.0]]), np.array([[-0.8, 0.0], [0.0, 1.0], [0.0, -0.5]])
     free = np.array([[True, False], [True, False], [False, False]])
@@ -49,14 +53,14 @@ def draw_laws(coupled: bool) -> Terms:
     laws.append(
         (wide, truth[1], np.pad(free, ((0, 0), (0, 5))) | (np.arange(7) == 4) * np.array([[0], [1], [0]], bool))
     )
-    terms = Terms.of(laws)
+    lanes = lanes_of(*laws)
     if not coupled:
-        return terms
-    flux = torch.eye(2, dtype=torch.float64).repeat(terms.lanes, terms.exponents.shape[1], 1, 1)
+        return lanes
+    flux = torch.eye(2, dtype=torch.float64).repeat(lanes.lanes, lanes.coefficients.shape[1], 1, 1)
     flux[0, 0] = torch.tensor([[1.0, -1.0], [0.0, 0.0]])  # what one equation loses the other gains
-    coefficients = terms.coefficients.clone()
+    coefficients = lanes.coefficients.clone()
     coefficients[0, 0, 1] = 0.8
-    return Terms(terms.exponents, coefficients, terms.free, flux)
+    return replace(lanes, coefficients=coefficients, flux=flux)
 
 
 @pytest.mark.parametrize("segment", [None, 15])
@@ -65,30 +69,30 @@ def draw_laws(coupled: bool) -> Terms:
 def test_compiled_and_torch_fit_alike(rival: float, coupled: bool, segment: int | None) -> None:
     engine, x, sigma = draw_engine(segment)
     x = x.mT.contiguous().mT  # however it lies in memory
-    terms = draw_laws(coupled)
-    before = terms.exponents.clone()
+    lanes = draw_laws(coupled)
+    before = lanes.terms.exponents.clone()
     fits: list[Fit] = []
     for compiled in (True, False):
         engine.compiled = compiled
-        fits.append(engine.fit(terms, x, sigma, steps=9, rival=rival))
-    assert torch.equal(terms.exponents, before), "what was given is left alone"
+        fits.append(engine.fit(lanes, x, sigma, steps=9, rival=rival))
+    assert torch.equal(lanes.terms.exponents, before), "what was given is left alone"
     assert fits[0].status.tolist() == fits[1].status.tolist()
     assert int(Status.OK) in fits[0].status.tolist()
     well = fits[0].status == int(Status.OK)
     for name in ("nll", "sigma", "hessian", "x"):
         one, other = (getattr(fit, name)[well] for fit in fits)
         assert_allclose(one, other, rtol=1e-5, atol=1e-6 * float(other.abs().max()), err_msg=name)
-    assert_allclose(fits[0].terms.exponents[well], fits[1].terms.exponents[well], atol=1e-5)
-    assert_allclose(fits[0].terms.coefficients[well], fits[1].terms.coefficients[well], rtol=1e-4, atol=1e-6)
+    assert_allclose(fits[0].lanes.terms.exponents[well], fits[1].lanes.terms.exponents[well], atol=1e-5)
+    assert_allclose(fits[0].lanes.coefficients[well], fits[1].lanes.coefficients[well], rtol=1e-4, atol=1e-6)
 
 
 def test_lanes_in_threads_are_those_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, x, sigma = draw_engine()
-    terms, fits = draw_laws(coupled=False), []
+    lanes, fits = draw_laws(coupled=False), []
     for alone in (10**9, 0):
         monkeypatch.setattr("eqdisc.fit.newton.ALONE", alone)
         monkeypatch.setattr("eqdisc.fit.newton.cores", lambda: 2)
-        fits.append(engine.fit(terms, x, sigma, steps=9))
+        fits.append(engine.fit(lanes, x, sigma, steps=9))
     assert torch.equal(fits[0].nll, fits[1].nll)
     assert torch.equal(fits[0].x, fits[1].x)
 
@@ -100,7 +104,7 @@ def test_starts_that_would_become_negative_stay_at_their_bound() -> None:
     denoised = denoise(data)
     engine = Collocation(Mesh.of(data, denoised), np.array([True]))
     states = engine.mesh.states(denoised).clamp_min(1e-6)
-    growth = Terms.of([(np.array([[0.0]]), np.array([[0.5]]), None)])
+    growth = lanes_of(([[0.0]], np.array([[0.5]])))
     fits = []
     for compiled in (True, False):
         engine.compiled = compiled

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from rows import terms_of
 
 from eqdisc.data.dataset import Dataset, Trajectory
-from eqdisc.fit.regression import Lanes, Regression
+from eqdisc.fit.matched import Matched
+from eqdisc.fit.regression import Regression
+from eqdisc.law.terms import stack_terms
 from eqdisc.work.crew import side_by_side
 
 
@@ -27,7 +30,7 @@ def draw_regression(gaps: bool) -> Regression:
     return Regression(Dataset(records, ("a", "b")), states, np.array([True, False]), weights=weights)
 
 
-def draw_lanes(wide: bool) -> Lanes:
+def draw_lanes(wide: bool) -> Matched:
     """Return lanes of three terms, some of them missing; wide ones saturate."""
     generator = np.random.default_rng(1)
     shape = (12, 3, 2)
@@ -40,7 +43,9 @@ def draw_lanes(wide: bool) -> Lanes:
         free = np.concatenate([free, u != 0, k != 0, np.zeros(shape, bool)], -1)
     active = generator.random((12, 3)) < 0.8
     active[:, 0] = True
-    return Lanes.of(*(torch.as_tensor(v) for v in (rows, free, active)))
+    stack = lambda tables: stack_terms(terms_of(t, 2) for t in tables).torch()  # noqa: E731
+    loose = stack(free.astype(float)).map(lambda v: v != 0)
+    return Matched.of(stack(rows), loose, torch.as_tensor(active))
 
 
 @pytest.mark.parametrize("gaps", [False, True])
@@ -53,10 +58,10 @@ def test_compiled_and_torch_fit_alike(e: int, wide: bool, gaps: bool) -> None:
     for compiled in (True, False):
         regression.compiled = compiled
         one_step.append(regression.fit(lanes, e, steps=3))
-    assert_allclose(one_step[0].exponents, one_step[1].exponents, rtol=1e-5, atol=1e-6)
+    assert_allclose(one_step[0].terms.exponents, one_step[1].terms.exponents, rtol=1e-5, atol=1e-6)
     assert_allclose(one_step[0].rss, one_step[1].rss, rtol=1e-7)
-    assert_allclose(one_step[0].coefficients, one_step[1].coefficients, rtol=1e-4, atol=1e-6)
-    moved = (one_step[0].exponents != lanes.exponents).any(-1).any(-1)
+    assert_allclose(one_step[0].law.coefficients, one_step[1].law.coefficients, rtol=1e-4, atol=1e-6)
+    moved = (one_step[0].terms.table() != lanes.terms.table()).any(-1).any(-1)
     assert moved.sum() > 6, "nothing was fitted"
 
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from rows import lanes_of
 
 from eqdisc.data.dataset import Dataset, Trajectory
 from eqdisc.data.smoothing import denoise
 from eqdisc.fit.collocation import Collocation
 from eqdisc.fit.mesh import Mesh
-from eqdisc.law.terms import Parameters, Terms
+from eqdisc.law.law import Law, Numbers
 
 pytest.importorskip("numba")
 LANES, TERMS = 3, 4
@@ -31,8 +32,8 @@ def draw_engine(d: int, coupled: bool) -> tuple[Collocation, torch.Tensor]:
     return engine, states * torch.as_tensor(1 + 0.05 * generator.normal(size=(LANES, *states.shape[1:])))
 
 
-def draw_terms(d: int, wide: bool) -> Terms:
-    """Return lanes of terms, some of which no equation uses; wide ones saturate or have signed powers."""
+def draw_laws(d: int, wide: bool) -> Law:
+    """Return lanes of laws, some of which no equation uses; wide ones saturate or have signed powers."""
     generator = np.random.default_rng(10 + d)
     positive, shape = np.arange(d) % 2 == 1, (LANES, TERMS, d)
     rows = np.where(positive, generator.normal(size=shape), generator.integers(0, 4, shape)) * (
@@ -44,28 +45,28 @@ def draw_terms(d: int, wide: bool) -> Terms:
         k = generator.normal(size=(LANES, TERMS, 1)) * u.any(-1, keepdims=True)
         q = np.where(positive, 0, generator.integers(0, 3, shape)) * (rows != 0)
         rows = np.concatenate([rows, u, k, q], -1)
-    return Terms.of([(w, a, np.ones(w.shape, bool)) for w, a in zip(rows, coefficients, strict=True)])
+    return lanes_of(*[(w, a, np.ones(w.shape)) for w, a in zip(rows, coefficients, strict=True)])
 
 
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize(("d", "coupled"), [(1, False), (2, True), (4, False)])
 def test_compiled_and_torch_agree(d: int, coupled: bool, wide: bool) -> None:
     engine, x = draw_engine(d, coupled)
-    terms = draw_terms(d, wide)
-    index = Parameters.of(terms, engine.positive)
-    for numbers, trials, starts in ((index, None, True), (None, None, False), (index, terms.exponents[0], True)):
+    law = draw_laws(d, wide)
+    named = Numbers.of(law, engine.positive)
+    for numbers, trials, starts in ((named, None, True), (None, None, False), (named, law.terms[0], True)):
         engine.compiled = True
-        swept, missed = engine.propagate(terms, numbers, x, trials, starts), engine.defects(terms, x)
+        swept, missed = engine.propagate(law, numbers, x, trials, starts), engine.defects(law, x)
         engine.compiled = False
-        condensed = engine.propagate(terms, numbers, x, trials, starts)
+        condensed = engine.propagate(law, numbers, x, trials, starts)
         assert_allclose(swept, condensed, rtol=1e-9, atol=1e-10 * float(condensed.abs().max()))
-        assert_allclose(missed, engine.defects(terms, x), rtol=1e-9, atol=1e-12)
+        assert_allclose(missed, engine.defects(law, x), rtol=1e-9, atol=1e-12)
 
 
 def test_a_state_that_is_no_number_makes_its_lane_none_and_no_other() -> None:
     engine, x = draw_engine(2, coupled=False)
-    terms = draw_terms(2, wide=False)
+    law = draw_laws(2, wide=False)
     x[1, 0, 5] = torch.nan
-    columns = engine.propagate(terms, None, x)
+    columns = engine.propagate(law, None, x)
     assert columns[1, 0, -1].isnan().any()
     assert columns[[0, 2]].isfinite().all()

@@ -1,11 +1,13 @@
 """Intervals: closed forms, the deviance at both ends, the same interval in every unit."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from rows import lanes_of, law_of
 from scipy.optimize import least_squares
 
 from eqdisc.data.dataset import Dataset, Trajectory
@@ -13,10 +15,10 @@ from eqdisc.discovery import discover
 from eqdisc.fit.pins import Pins
 from eqdisc.judge.intervals import NORMAL, name_loosest
 from eqdisc.law.equations import Parameter
-from eqdisc.law.terms import Parameters, Terms
+from eqdisc.law.law import PARTS, Numbers
+from eqdisc.law.terms import Number
 from eqdisc.search.joint import JointSearch
 from eqdisc.search.problem import Problem
-from eqdisc.work.journal import Journal
 
 N = 60
 
@@ -87,28 +89,23 @@ def test_the_interval_is_the_same_in_every_unit(decay: tuple[np.ndarray, np.ndar
         assert_allclose(one * (scale if name[0] == "k" else 1.0), other, rtol=1e-2)
 
 
-@pytest.mark.parametrize("place", [("entry", 0), ("entry", 1), ("coefficient", 1), ("entry", 4)])
-def test_the_slope_of_a_pin_is_its_derivative(place: tuple[str, int]) -> None:
+@pytest.mark.parametrize(
+    "number", [Number("exponent", 0, 0), Number("exponent", 0, 1), Number("coefficient", 0, 1), Number("offset", 0, 0)]
+)
+def test_the_slope_of_a_pin_is_its_derivative(number: Number) -> None:
     rng = np.random.default_rng(0)
-    row, free = (
-        np.array([[0.7, 1.2, 1.0, 0.0, 0.3, 0.0, 0.0]]),
-        np.array([[True, True, True, False, True, False, False]]),
-    )
-    terms = Terms.of([(row, np.array([[0.5, -2.0]]), free)])
-    index = Parameters.of(terms, torch.tensor([True, True]))
-    at = lambda v: torch.tensor([v])  # noqa: E731
-    shift, base = torch.as_tensor(rng.normal(size=(1, 7))), torch.as_tensor(row + 0.1 * rng.normal(size=row.shape))
-    zero = torch.zeros(1, dtype=torch.float64)
-    pins = Pins(at(0), at(place[1]), at(place[0] == "entry"), base, shift, zero, zero)
-    slope = pins.slope(terms, index)[0]
-    for p in range(slope.shape[0]):
-        values = []
-        for step in (1e-6, -1e-6):
-            w, a = terms.exponents.clone(), terms.coefficients.clone()
-            target = w if bool(index.is_exponent[0, p]) else a
-            target[0, index.term[0, p], index.state[0, p]] += step
-            values.append(float(pins.measure(Terms(w, a, terms.free))[0]))
-        assert_allclose((values[0] - values[1]) / 2e-6, float(slope[p]), atol=1e-7)
+    row, free = [[0.7, 1.2, 1.0, 0.0, 0.3, 0.0, 0.0]], [[True, True, True, False, True, False, False]]
+    lanes = lanes_of((row, [[0.5, -2.0]], free))
+    numbers = Numbers.of(lanes, torch.tensor([True, True]))
+    pins = Pins.on([number], lanes, torch.as_tensor(rng.normal(size=2)))
+    near = lambda v: v + 0.1 * torch.as_tensor(rng.normal(size=v.shape))  # noqa: E731
+    pins = replace(pins, exponents=near(pins.exponents), inner=near(pins.inner))
+    slope, law = pins.slope(lanes, numbers)[0], lanes.lane()
+    for name, foretold in zip(numbers.names(), slope.tolist(), strict=True):
+        moved = [law.put({name: law[name] + step}, free=None) for step in (1e-6, -1e-6)]
+        up, down = (float(pins.measure(type(law).stack([m]))[0]) for m in moved)
+        assert_allclose((up - down) / 2e-6, foretold, atol=1e-7)
+    assert {PARTS.index(n.part) for n in numbers.names()} == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e3])
@@ -118,13 +115,9 @@ def test_a_coefficient_is_named_that_another_can_replace(unit: float) -> None:
     noise = 0.01 * np.random.default_rng(2).standard_normal((N, 2))
     x = np.c_[np.exp(-t), 2 * np.exp(-t) + 0.01 * np.exp(-3 * t)] + noise
     problem = Problem.of(Dataset((Trajectory(t, x * [unit, 1.0]),), ("x", "y")))
-    start = problem.engine.mesh.states(problem.denoised)
-    joint = JointSearch(problem.engine, problem.judge, start, problem.start_sigma, Journal())
-    fixed = np.zeros((2, 2), bool)
-    both, alone = (
-        joint.solve([(np.eye(2), np.array([[-1.0, 0.0], [other, -1.0]]), fixed)], steps=20)[0] for other in (0.1, 0.0)
-    )
-    words = name_loosest(problem, both, ("x", "y"))
+    joint = JointSearch(problem)
+    both, alone = (joint.solve([law_of(np.eye(2), [[-1.0, 0.0], [other, -1.0]])], steps=20)[0] for other in (0.1, 0.0))
+    words = name_loosest(problem, both)
     assert words is not None
     assert words.startswith("The data hardly tell the coefficient of y in dx/dt: its error is ")
-    assert name_loosest(problem, alone, ("x", "y")) is None
+    assert name_loosest(problem, alone) is None

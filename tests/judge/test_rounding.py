@@ -1,11 +1,11 @@
 """Refinement: what is printed is rounded where the likelihood does not notice, and simulates as scored."""
 
-import numpy as np
 import pytest
 
 from eqdisc.judge.intervals import Interval
 from eqdisc.judge.rounding import _follow
 from eqdisc.law.formulas import round_to
+from eqdisc.law.terms import Number, Terms
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,8 @@ def test_no_number_is_rounded_to_nothing(value: float) -> None:
 
 
 def test_intervals_follow_terms_that_rounding_merged() -> None:
-    before = np.array([[0.5, 1.0], [0.501, 1.0], [2.0, 0.0]])
-    after = np.array([[0.5, 1.0], [2.0, 0.0]])
-    known = {("entry", j, 0): Interval(-0.1 * k, 0.1 * k, 0.06 * k) for j, k in ((0, 1), (1, 2), (2, 3))}
+    before, after = Terms.of([[0.5, 1.0], [0.501, 1.0], [2.0, 0.0]]), Terms.of([[0.5, 1.0], [2.0, 0.0]])
+    known = {Number("exponent", j, 0): Interval(-0.1 * k, 0.1 * k, 0.06 * k) for j, k in ((0, 1), (1, 2), (2, 3))}
     followed = _follow(known, before, after)
-    assert set(followed) == {("entry", 0, 0), ("entry", 1, 0)}
-    assert followed["entry", 1, 0] == known["entry", 2, 0]
+    assert set(followed) == {Number("exponent", 0, 0), Number("exponent", 1, 0)}
+    assert followed[Number("exponent", 1, 0)] == known[Number("exponent", 2, 0)]

@@ -12,6 +12,7 @@ import sympy as sp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from rows import law_of
 
 from eqdisc.data.dataset import symbols_of
 from eqdisc.law.equations import Equations
@@ -35,7 +36,7 @@ def laws(draw: st.DrawFn) -> Equations:
     m, d = draw(st.integers(1, 4)), len(STATES)
     w = draw(st.lists(st.tuples(*[exponents] * d), min_size=m, max_size=m, unique=True))
     a = draw(st.lists(st.tuples(*[coefficients] * d), min_size=m, max_size=m))
-    return Equations.from_terms(STATES, np.array(w), np.array(a))
+    return Equations.of(law_of(w, a), STATES)
 
 
 def terms_of(law: Equations) -> tuple[np.ndarray, np.ndarray]:
@@ -165,19 +166,19 @@ def test_users_names_are_renamed_to_symbols_that_read_back() -> None:
 
 
 def test_a_nonzero_coefficient_is_never_written_as_zero() -> None:
-    law = Equations.from_terms(("x",), np.array([[1.0], [2.0]]), np.array([[1e-200], [-3e-7]]))
+    law = Equations.of(law_of([[1.0], [2.0]], [[1e-200], [-3e-7]]), ("x",))
     assert law.strings() == {"x": "-3e-07*x**2 + 1e-200*x"}
     assert law.latex() == {"x": r"1 \cdot 10^{-200} x - 3 \cdot 10^{-7} x^{2}"}
     assert law.readable() == ["dx/dt = 1e-200·x - 3e-7·x^2"]
 
 
 def test_a_coefficient_of_zero_is_no_term() -> None:
-    law = Equations.from_terms(("x", "y"), np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([[0.0, 2.0], [-1.0, 0.0]]))
+    law = Equations.of(law_of([[1.0, 0.0], [0.5, 0.5]], [[0.0, 2.0], [-1.0, 0.0]]), ("x", "y"))
     assert law.strings() == {"x": "-sqrt(x*y)", "y": "2*x"}
 
 
 def test_fractions_are_written_as_roots_and_other_powers_in_full() -> None:
-    law = Equations.from_terms(("x",), np.array([[0.5], [1 / 3], [0.7123456789]]), np.ones((3, 1)))
+    law = Equations.of(law_of([[0.5], [1 / 3], [0.7123456789]], np.ones((3, 1))), ("x",))
     assert {str(t) for t in sp.Add.make_args(law.rhs[0])} >= {"sqrt(x)", "x**(1/3)"}
     assert "x**0.7123456789" in law.strings()["x"]
 
@@ -379,7 +380,7 @@ def test_a_law_of_other_functions_has_no_table_of_terms() -> None:
 @given(law=laws())
 def test_terms_build_the_law_again(law: Equations) -> None:
     w, a = terms_of(law)
-    assert numbers_of(Equations.from_terms(STATES, w, a)) == numbers_of(law)
+    assert numbers_of(Equations.of(law_of(w, a), STATES)) == numbers_of(law)
 
 
 def test_more_terms_are_more_complex_and_whole_numbers_are_no_parameters() -> None:

@@ -17,7 +17,7 @@ from eqdisc.data.scaling import Scaling
 from eqdisc.data.tables import write_table
 from eqdisc.law.catalogue import simulate_system
 from eqdisc.law.equations import Equations
-from eqdisc.law.knowledge import read_knowledge, verify
+from eqdisc.law.words import read_knowledge, verify
 from eqdisc.work.config import FitConfig
 from eqdisc.work.errors import FormulaError, OptionError
 
@@ -92,8 +92,8 @@ def test_a_law_to_start_from_may_saturate() -> None:
     scaling = Scaling.of(data)
     known = read_knowledge(said, data, scaling)
     assert known.saturates
-    (growth, _), (feed, _) = known.starts[0][0], known.starts[1][0]
-    half = [row[4] for rows in (growth, feed) for row in rows if row[2:4].any()]
+    starts = [known.starts[e][0].terms for e in (0, 1)]
+    half = np.concatenate([terms.offsets[terms.saturates] for terms in starts]).tolist()
     assert half == pytest.approx([0.0, np.log(2 / scaling.states[1])])  # K is to be found, or was said
     found = discover(data, said)
     assert all("/(S +" in side for side in found.equations.strings().values())
@@ -117,14 +117,15 @@ def test_a_start_is_led_on_where_exact_data_are_outside_the_class() -> None:
     ],
 )
 def test_terms_that_saturate_are_read_as_they_are_written(side: str, other: str) -> None:
-    rows, values = Equations.parse({"x": side, "y": "0"}, ("x", "y")).rows(0)
-    again = Equations.from_terms(("x", "y"), rows, np.outer(values, [1, 0]))
+    read = Equations.parse({"x": side, "y": "0"}, ("x", "y")).side(0)
+    assert read is not None
+    again = Equations.of(read, ("x", "y"))
     assert again.strings() == {"x": other, "y": "0"}
 
 
 @pytest.mark.parametrize("side", ["x/(x + y)", "x/(x - 1)", "x/(1 + x)**2", "x/(1 + x)/(1 + y)", "x/(t + x)", "sin(x)"])
 def test_what_is_no_sum_of_terms_is_not_read(side: str) -> None:
-    assert Equations.parse({"x": side, "y": "0"}, ("x", "y")).rows(0) is None
+    assert Equations.parse({"x": side, "y": "0"}, ("x", "y")).side(0) is None
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
+from rows import law_of
 from scipy.linalg import expm
 
 from eqdisc.data.dataset import Dataset, Trajectory
@@ -29,7 +30,7 @@ def law(**formulas: str) -> Equations:
 )  # fmt: skip
 def test_a_linear_law_ends_at_the_matrix_exponential(a: np.ndarray, x0: np.ndarray) -> None:
     names = ("x", "y", "z")
-    linear = Equations.from_terms(names, np.eye(3), a.T)
+    linear = Equations.of(law_of(np.eye(3), a.T), names)
     t = np.array([0.0, 0.4, 1.0, 3.0])
     flows = [expm(a * s) for s in t]
     expected = np.array([flow @ x0 for flow in flows])

@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from rows import law_of
 
 from eqdisc.judge.rounding import _impose_ties, print_law
 from eqdisc.law.catalogue import simulate_system
 from eqdisc.law.ties import Coefficients, conserves, find_ties, find_yields
 from eqdisc.search.joint import JointSearch
 from eqdisc.search.problem import Problem
-from eqdisc.work.journal import Journal
 
 LOG_N = 4.0
 SUM = np.ones(3)
@@ -114,17 +114,16 @@ def test_equations_that_share_all_their_terms_in_one_ratio_are_tied() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_ties_are_priced_as_a_fit_that_holds_to_them_and_printed_by_it(seed: int) -> None:
     problem = Problem.of(simulate_system("fsir", noise=0.05, seed=seed, starts=1))
-    x = problem.engine.mesh.states(problem.denoised)
-    joint = JointSearch(problem.engine, problem.judge, x, problem.start_sigma, Journal())
+    joint = JointSearch(problem)
     w = np.array([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     a = np.array([[-1.0, 1.0, 0.0], [0.0, -1.0, 1.0], [1.0, 0.0, -1.0]])
-    (solved,) = joint.solve([(w, a, np.zeros_like(w, bool))], steps=25)
+    (solved,) = joint.solve([law_of(w, a)], steps=25)
     assert len(solved.ties) == 3
     given = sum(t.gain for t in solved.ties) + 5.0 * sum(
-        conserves(c, solved.law[1], solved.ties) for c in problem.judge.invariants
+        conserves(c, solved.law.coefficients, solved.ties) for c in problem.judge.invariants
     )
-    foretold = given - (solved.data_cost + problem.judge.price(*solved.law) - solved.cost)
+    foretold = given - (solved.data_cost + problem.judge.price(solved.law) - solved.cost)
     held = _impose_ties(problem, solved)
     assert held.data_cost - solved.data_cost == pytest.approx(foretold, abs=0.5)
-    printed = print_law(problem, solved, ("S", "I", "R"), Journal()).equations
+    printed = print_law(problem, solved).equations
     assert printed.invariants() == ("S + I + R",)

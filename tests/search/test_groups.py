@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from rows import law_of
 from scipy.integrate import solve_ivp
 
 from eqdisc import Discovery, discover
 from eqdisc.cli import FOUND, UNUSABLE, main
 from eqdisc.data.tables import as_dataset, read_table, write_table
-from eqdisc.law.equations import Equations
-from eqdisc.search.groups import encode_groups, law_of_group
+from eqdisc.law.equations import Equations, law_of_group
+from eqdisc.search.groups import encode_groups
 from eqdisc.work.errors import DataError
 
 RATES = (0.5, 0.8, 1.1, 0.65, 0.9, 0.7)
@@ -79,7 +80,7 @@ def test_one_group_is_no_group() -> None:
 
 
 def test_the_law_of_a_group_has_its_coefficients_and_the_typical_one_their_geometric_mean() -> None:
-    marked = Equations.from_terms(("x", "g=b"), np.array([[1.0, math.log(4.0)]]), np.array([[-0.5, 0.0]]), inputs=1)
+    marked = Equations.of(law_of([[1.0, math.log(4.0)]], [[-0.5, 0.0]]), ("x", "g=b"), inputs=1)
     laws = [law_of_group(marked, ("a", "b"), g).strings()["x"] for g in ("a", "b", None)]
     assert laws == ["-0.5*x", "-2*x", "-1*x"] or laws == ["-0.5*x", "-2*x", "-x"]
 

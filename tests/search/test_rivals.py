@@ -1,54 +1,49 @@
 """Rivals: what is foretold of them is what a fit finds, and the law that made the data is among them where these cannot tell."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from rows import law_of, terms_of
 from scipy.integrate import solve_ivp
 
 from eqdisc.data.dataset import Dataset, Trajectory
-from eqdisc.fit.solved import Solved
+from eqdisc.fit.collocation import Collocation
+from eqdisc.fit.fit import Fit
 from eqdisc.judge.selection import RIVAL
 from eqdisc.law.catalogue import simulate_system
-from eqdisc.law.law import Law, alike, structure_key
 from eqdisc.search.joint import JointSearch
 from eqdisc.search.moves import Neighbourhood
 from eqdisc.search.problem import Problem
 from eqdisc.search.rivals import foretell_rivals, seek_rivals, vary
-from eqdisc.work.journal import Journal
 
 
 def search(data: Dataset) -> tuple[Problem, JointSearch]:
     problem = Problem.of(data)
-    x = problem.engine.mesh.states(problem.denoised)
-    return problem, JointSearch(problem.engine, problem.judge, x, problem.start_sigma, Journal())
-
-
-def law_of(w: list[list[float]], a: list[list[float]]) -> Law:
-    return np.array(w), np.array(a), np.zeros_like(np.array(w), bool)
+    return problem, JointSearch(problem)
 
 
 @pytest.fixture(scope="module")
-def predators() -> tuple[Problem, JointSearch, Solved]:
+def predators() -> tuple[Problem, JointSearch, Fit]:
     problem, joint = search(simulate_system("lotka_volterra", noise=0.1, seed=1, starts=1))
     right = law_of([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, -1.0], [-2.0, 2.0]])
     return problem, joint, joint.solve([right], steps=25)[0]
 
 
-def test_a_fit_finds_what_was_foretold(predators: tuple[Problem, JointSearch, Solved]) -> None:
+def test_a_fit_finds_what_was_foretold(predators: tuple[Problem, JointSearch, Fit]) -> None:
     problem, joint, pick = predators
-    foretold = foretell_rivals(problem.engine, problem.judge, pick, within=40.0)
+    foretold = foretell_rivals(problem, pick, within=40.0)
     joint.attempt([law for _, law in foretold], pick)
-    found = [(change, joint.tried[structure_key(law)]) for change, law in foretold]
-    plain = [
-        (change, s.cost - pick.cost) for change, s in found if not s.ties and ((s.law[1] != 0).sum(1) < 2).sum() > 2
-    ]
+    found = [(change, joint.tried[law.key]) for change, law in foretold]
+    plain = [(change, s.cost - pick.cost) for change, s in found if not s.ties and (s.law.support.sum(1) < 2).sum() > 2]
     assert len(plain) > 5
     assert_allclose(*zip(*plain, strict=True), rtol=0.02, atol=0.2)
 
 
-def test_a_law_that_the_data_tell_has_no_rival(predators: tuple[Problem, JointSearch, Solved]) -> None:
+def test_a_law_that_the_data_tell_has_no_rival(predators: tuple[Problem, JointSearch, Fit]) -> None:
     problem, joint, pick = predators
-    assert foretell_rivals(problem.engine, problem.judge, pick) == []
+    assert foretell_rivals(problem, pick) == []
     seen = dict(joint.seen)
     seek_rivals(joint, pick)
     assert joint.seen == seen
@@ -56,7 +51,7 @@ def test_a_law_that_the_data_tell_has_no_rival(predators: tuple[Problem, JointSe
 
 
 def test_a_variant_of_which_the_data_say_nothing_changes_nothing_else(
-    predators: tuple[Problem, JointSearch, Solved], monkeypatch: pytest.MonkeyPatch
+    predators: tuple[Problem, JointSearch, Fit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem, _, pick = predators
     eliminate = Neighbourhood.eliminate
@@ -67,8 +62,8 @@ def test_a_variant_of_which_the_data_say_nothing_changes_nothing_else(
         return h, g
 
     def foretell() -> dict[tuple, float]:
-        rivals = foretell_rivals(problem.engine, problem.judge, pick, within=40.0)
-        return {structure_key(law): change for change, law in rivals}
+        rivals = foretell_rivals(problem, pick, within=40.0)
+        return {law.key: change for change, law in rivals}
 
     told = foretell()
     monkeypatch.setattr(Neighbourhood, "eliminate", eliminate_flat)
@@ -90,16 +85,20 @@ def test_laws_far_from_the_pick_are_reached_where_the_data_cannot_tell() -> None
     pick = joint.solve([law_of([[0.5], [1.5]], [[1.0], [-1.0]])], steps=25)[0]
     seek_rivals(joint, pick)
     true = law_of([[2 / 3], [4 / 3]], [[1.0], [-1.0]])
-    assert any(alike(s.law, true, 0.01) for s in joint.seen.values() if s.cost < pick.cost + RIVAL)
+    assert any(s.law.alike(true, 0.01) for s in joint.seen.values() if s.cost < pick.cost + RIVAL)
 
 
-def test_variants_are_what_the_menu_and_the_bounds_allow(predators: tuple[Problem, JointSearch, Solved]) -> None:
+def test_variants_are_what_the_menu_and_the_bounds_allow(predators: tuple[Problem, JointSearch, Fit]) -> None:
     problem, _, _ = predators
-    judge, positive = problem.judge, np.array([True, False])
-    rows = vary(np.array([1.0, 1.0]), judge, positive)
+
+    def vary_in(row: list[float], *positive: bool) -> np.ndarray:
+        engine = Collocation(problem.engine.mesh, np.array(positive))
+        return vary(terms_of([row], 2), replace(problem, engine=engine)).exponents
+
+    rows = vary_in([1.0, 1.0], True, False)
     assert (rows[:, 1] == 1.0).all()  # a state that changes sign keeps its whole exponent
-    assert set(rows[:, 0]) <= set(judge.prior.menu) - {1.0}
-    assert len(vary(np.zeros(2), judge, positive)) == 0  # a constant
-    both = vary(np.array([0.794, 1.322]), judge, np.array([True, True]))
+    assert set(rows[:, 0]) <= set(problem.judge.prior.menu) - {1.0}
+    assert len(vary_in([0.0, 0.0], True, False)) == 0  # a constant
+    both = vary_in([0.794, 1.322], True, True)
     assert [0.8, 1.3] in both[:16].tolist()  # neighbours come first, dear as they are
-    assert (vary(np.array([1.0, 0.0]), judge, np.array([True, True])) != 0).any(1).all()
+    assert (vary_in([1.0, 0.0], True, True) != 0).any(1).all()

@@ -11,7 +11,6 @@ from scipy.integrate import solve_ivp
 
 from eqdisc import Discovery, discover
 from eqdisc.data.dataset import Dataset, Trajectory
-from eqdisc.data.scaling import Scaling
 from eqdisc.law.catalogue import simulate_system
 from eqdisc.law.equations import Equations
 from eqdisc.law.extraction import disagreement
@@ -69,8 +68,12 @@ def test_errors_belong_to_the_equations_as_printed(fsir: Discovery) -> None:
 
 def test_the_kept_chain_is_the_printed_law(fsir: Discovery) -> None:
     x = pd.read_csv(FSIR)[["S", "I", "R"]].to_numpy()
-    gap = disagreement(fsir.equations, fsir.chain, 0, Scaling(np.ones(3), 1.0), x[1:])
+    gap = disagreement(fsir.equations, fsir.chain, ("S", "I", "R"), x[1:])
     assert gap < 1e-4  # rounding to the digits that the data support
+
+
+def test_the_symbols_are_the_chain_that_was_fitted(fsir: Discovery) -> None:
+    assert 0.0 <= fsir.result()["extraction"] < 1e-9
 
 
 def test_the_chain_integrated_is_the_collocated_solution(fsir: Discovery) -> None:
@@ -269,8 +272,7 @@ def test_spikes_above_zero_that_no_linear_law_has_are_begun_with_by_rates_of_eac
     x = solve_ivp(slope, (0, 56), [-20, 0, 0.1, 15], t_eval=t, method="LSODA", rtol=1e-8).y
     x = x + 0.01 * x.std(1, keepdims=True) * np.random.default_rng(3).normal(size=x.shape)
     problem = Problem.of(Dataset((Trajectory(t, x.T),), states=tuple("xyzw")))
-    x = problem.engine.mesh.states(problem.denoised)
-    joint = JointSearch(problem.engine, problem.judge, x, problem.start_sigma, Journal())
+    joint = JointSearch(problem)
     assert [len(joint.solve([law])) for law in linear_laws(problem)] == [0, 1]
 
 

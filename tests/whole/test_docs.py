@@ -40,12 +40,14 @@ def test_the_guide_to_verdicts_is_a_page(pages: Path) -> None:
 
 def test_the_guide_explains_every_reason_that_the_code_gives() -> None:
     """Runs of words between the numbers of a sentence stand in the guide too."""
-    tree = ast.parse((ROOT / "eqdisc" / "judge" / "verdict.py").read_text(encoding="utf-8"))
-    sentences = [part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values]
-    plain = [str(part.value).strip(" .;,(:") for part in sentences if isinstance(part, ast.Constant)]
-    plain += [
-        n.value.strip() for n in ast.walk(tree) if isinstance(n, ast.Constant) and str(n.value).startswith(" One")
+    trees = [
+        ast.parse((ROOT / "eqdisc" / "judge" / f"{name}.py").read_text(encoding="utf-8"))
+        for name in ("verdict", "front")
     ]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    sentences = [part for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values]
+    plain = [str(part.value).strip(" .;,(:") for part in sentences if isinstance(part, ast.Constant)]
+    plain += [n.value.strip() for n in nodes if isinstance(n, ast.Constant) and str(n.value).startswith(" One")]
     long = [words for words in plain if len(words.split()) > 3]
     text = (ROOT / "docs" / "verdict.md").read_text(encoding="utf-8")
     guide = " ".join(text.replace("\n> ", " ").split())

@@ -47,8 +47,8 @@ from eqdisc.data.dimensions import parse_unit
 from eqdisc.data.scaling import Scaling
 from eqdisc.data.tables import read_table
 from eqdisc.law.equations import Equations
-from eqdisc.law.knowledge import read_knowledge
 from eqdisc.law.simulation import simulate
+from eqdisc.law.words import read_knowledge
 from eqdisc.paper.experiment import read_rows as read_experiment
 from eqdisc.paper.training import Keeper
 from eqdisc.runs.export import export

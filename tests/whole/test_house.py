@@ -41,7 +41,7 @@ LIVES_IN = {  # rooms and modules that may import a library that is slow to load
     "torch": {"units", "law", "fit", "search", "judge", "discovery", "work.threads", "benchmarks", "peers", "paper"},
     "numba": {"work.compiler", "fit.vectors"},
     "llvmlite": {"fit.vectors"},
-    "sympy": {"units", "law", "search.hidden", "runs.design", "runs.export", "runs.report", "peers", "benchmarks"},
+    "sympy": {"units", "law", "judge.verdict", "runs.design", "runs.export", "runs.report", "peers", "benchmarks"},
     "scipy": {"data", "law", "fit", "search", "judge", "benchmarks", "paper", "peers", "runs.residuals"},
     "pandas": {"data", "benchmarks", "estimator", "runs.text", "runs.plotting"}
     | {"law.simulation", "judge.finding", "discovery", "runs.run"},  # for type checkers only

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rows import lanes_of
 from whole.test_discovery import west
 
 from eqdisc.data.tables import as_dataset
 from eqdisc.discovery import discover
 from eqdisc.fit.collocation import HURRIED, Collocation
-from eqdisc.fit.regression import Lanes, Regression
+from eqdisc.fit.matched import Matched
+from eqdisc.fit.regression import Regression
 from eqdisc.law.catalogue import simulate_system
-from eqdisc.law.terms import Terms
 from eqdisc.search.problem import Problem
 from eqdisc.work.config import FitConfig
 from eqdisc.work.errors import DataError, OptionError
@@ -47,16 +48,16 @@ def test_a_fit_is_cut_short_once_the_search_should_stop_and_ended_when_it_must_b
         "descend",
         lambda *given: (steps.extend(range(*given[5])), descend(*given[:6], 0.0, given[7]))[1],
     )
-    terms = Terms.of([(np.array([[0.75], [1.0]]), np.array([[1.0], [-0.5]]), np.ones((2, 1), bool))])
+    lanes = lanes_of(([[0.75], [1.0]], np.array([[1.0], [-0.5]]), np.ones((2, 1))))
     x, sigma = problem.engine.mesh.states(problem.denoised), torch.as_tensor(problem.start_sigma)[None]
     hurried = problem.engine.on(problem.engine.mesh, journal=Stopped())
     hurried.compiled = compiled
-    hurried.fit(terms, x, sigma)
+    hurried.fit(lanes, x, sigma)
     assert len(steps) == HURRIED
     steps.clear()
     ended = replace(problem, engine=hurried).finishing().engine
     ended.compiled = compiled
-    ended.fit(terms, x, sigma)
+    ended.fit(lanes, x, sigma)
     assert len(steps) > HURRIED
 
 
@@ -108,17 +109,18 @@ def test_lanes_and_segments_in_turn_are_those_side_by_side() -> None:
     free = np.zeros((3, 2), bool)
     laws = [(w, a, free), (w[:2], a[:2], np.ones((2, 2), bool)), (w[1:], a[1:], free[1:])]
     x, sigma = whole.engine.mesh.states(whole.denoised), torch.as_tensor(whole.start_sigma)[None]
-    one, other = (p.engine.fit(Terms.of(laws), x, sigma, steps=8) for p in (whole, narrow))
+    one, other = (p.engine.fit(lanes_of(*laws), x, sigma, steps=8) for p in (whole, narrow))
     torch.testing.assert_close(one.nll, other.nll)
-    torch.testing.assert_close(one.terms.coefficients, other.terms.coefficients)
+    torch.testing.assert_close(one.lanes.coefficients, other.lanes.coefficients)
     first = one.select(slice(0, 1))
-    extra = torch.as_tensor(whole.library[:20])
-    gauges = [p.engine.gauge(first.terms, first.index, first.x, first.sigma, extra) for p in (whole, narrow)]
+    extra = whole.library[:20].torch()
+    gauges = [p.engine.gauge(first.lanes, first.numbers, first.x, first.sigma, extra) for p in (whole, narrow)]
     for together, in_turn in zip(*gauges, strict=True):
         torch.testing.assert_close(together, in_turn)
     regressions = [Regression(whole.data, whole.denoised.at, whole.denoised.positive, room=room) for room in (1e9, 1.0)]
-    rows = torch.as_tensor(whole.library[:12])[:, None]
-    lanes = [r.fit(Lanes.of(rows, torch.ones_like(rows, dtype=torch.bool)), 0) for r in regressions]
+    terms = whole.library[np.arange(12)[:, None]]
+    free = terms.movable(whole.denoised.positive)
+    lanes = [r.fit(Matched.of(terms.torch(), free.torch()), 0) for r in regressions]
     torch.testing.assert_close(lanes[0].rss, lanes[1].rss)
 
 
@@ -128,8 +130,8 @@ def test_a_lane_that_dies_dies_alone(poison: float) -> None:
     w, a = np.array([[1.0, 0], [1, 1], [0, 1]]), np.array([[1.0, 0], [-1, 1], [0, -1]])
     free = np.zeros((3, 2), bool)
     x, sigma = problem.engine.mesh.states(problem.denoised), torch.as_tensor(problem.start_sigma)[None]
-    alone = problem.engine.fit(Terms.of([(w, a, free)] * 2), x, sigma, steps=8)
-    among = problem.engine.fit(Terms.of([(w, a, free), (w, poison * a, free), (w, a, free)]), x, sigma, steps=8)
+    alone = problem.engine.fit(lanes_of(*[(w, a, free)] * 2), x, sigma, steps=8)
+    among = problem.engine.fit(lanes_of((w, a, free), (w, poison * a, free), (w, a, free)), x, sigma, steps=8)
     for lane in (0, 2):
         torch.testing.assert_close(among.nll[lane], alone.nll[0], rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(among.x[lane], alone.x[0], rtol=1e-9, atol=1e-12)  # another batch rounds otherwise

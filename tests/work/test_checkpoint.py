@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import law_of
 from stand_in import discovery_of
 
 from eqdisc.cli import FOUND, INTERRUPTED, UNUSABLE, main
 from eqdisc.data.tables import read_table, write_table
 from eqdisc.discovery import discover
-from eqdisc.fit.collocation import Fit
+from eqdisc.fit.fit import Fit
 from eqdisc.law.catalogue import simulate_system
-from eqdisc.law.law import pack_laws, unpack_laws
-from eqdisc.law.terms import Terms
+from eqdisc.law.law import Law, pack_laws, unpack_laws
 from eqdisc.runs.folder import RunFolder, create_run, holding
 from eqdisc.runs.job import Job, RunJournal, repeat, resume, start
 from eqdisc.runs.run import differ, load, read_begun
@@ -116,6 +116,7 @@ def test_every_finished_step_is_found_again_and_none_is_done_twice(tmp_path: Pat
     assert (done, len(second.checkpoint)) == ([], steps)
 
 
+@settings(deadline=None)  # a busy disk
 @given(st.binary(max_size=60), st.integers(0, 400))
 def test_half_a_record_and_what_follows_it_are_cut_off(tmp_path_factory: Any, junk: bytes, cut: int) -> None:
     path = tmp_path_factory.mktemp("log") / "checkpoint" / "steps"
@@ -174,8 +175,8 @@ def test_a_full_disk_ends_in_a_sentence_and_leaves_what_was_kept(tmp_path: Path)
 
 def test_fits_and_laws_come_back_to_the_last_bit() -> None:
     problem = Problem.of(simulate_system("lotka_volterra", samples=20, noise=0.02, seed=1))
-    law = np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [-0.1, 0.1]]), np.zeros((2, 2), bool)
-    fit = problem.engine.fit(Terms.of([law]), problem.engine.mesh.states(problem.denoised), torch.ones(1, 2).double())
+    law = law_of([[1.0, 0.0], [1.0, 1.0]], np.array([[1.0, 0.0], [-0.1, 0.1]]))
+    fit = problem.engine.fit(Law.stack([law]), problem.engine.mesh.states(problem.denoised), torch.ones(1, 2).double())
     again = Fit.unpack(fit.pack(), fit.x.device)
     assert digest(again) == digest(fit)
     assert digest(unpack_laws(pack_laws([law, law]))) == digest([law, law])
