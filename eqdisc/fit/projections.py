@@ -21,6 +21,7 @@ from ..work.compiler import compiled
 from .damping import HOPELESS, LONGEST, LOST_SUM, RIDGE, SETTLED
 from .points import field_row, limits, shares_row, signs_row, values_row, write_named, write_term
 from .rule import Rule
+from .squares import eliminate
 from .vectors import LANES, aligned_rows
 
 Names = tuple[np.ndarray, ...]
@@ -150,34 +151,6 @@ def _copy(source, target):
     for p in range(source.shape[0]):
         for q in range(source.shape[1]):
             target[p, q] = source[p, q]
-
-
-@compiled
-def eliminate(matrix, right):
-    """Solve matrix x = right in place, by elimination with the largest pivot of each column."""
-    size = len(matrix)
-    for i in range(size):
-        best = i
-        for j in range(i + 1, size):
-            if abs(matrix[j, i]) > abs(matrix[best, i]):
-                best = j
-        if best != i:
-            for c in range(size):
-                matrix[i, c], matrix[best, c] = matrix[best, c], matrix[i, c]
-            for c in range(right.shape[1]):
-                right[i, c], right[best, c] = right[best, c], right[i, c]
-        inverse = 1.0 / matrix[i, i]
-        for c in range(i, size):
-            matrix[i, c] *= inverse
-        for c in range(right.shape[1]):
-            right[i, c] *= inverse
-        for j in range(size):
-            factor = matrix[j, i]
-            if j != i and factor != 0.0:
-                for c in range(i, size):
-                    matrix[j, c] -= factor * matrix[i, c]
-                for c in range(right.shape[1]):
-                    right[j, c] -= factor * right[i, c]
 
 
 @compiled
@@ -313,4 +286,4 @@ def _fit(lanes, rows, coefficients, rss, active, names, sight, room, steps):
         rss[lane] = now
 
 
-__all__ = ["eliminate", "fit_lanes"]
+__all__ = ["fit_lanes"]

@@ -13,7 +13,34 @@ import numpy as np
 
 from ..work.compiler import compiled
 from .damping import LOST
-from .projections import eliminate
+
+
+@compiled
+def eliminate(matrix, right):
+    """Solve matrix x = right in place, by elimination with the largest pivot of each column."""
+    size = len(matrix)
+    for i in range(size):
+        best = i
+        for j in range(i + 1, size):
+            if abs(matrix[j, i]) > abs(matrix[best, i]):
+                best = j
+        if best != i:
+            for c in range(size):
+                matrix[i, c], matrix[best, c] = matrix[best, c], matrix[i, c]
+            for c in range(right.shape[1]):
+                right[i, c], right[best, c] = right[best, c], right[i, c]
+        inverse = 1.0 / matrix[i, i]
+        for c in range(i, size):
+            matrix[i, c] *= inverse
+        for c in range(right.shape[1]):
+            right[i, c] *= inverse
+        for j in range(size):
+            factor = matrix[j, i]
+            if j != i and factor != 0.0:
+                for c in range(i, size):
+                    matrix[j, c] -= factor * matrix[i, c]
+                for c in range(right.shape[1]):
+                    right[j, c] -= factor * right[i, c]
 
 
 @compiled
@@ -135,4 +162,4 @@ def data_term(data, spread):
     return total
 
 
-__all__ = ["add_squares", "data_term", "judge", "normal", "spread", "step"]
+__all__ = ["add_squares", "data_term", "eliminate", "judge", "normal", "spread", "step"]
